@@ -1,0 +1,225 @@
+"""Rows in SQLite that can only be appended, each bound to the one before and the last remembered twice.
+
+A row is canonical JSON with its number and the SHA-256 of the row before; the first is bound to a genesis
+value. After each commit the head (number and digest of the last row) is appended to `<file>.head`, synced, so
+that a cut or an older copy of the database is noticed when it is opened. A crash between the two leaves the
+head file behind, which is harmless: opening catches it up.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.files import replace
+from transfer.errors import LedgerError
+
+SCHEMA = "CREATE TABLE chain (number INTEGER PRIMARY KEY, row TEXT NOT NULL, digest TEXT NOT NULL) STRICT;"
+BUSY_TIMEOUT_S = 60.0
+"""How long a writer waits for another, who may be computing an ε meanwhile."""
+
+_HEAD = re.compile(r"([0-9]{1,18}) ([0-9a-f]{64})")
+_FULL = 2
+
+Body = dict[str, str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Row `number` ≥ 1, its content, and the SHA-256 (hex) of its exact text."""
+
+    number: int
+    body: Body
+    digest: str
+
+
+class Chain:
+    """The rows of one database file. Use it in the thread and the process that opened it.
+
+    Reading is checking: rows already read are kept, and each new one must continue them.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, genesis: str) -> None:
+        self._path = path
+        self._head_path = head_path(path)
+        self._connection = connection
+        self._genesis = genesis
+        self._rows: list[Row] = []
+
+    def rows(self) -> list[Row]:
+        """All rows, oldest first.
+
+        Raises:
+            LedgerError: a row does not continue the one before.
+        """
+        query = "SELECT number, row, digest FROM chain WHERE number >= ? ORDER BY number"
+        stored = self._connection.execute(query, (len(self._rows),)).fetchall()
+        if self._rows and (not stored or stored.pop(0)[2] != self._rows[-1].digest):
+            raise LedgerError(
+                f"{self._path}: entry {len(self._rows)} changed while in use: restore the ledger"
+            )
+        for number, text, digest in stored:
+            self._rows.append(self._checked(number, text, digest))
+        return list(self._rows)
+
+    def head(self) -> tuple[int, str]:
+        """Number and digest of the last row read or appended; (0, genesis) if there is none."""
+        return (len(self._rows), self._rows[-1].digest) if self._rows else (0, self._genesis)
+
+    def append(self, body: Body) -> Row:
+        """Adds a row within `writing`."""
+        count, previous = self.head()
+        content: Body = {**body, "number": count + 1, "previous": previous}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        row = Row(count + 1, content, _digest(text))
+        self._connection.execute("INSERT INTO chain VALUES (?, ?, ?)", (row.number, text, row.digest))
+        self._rows.append(row)
+        return row
+
+    @contextmanager
+    def writing(self) -> Iterator[list[Row]]:
+        """One transaction on the rows so far, alone among all processes.
+
+        What it appends is durable once the block is left, and undone if the block raises.
+        """
+        self._connection.execute("BEGIN IMMEDIATE")
+        before = len(self._rows)
+        try:
+            rows = self.rows()
+            before = len(rows)
+            yield rows
+            self._connection.execute("COMMIT")
+        except BaseException:
+            del self._rows[before:]
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        if len(self._rows) > before:
+            self._remember()
+
+    def verify(self) -> int:
+        """Reads everything again and compares it with the head file; returns the number of rows.
+
+        Raises:
+            LedgerError: names the first bad row, or says that newer rows are missing.
+        """
+        remembered = self._remembered()  # before the rows: others may be appending
+        self._rows.clear()
+        rows = self.rows()
+        if self._connection.execute("SELECT count(*) FROM chain").fetchone()[0] != len(rows):
+            raise LedgerError(f"{self._path}: holds entries out of order: restore the ledger")
+        if remembered is None and rows:
+            raise LedgerError(f"{self._path}: {self._head_path} is missing: {RESTORE}")
+        for count, digest in remembered or ():
+            if count > len(rows):
+                raise LedgerError(
+                    f"{self._path} was rolled back or cut: it holds {len(rows)} entries, "
+                    f"{self._head_path.name} remembers {count}: {RESTORE}"
+                )
+            if digest != (rows[count - 1].digest if count else self._genesis):
+                raise LedgerError(
+                    f"{self._path}: entry {count} is not the one in {self._head_path.name}: {RESTORE}"
+                )
+        if not remembered or remembered[-1][0] < len(rows):
+            self._remember()
+        return len(rows)
+
+    def forget_lost(self) -> None:
+        """Makes the rows there are the ones remembered, in place of newer ones declared lost."""
+        replace(self._head_path, _head_line(*self.head()))
+
+    def _checked(self, number: int, text: str, digest: str) -> Row:
+        count, previous = self.head()
+        try:
+            body = json.loads(text)
+            holds = (number, body["number"], body["previous"]) == (count + 1, count + 1, previous)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            holds = False
+        if not holds or digest != _digest(text):
+            raise LedgerError(f"{self._path}: entry {count + 1} was changed, moved or removed: {RESTORE}")
+        return Row(number, body, digest)
+
+    def _remember(self) -> None:
+        descriptor = os.open(self._head_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, _head_line(*self.head()))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _remembered(self) -> list[tuple[int, str]] | None:
+        """Heads by rising number; None without a file. A line torn by a crash is not a head."""
+        try:
+            lines = self._head_path.read_text(encoding="ascii", errors="replace").split("\n")
+        except FileNotFoundError:
+            return None
+        return sorted((int(m[1]), m[2]) for m in map(_HEAD.fullmatch, lines) if m)
+
+
+RESTORE = "restore the newest copy, or accept the loss with `promptferry-client ledger declare-loss`"
+
+
+def head_path(path: Path) -> Path:
+    """The head file of a database file."""
+    return path.with_name(path.name + ".head")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Connection to an existing file whose commits survive a power cut.
+
+    Raises:
+        LedgerError: SQLite cannot promise that here.
+    """
+    uri = path.resolve().as_uri() + "?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "fullfsync = ON",
+            "checkpoint_fullfsync = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        require_durable(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def require_durable(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuses a connection that is not in WAL mode with synchronous FULL, as SQLite itself reports.
+
+    Raises:
+        LedgerError: names the setting and its value.
+    """
+    for name, needed in (("journal_mode", "wal"), ("synchronous", _FULL)):
+        actual = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if actual != needed:
+            raise LedgerError(
+                f"{path}: SQLite {name} is {actual}, must be {needed}: put the ledger on a local disk"
+            )
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Raises SQLite's and the system's errors as LedgerError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path}: the ledger cannot be used: {error}") from error
+    except OSError as error:
+        raise LedgerError(f"{path}: the ledger cannot be used: {error.strerror}") from error
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _head_line(count: int, digest: str) -> bytes:
+    return f"\n{count} {digest}\n".encode()  # led by a newline to be whole even after a torn line

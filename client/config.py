@@ -1,0 +1,131 @@
+"""The data owner's settings: client.toml as a frozen value, and the text `init` writes."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from client.policy import Policy
+from transfer.errors import ConfigError, UsageError
+from transfer.names import checked
+from transfer.privacy import Budget, default_delta
+from transfer.settings import Located, Settings, load
+
+FILE = "client.toml"
+
+
+class ClientSettings(Settings):
+    """Who this client is, and where it keeps what it must not lose."""
+
+    name: str
+    directory: Located = Path()
+
+
+class DataSettings(Settings):
+    """The private text, and the public number that stands for its size."""
+
+    path: Located
+    declared_records: int = Field(ge=1)
+
+
+class PolicySettings(Settings):
+    """Limits on what a coordinator may ask; see `client.policy.Policy`."""
+
+    max_epsilon: float = Field(gt=0)
+    max_delta: float | None = None
+    tasks: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    min_noise_multiplier: float = 0.0
+    max_sample_rate: float = 1.0
+    max_steps: int | None = None
+    max_rounds: int | None = None
+    hours: tuple[int, int] | None = None
+    min_cohort: int = 3
+
+
+class DaemonSettings(Settings):
+    """How `run` works."""
+
+    poll_s: float = Field(default=0.2, ge=0.01, le=60)
+    threads: int = Field(default=0, ge=0)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ClientConfig(Settings):
+    """Everything client.toml says, and the paths that follow from it."""
+
+    client: ClientSettings
+    data: DataSettings
+    policy: PolicySettings
+    daemon: DaemonSettings = DaemonSettings()
+
+    @property
+    def keys_directory(self) -> Path:
+        """Private keys."""
+        return self.client.directory / "keys"
+
+    @property
+    def ledger_file(self) -> Path:
+        """The privacy ledger."""
+        return self.client.directory / "ledger.db"
+
+    @property
+    def proxies_directory(self) -> Path:
+        """One Hugging Face directory a proxy."""
+        return self.client.directory / "proxies"
+
+    @property
+    def enrolment_file(self) -> Path:
+        """The coordinator that is trusted, once enrolled."""
+        return self.client.directory / "enrolment.toml"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one process that may answer rounds or mend the ledger."""
+        return self.client.directory / "daemon.lock"
+
+    def limits(self) -> Policy:
+        """The policy as the value that judges requests.
+
+        Raises:
+            UsageError: a limit is impossible.
+        """
+        said, records = self.policy, self.data.declared_records
+        delta = default_delta(records) if said.max_delta is None else said.max_delta
+        return Policy(
+            budget=Budget(said.max_epsilon, delta),
+            declared_records=records,
+            tasks=said.tasks,
+            proxies=said.proxies,
+            min_noise_multiplier=said.min_noise_multiplier,
+            max_sample_rate=said.max_sample_rate,
+            max_steps=said.max_steps,
+            max_rounds=said.max_rounds,
+            hours=said.hours,
+            min_cohort=said.min_cohort,
+        )
+
+
+def read(directory: Path) -> ClientConfig:
+    """Settings of the client in `directory`, every path resolved.
+
+    Raises:
+        ConfigError: names file, table and key, and the nearest known key.
+    """
+    path = directory / FILE
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; `promptferry-client init {directory}` makes one")
+    config = load(path, ClientConfig)
+    try:
+        checked("client", config.client.name)
+        config.limits()
+    except UsageError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config
+
+
+def example() -> str:
+    """The commented settings file with its defaults."""
+    here = Path(__file__).parent
+    installed, checkout = here / "example.toml", here.parent / "deploy" / FILE
+    return (installed if installed.is_file() else checkout).read_text(encoding="utf-8")

@@ -1,0 +1,113 @@
+"""Entries of the privacy ledger as values, and what follows from a sequence of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from client.chain import Row
+from transfer.errors import LedgerError
+from transfer.privacy import Spend
+
+
+class Kind(StrEnum):
+    """What an entry says."""
+
+    RECORDS = "records"
+    """New records became part of the data set."""
+    MERGE = "merge"
+    """The data set `subject` became part of this one."""
+    SPEND = "spend"
+    """A privacy cost was reserved for the round `subject`."""
+    REPLY = "reply"
+    """The answer to the round `subject` was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger.
+
+    Attributes:
+        number: position in the chain, from 1.
+        time: UTC, ISO 8601; for reading only, nothing depends on it.
+        digest: hash of the chain up to here, hex.
+        subject: a round, or the data set that was merged.
+        spend: what was reserved.
+        content: SHA-256 (hex) of the fingerprints or the reply kept beside the chain.
+    """
+
+    number: int
+    time: str
+    kind: Kind
+    data_set: str
+    digest: str
+    subject: str = ""
+    spend: Spend | None = None
+    content: str = ""
+
+
+def entry(row: Row) -> Entry:
+    """The entry a row of the chain holds.
+
+    Raises:
+        LedgerError: it holds none.
+    """
+    body = row.body
+    try:
+        kind = Kind(str(body["kind"]))
+        spend = None
+        if kind is Kind.SPEND:
+            spend = Spend(float(body["noise_multiplier"]), float(body["sample_rate"]), int(body["steps"]))
+        return Entry(
+            number=row.number,
+            time=str(body["time"]),
+            kind=kind,
+            data_set=str(body["data_set"]),
+            digest=row.digest,
+            subject=str(body["subject"]),
+            spend=spend,
+            content=str(body["content"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise LedgerError(
+            f"entry {row.number} of the ledger is of an unknown form: update promptferry"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All entries so far, oldest first, and the questions they answer."""
+
+    entries: tuple[Entry, ...]
+
+    def homes(self) -> dict[str, str]:
+        """Every data set id ever used, oldest first, with the id of the data set it belongs to now."""
+        homes: dict[str, str] = {}
+        for entry in self.entries:
+            if entry.kind is Kind.RECORDS:
+                homes.setdefault(entry.data_set, entry.data_set)
+            elif entry.kind is Kind.MERGE:
+                for name, home in homes.items():
+                    homes[name] = entry.data_set if home == entry.subject else home
+        return homes
+
+    def data_sets(self) -> list[str]:
+        """Ids of all data sets, oldest first, without those merged into another."""
+        return list(dict.fromkeys(self.homes().values()))
+
+    def owners(self, numbers: Iterable[int | None]) -> list[str]:
+        """Data sets, oldest first, whose records were learnt by one of these entries."""
+        wanted, homes = set(numbers), self.homes()
+        owning = {homes[e.data_set] for e in self.entries if e.kind is Kind.RECORDS and e.number in wanted}
+        return [name for name in self.data_sets() if name in owning]
+
+    def spends(self, data_set: str) -> Iterator[Spend]:
+        """Everything spent on a data set and on those merged with it."""
+        homes = self.homes()
+        home = homes.get(data_set)
+        for entry in self.entries:
+            if entry.spend is not None and homes[entry.data_set] == home:
+                yield entry.spend
+
+    def of_round(self, kind: Kind, round_name: str) -> Entry | None:
+        """The round's reservation or reply."""
+        return next((e for e in self.entries if e.kind is kind and e.subject == round_name), None)

@@ -1,0 +1,251 @@
+"""The data owner's end of Flower: requests come in as bytes, replies go out as bytes.
+
+Only installed code runs here. A Flower node normally downloads an application bundle with every run and
+executes it; this one speaks the Fleet protocol itself, never asks for a bundle and hands each request to one
+function that was there before the coordinator was.
+"""
+
+import os
+
+# Flower reports starts and stops to its makers and looks for updates, unless told not to before its import.
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import httpx
+from flwr.app import ConfigRecord, Context, Error, Message, MessageType, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto import fleet_pb2 as pb
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+    make_push_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
+    pull_and_inflate_object_from_tree,
+    push_objects,
+)
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from client.link import LEASE_S, TIMEOUT_S, Link
+
+__all__ = ["Link", "serve"]
+
+logger = logging.getLogger(__name__)
+RECORD = "promptferry"
+MALFORMED = "malformed_request"
+HEARTBEAT_EVERY_S = 5.0
+RETRY_FIRST_S, RETRY_LONGEST_S = 0.2, 5.0
+
+# Everything that can go wrong between this process and the coordinator; ValueError is flwr's word for a
+# response that is not the protobuf message it should be.
+_BROKEN = (httpx.HTTPError, ObjectPullError, ObjectPushError, ValueError)
+
+# Flower's own console handler would print each line a second time, and httpx one line for every poll.
+logging.getLogger("flwr").handlers.clear()
+for _name in ("flwr", "httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+def serve(link: Link, answer: Callable[[bytes], bytes], stop: threading.Event) -> None:
+    """Answer the coordinator's requests until `stop` is set, through crashes and restarts of either side.
+
+    A lost connection is retried for ever, with pauses from 0.2 s doubling to 5 s. After a crash of this
+    process the coordinator refuses the node until the old lease runs out; that is waited for as well. Each
+    new connection makes the coordinator send unanswered requests again, so `answer` must be idempotent.
+
+    Args:
+        link: Coordinator and keys.
+        answer: Request bytes to reply bytes; may take minutes. Of what it raises, only the name of the
+            exception's class leaves this process.
+        stop: Ends the loop after the current request; the node is signed off, so a restart is immediate.
+
+    Raises:
+        UnavailableError: When the coordinator's certificate is not accepted.
+        AuthenticationError: When the coordinator does not know this node's key, or not any more.
+    """
+    app, held = _app(answer), list[int]()
+    said, pause_s, since = "", RETRY_FIRST_S, math.inf
+    with _Fleet(link) as fleet:
+        while not stop.is_set():
+            try:
+                with _signed_on(fleet, held) as node:
+                    logger.info("connected to the coordinator at %s", link.address)
+                    said, since = "", time.monotonic()
+                    _Worker(fleet, node, app).run(link.poll_s, stop)
+            except _BROKEN as error:
+                if (reason := link.explain(error)) != said:
+                    said = reason
+                    logger.info("%s; trying until it works", reason)
+                if time.monotonic() - since > RETRY_LONGEST_S:  # it held for a while: start quickly again
+                    pause_s, since = RETRY_FIRST_S, math.inf
+                stop.wait(pause_s)
+                pause_s = min(2 * pause_s, RETRY_LONGEST_S)
+
+
+class _Fleet(FleetHttpClient):
+    """Flower's Fleet client, signing with the node key and trusting the pinned CA alone."""
+
+    def __init__(self, link: Link) -> None:
+        trust, public = link.trust(), link.node_key.public_key()
+        self.public_key = public_key_to_bytes(public)
+        signer = NodeAuthHttpInterceptor(link.node_key, public)
+        super().__init__(f"https://{link.address}", interceptors=[signer], verify=trust)
+        self._client.close()
+        self._client = link.http(trust)
+
+
+@contextmanager
+def _signed_on(fleet: _Fleet, held: list[int]) -> Iterator[Node]:
+    """Activate this node, keep its lease with a heartbeat thread, and sign it off in the end.
+
+    `held` remembers a node id whose sign-off did not get through: signing it off first spares the wait for
+    its lease to run out.
+    """
+    _sign_off(fleet, held)
+    wish = pb.ActivateNodeRequest(public_key=fleet.public_key, heartbeat_interval=LEASE_S / 2)
+    node, over = Node(node_id=fleet.ActivateNode(wish).node_id), threading.Event()
+    held.append(node.node_id)
+    beat = threading.Thread(target=_beat, args=(fleet, node, over), name="flower-heartbeat", daemon=True)
+    beat.start()
+    try:
+        yield node
+    finally:
+        over.set()
+        beat.join()
+        _sign_off(fleet, held)
+
+
+def _sign_off(fleet: _Fleet, held: list[int]) -> None:
+    while held:
+        try:
+            fleet.DeactivateNode(pb.DeactivateNodeRequest(node_id=held[-1]))
+        except httpx.HTTPStatusError as error:  # offline or unregistered already
+            logger.debug("sign-off answered with status %d", error.response.status_code)
+        except _BROKEN as error:
+            logger.debug("sign-off did not get through: %s", type(error).__name__)
+            return
+        held.pop()
+
+
+def _beat(fleet: _Fleet, node: Node, over: threading.Event) -> None:
+    request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=LEASE_S / 2)
+    while not over.wait(HEARTBEAT_EVERY_S):
+        try:
+            fleet.SendNodeHeartbeat(request)
+        except _BROKEN as error:  # the loop that asks for work meets the same trouble and deals with it
+            logger.debug("heartbeat failed: %s", type(error).__name__)
+
+
+class _Worker:
+    """One connection's loop: pull a message, run the app on it, push the reply."""
+
+    def __init__(self, fleet: _Fleet, node: Node, app: ClientApp) -> None:
+        self.fleet, self.node, self.app = fleet, node, app
+
+    def run(self, poll_s: float, stop: threading.Event) -> None:
+        """Work until `stop` is set or the connection breaks."""
+        worked_at = time.monotonic()
+        while not stop.is_set():
+            response = self.fleet.PullMessages(pb.PullMessagesRequest(node=self.node))
+            for proto, tree in zip(response.messages_list, response.message_object_trees, strict=True):
+                self._serve_one(message_from_proto(proto), tree)
+                worked_at = time.monotonic()
+            idle_s = time.monotonic() - worked_at
+            stop.wait(min(max(poll_s, idle_s / 20), 5 * poll_s))
+
+    def _serve_one(self, header: Message, tree: ObjectTree) -> None:
+        started = time.monotonic()
+        try:
+            reply = self._reply(header, tree)
+            self._push(reply, time.monotonic() - started)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.FORBIDDEN:
+                raise
+            logger.info("the coordinator no longer waits for message %s", header.metadata.message_id[:8])
+
+    def _reply(self, header: Message, tree: ObjectTree) -> Message:
+        message = self._pull(header, tree)
+        if message is None or _request(message) is None:
+            logger.warning("refused a message that is not a promptferry request")
+            return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, MALFORMED), reply_to=header)
+        try:
+            run = Context(header.metadata.run_id, self.node.node_id, {}, RecordDict(), {})
+            return self.app(message, run)
+        except Exception as error:  # noqa: BLE001 -- its text may quote private data: only its class goes out
+            name = type(error).__name__
+            logger.warning("answering failed: %s", name)
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, name), reply_to=header)
+
+    def _pull(self, header: Message, tree: ObjectTree) -> Message | None:
+        """Fetch a message's parts and rebuild it; None when the parts make no message."""
+        at = self.node, header.metadata.run_id
+        try:
+            message = pull_and_inflate_object_from_tree(
+                tree,
+                make_pull_object_fn_protobuf(self.fleet.PullObject, *at),
+                make_confirm_message_received_fn_protobuf(self.fleet.ConfirmMessageReceived, *at),
+                return_type=Message,
+                max_time=TIMEOUT_S,
+                # A message is often seen before its last part is stored; Flower would pause for 1 s then.
+                initial_backoff=0.05,
+                backoff_cap=1.0,
+            )
+        except (httpx.HTTPError, ObjectPullError):
+            raise
+        except Exception as error:  # noqa: BLE001 -- parsers of hostile bytes raise what they like
+            logger.warning("a message cannot be rebuilt: %s", type(error).__name__)
+            return None
+        message.metadata.__dict__["_message_id"] = tree.object_id
+        return message
+
+    def _push(self, reply: Message, took_s: float) -> None:
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        header = remove_content_from_message(reply) if reply.has_content() else reply
+        request = pb.PushMessagesRequest(
+            node=self.node,
+            messages_list=[message_to_proto(header)],
+            message_object_trees=[get_object_tree(reply)],
+            clientapp_runtime_list=[took_s],
+        )
+        response = self.fleet.PushMessages(request)
+        at = self.node, reply.metadata.run_id, response.session_id
+        push = make_push_object_fn_protobuf(self.fleet.PushObject, *at)
+        push_objects(get_all_nested_objects(reply), push, object_ids_to_push=set(response.objects_to_push))
+
+
+def _request(message: Message) -> bytes | None:
+    if message.metadata.message_type != MessageType.TRAIN or not message.has_content():
+        return None
+    record = message.content.get(RECORD) if len(message.content) == 1 else None
+    request = record.get("request") if isinstance(record, ConfigRecord) and len(record) == 1 else None
+    return request if isinstance(request, bytes) else None
+
+
+def _app(answer: Callable[[bytes], bytes]) -> ClientApp:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:  # noqa: ARG001 -- Flower passes both
+        reply = answer(cast(bytes, _request(message)))
+        return Message(RecordDict({RECORD: ConfigRecord({"reply": reply})}), reply_to=message)
+
+    return app

@@ -1,0 +1,222 @@
+"""The durable privacy ledger: what is spent on each data set, written down before it is spent.
+
+`reserve` commits a round's spend before training may begin; a reservation without a reply after a crash stays
+spent. Nothing is ever refunded or deleted (`client.ledger_file` keeps it, `client.chain` guards it).
+
+A data set is known by its records, not by its file: a file that shares a record with a known data set is that
+data set, so renaming, relabelling, adding and removing records start no new budget. Records are remembered as
+keyed fingerprints; the key never leaves the ledger.
+
+Unit of privacy: one record. Adjacency: add or remove it.
+"""
+
+import hmac
+import secrets
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from client.entries import Entry, History, Kind
+from client.ledger_file import LedgerFile
+from transfer.errors import BudgetRefusedError, LedgerError, UsageError
+from transfer.privacy import Budget, Spend, epsilon
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A round's spend, durably written down.
+
+    Train only if `fresh`. If not, send `reply` again; without one the spend is lost and the round is over.
+    """
+
+    round_name: str
+    data_set: str
+    spend: Spend
+    fresh: bool
+    reply: bytes | None = field(default=None, repr=False)
+
+
+class Ledger:
+    """An open ledger. One thread uses it; any number of processes may have the same file open."""
+
+    def __init__(self, file: LedgerFile) -> None:
+        self._file = file
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Makes and opens a new ledger file, mode 0600.
+
+        Raises:
+            AlreadyExistsError: a ledger, or the head file of a lost one, is there.
+        """
+        LedgerFile.create(path)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens and verifies an existing ledger.
+
+        Raises:
+            LedgerError: it is missing, damaged, changed, rolled back, or not durable where it is.
+            UsageError: others may read or write the file.
+        """
+        ledger = cls(LedgerFile.open(path))
+        try:
+            ledger.verify()
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    @classmethod
+    def declare_loss(cls, path: Path, assumed: Spend) -> Self:
+        """Opens a ledger whose newest entries are gone for good, charging `assumed` to each data set left.
+
+        The owner answers for `assumed` being no less than what the lost entries had spent.
+
+        Raises:
+            LedgerError: what is left does not hold together.
+        """
+        ledger = cls(LedgerFile.open(path))
+        try:
+            with ledger._file.writing() as history:
+                ledger._file.verify_contents()
+                for data_set in history.data_sets():
+                    subject = f"lost after {len(history.entries)} of {data_set}"
+                    ledger._file.append(Kind.SPEND, data_set, subject, assumed)
+            ledger._file.forget_lost()
+            ledger.verify()
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fingerprint(self, text: str) -> bytes:
+        """Keyed hash of a record: of its text alone, blind to case, spacing and Unicode form.
+
+        The label is left out on purpose: a relabelled record is still the same person's record.
+        """
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        plain = " ".join(folded.split()).encode("utf-8", "surrogatepass")
+        return hmac.digest(self._file.key, plain, "sha256")
+
+    def data_set(self, fingerprints: Iterable[bytes]) -> str:
+        """Id of the data set these records belong to; those that are new are learnt.
+
+        Records of several known data sets make them one, charged with the spends of all.
+
+        Raises:
+            UsageError: there are no records.
+        """
+        wanted = set(fingerprints)
+        if not wanted:
+            raise UsageError("a data set needs at least one record")
+        with self._file.writing() as history:
+            learnt = {fingerprint: self._file.learnt(fingerprint) for fingerprint in wanted}
+            first, *others = history.owners(learnt.values()) or [f"data-{secrets.token_hex(8)}"]
+            for other in others:
+                self._file.append(Kind.MERGE, first, other)
+            if new := [fingerprint for fingerprint, number in learnt.items() if number is None]:
+                self._file.learn(first, new)
+        return first
+
+    def reserve(self, data_set: str, round_name: str, spend: Spend, budget: Budget) -> Reservation:
+        """Writes down `spend` for a round if `budget` covers it after all earlier ones. Durable on return.
+
+        The same round asked again gets its first reservation, whatever the budget is by now.
+
+        Raises:
+            BudgetRefusedError: the budget does not cover it; nothing was written.
+            LedgerError: the data set is unknown, or the round was reserved for another or another spend.
+        """
+        with self._file.writing() as history:
+            home = history.homes().get(data_set)
+            if home is None:
+                raise LedgerError(
+                    f"{self._file.path}: unknown data set {data_set!r}: register its records first"
+                )
+            earlier = history.of_round(Kind.SPEND, round_name)
+            if earlier is None:
+                _require_covered(history, home, spend, budget)
+                self._file.append(Kind.SPEND, home, round_name, spend)
+                return Reservation(round_name, home, spend, fresh=True)
+            if earlier.spend != spend or history.homes()[earlier.data_set] != home:
+                raise LedgerError(
+                    f"round {round_name} was reserved before, for {earlier.spend} on {earlier.data_set}: "
+                    f"it cannot be reserved for {spend} on {home}"
+                )
+            return Reservation(round_name, home, spend, fresh=False, reply=self._reply(history, round_name))
+
+    def store_reply(self, round_name: str, reply: bytes) -> None:
+        """Keeps the exact bytes that answer a reserved round. Durable on return: send them only then.
+
+        Raises:
+            LedgerError: the round is not reserved, or has another reply.
+        """
+        with self._file.writing() as history:
+            reserved = history.of_round(Kind.SPEND, round_name)
+            if reserved is None:
+                raise LedgerError(f"round {round_name} has no reservation: nothing may be released for it")
+            earlier = self._reply(history, round_name)
+            if earlier is None:
+                self._file.keep_reply(reserved.data_set, round_name, reply)
+            elif earlier != reply:
+                raise LedgerError(f"round {round_name} has another reply already: a round is answered once")
+
+    def reply(self, round_name: str) -> bytes | None:
+        """The bytes kept for a round, if any."""
+        return self._reply(self._file.history(), round_name)
+
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first."""
+        return list(self._file.history().entries)
+
+    def data_sets(self) -> list[str]:
+        """Ids of all data sets, oldest first, without those merged into another."""
+        return self._file.history().data_sets()
+
+    def spends(self, data_set: str) -> list[Spend]:
+        """Everything spent on a data set, oldest first; nothing for an unknown one."""
+        return list(self._file.history().spends(data_set))
+
+    def epsilon(self, data_set: str, delta: float) -> float:
+        """ε at `delta` of everything spent on a data set."""
+        return epsilon(self.spends(data_set), delta)
+
+    def head(self) -> tuple[int, str]:
+        """Number and digest (hex) of the newest entry; 0 and a digest of the key if there is none."""
+        return self._file.head()
+
+    def verify(self) -> int:
+        """Reads the whole ledger again; returns the number of entries.
+
+        Raises:
+            LedgerError: names the first bad entry, or says that newer ones are missing.
+        """
+        return self._file.verify()
+
+    def _reply(self, history: History, round_name: str) -> bytes | None:
+        kept = history.of_round(Kind.REPLY, round_name)
+        return None if kept is None else self._file.reply(kept)
+
+
+def _require_covered(history: History, data_set: str, spend: Spend, budget: Budget) -> None:
+    spent = list(history.spends(data_set))
+    if not budget.covers([*spent, spend]):
+        now, then = epsilon(spent, budget.delta), epsilon([*spent, spend], budget.delta)
+        raise BudgetRefusedError(
+            f"{data_set} has spent ε {now:.4g}, this round would make it {then:.4g}, "
+            f"the budget is {budget.epsilon:.4g} at δ {budget.delta:g}"
+        )

@@ -1,0 +1,216 @@
+"""The file a privacy ledger is kept in: a hash chain of entries, record fingerprints and replies, in SQLite.
+
+It goes through the standard library's `sqlite3`: nothing lies between us and the sync to disk. Fingerprints
+and replies are kept beside the chain and bound to it by the SHA-256 in their entry.
+"""
+
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from client import chain
+from client.entries import Entry, History, Kind, entry
+from client.files import require_private, write_new
+from transfer.errors import AlreadyExistsError, LedgerError
+from transfer.privacy import Spend
+
+_SCHEMA = (
+    chain.SCHEMA
+    + "CREATE TABLE identity (key BLOB NOT NULL) STRICT;"
+    + "CREATE TABLE records (fingerprint BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    + "CREATE TABLE replies (entry INTEGER PRIMARY KEY, reply BLOB NOT NULL) STRICT;"
+)
+
+
+class LedgerFile:
+    """An open ledger file, for one thread; any number of processes may have it open.
+
+    Attributes:
+        path: the file.
+        key: 32 random bytes of this file, for fingerprints. The chain is bound to it.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, key: bytes) -> None:
+        self.path = path
+        self.key = key
+        self._connection = connection
+        self._entries: list[Entry] = []
+        self._chain = chain.Chain(path, connection, hashlib.sha256(b"promptferry ledger" + key).hexdigest())
+
+    @classmethod
+    def create(cls, path: Path) -> None:
+        """Makes an empty ledger file, mode 0600, with a new key.
+
+        Raises:
+            AlreadyExistsError: a ledger, or the head file of a lost one, is there.
+        """
+        head = chain.head_path(path)
+        if head.exists():
+            raise AlreadyExistsError(f"{head} remembers a ledger: restore {path}, or move both away")
+        with chain.reported(path), closing(sqlite3.connect(":memory:")) as draft:
+            draft.executescript(_SCHEMA)
+            draft.execute("INSERT INTO identity VALUES (?)", (secrets.token_bytes(32),))
+            draft.commit()
+            content = draft.serialize()
+        write_new(path, content)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens an existing file without verifying what it holds.
+
+        Raises:
+            LedgerError: it is missing, no ledger, or not durable where it is.
+            UsageError: others may read or write it.
+        """
+        if not path.is_file():
+            lost = f"{chain.head_path(path)} remembers one: restore it"
+            new = "`promptferry-client init` makes one"
+            raise LedgerError(f"no ledger at {path}: {lost if chain.head_path(path).exists() else new}")
+        with chain.reported(path):
+            require_private(path, path.stat().st_mode)
+            connection = chain.connect(path)
+            try:
+                keys = connection.execute("SELECT key FROM identity").fetchall()
+            except BaseException:
+                connection.close()
+                raise
+        if len(keys) != 1:
+            connection.close()
+            raise LedgerError(f"{path}: the ledger has {len(keys)} fingerprint keys, must be 1: restore it")
+        return cls(path, connection, keys[0][0])
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[History]:
+        """One transaction on the history so far; durable once the block is left, undone if it raises."""
+        with chain.reported(self.path), self._chain.writing() as rows:
+            try:
+                yield self._history(rows)
+            except BaseException:
+                self._entries.clear()  # some may be about to be undone
+                raise
+
+    def history(self) -> History:
+        """All entries so far."""
+        with chain.reported(self.path):
+            return self._history(self._chain.rows())
+
+    def head(self) -> tuple[int, str]:
+        """Number and digest of the newest entry."""
+        self.history()
+        return self._chain.head()
+
+    def append(self, kind: Kind, data_set: str, subject: str, spend: Spend | None = None) -> None:
+        """Adds an entry that holds everything in itself, within `writing`."""
+        self._append(kind, data_set, subject, spend=spend)
+
+    def learn(self, data_set: str, fingerprints: Iterable[bytes]) -> None:
+        """Adds new records to a data set, within `writing`."""
+        ordered = sorted(fingerprints)
+        number = self._append(Kind.RECORDS, data_set, "", content=_digest(ordered))
+        self._connection.executemany("INSERT INTO records VALUES (?, ?)", ((f, number) for f in ordered))
+
+    def learnt(self, fingerprint: bytes) -> int | None:
+        """Number of the entry by which a record was learnt, within `writing`."""
+        query = "SELECT entry FROM records WHERE fingerprint = ?"
+        row = self._connection.execute(query, (fingerprint,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def keep_reply(self, data_set: str, round_name: str, reply: bytes) -> None:
+        """Adds a reply, within `writing`."""
+        number = self._append(Kind.REPLY, data_set, round_name, content=_digest([reply]))
+        self._connection.execute("INSERT INTO replies VALUES (?, ?)", (number, reply))
+
+    def reply(self, kept: Entry) -> bytes:
+        """The bytes kept by a reply's entry.
+
+        Raises:
+            LedgerError: they are not those that were kept.
+        """
+        with chain.reported(self.path):
+            query = "SELECT reply FROM replies WHERE entry = ?"
+            row = self._connection.execute(query, (kept.number,)).fetchone()
+        if row is None or _digest([row[0]]) != kept.content:
+            raise LedgerError(f"{self.path}: the reply of entry {kept.number} was changed: {chain.RESTORE}")
+        return bytes(row[0])
+
+    def verify(self) -> int:
+        """Reads everything again, compares it with the head file, and returns the number of entries.
+
+        Raises:
+            LedgerError: names the first bad entry, or says that newer ones are missing.
+        """
+        with chain.reported(self.path):
+            self._entries.clear()
+            self._connection.execute("BEGIN")  # one snapshot, as others may be appending
+            try:
+                count = self._chain.verify()
+                self.verify_contents()
+            finally:
+                self._connection.execute("ROLLBACK")
+        return count
+
+    def verify_contents(self) -> None:
+        """Compares records and replies with the chain.
+
+        Raises:
+            LedgerError: names the first entry whose records or reply were changed.
+        """
+        with chain.reported(self.path):
+            rows = self._connection.execute("SELECT entry, fingerprint FROM records ORDER BY fingerprint")
+            records: dict[int, list[bytes]] = {}
+            for number, fingerprint in rows:
+                records.setdefault(number, []).append(fingerprint)
+            replies = {row[0] for row in self._connection.execute("SELECT entry FROM replies")}
+            for kept in self._history(self._chain.rows()).entries:
+                if kept.kind is Kind.RECORDS and _digest(records.pop(kept.number, [])) != kept.content:
+                    raise LedgerError(
+                        f"{self.path}: records of entry {kept.number} were changed: {chain.RESTORE}"
+                    )
+                if kept.kind is Kind.REPLY:
+                    self.reply(kept)
+                    replies.discard(kept.number)
+        if strays := sorted(records | dict.fromkeys(replies)):
+            raise LedgerError(
+                f"{self.path}: holds content of an entry {strays[0]} that is not: {chain.RESTORE}"
+            )
+
+    def forget_lost(self) -> None:
+        """Makes the entries there are the ones remembered, in place of newer ones declared lost."""
+        with chain.reported(self.path):
+            self._chain.forget_lost()
+
+    def _history(self, rows: Sequence[chain.Row]) -> History:
+        self._entries.extend(entry(row) for row in rows[len(self._entries) :])
+        return History(tuple(self._entries))
+
+    def _append(
+        self, kind: Kind, data_set: str, subject: str, *, spend: Spend | None = None, content: str = ""
+    ) -> int:
+        body: chain.Body = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "kind": kind.value,
+            "data_set": data_set,
+            "subject": subject,
+            "content": content,
+        }
+        if spend is not None:
+            body |= {
+                "noise_multiplier": spend.noise_multiplier,
+                "sample_rate": spend.sample_rate,
+                "steps": spend.steps,
+            }
+        return self._chain.append(body).number
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    """SHA-256, hex, of byte strings of a fixed length each, or of a single one."""
+    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -1,0 +1,106 @@
+"""Where the coordinator is, how it proves itself, and what to make of a connection that fails."""
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from transfer.errors import AuthenticationError, ConfigError, UnavailableError
+
+LEASE_S = 30.0  # a silent node counts as offline after this; Flower's own nodes take 60 s
+TIMEOUT_S = 30.0
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a node needs to reach its coordinator and to be known there.
+
+    Attributes:
+        address: `host:port` of the coordinator's Flower endpoint.
+        ca_pem: The only certificate authority that may have signed the coordinator's certificate.
+        node_key: P-384 key registered at enrolment.
+        poll_s: Pause between two looks for work, 0.01..60 s; grows to five times that while idle.
+
+    Raises:
+        ConfigError: When a value cannot be used.
+    """
+
+    address: str
+    ca_pem: bytes
+    node_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    poll_s: float = 0.2
+
+    def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        if not _HOST.fullmatch(host) or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ConfigError(f"address {self.address!r} is not host:port, for example 127.0.0.1:9191")
+        if not isinstance(self.node_key.curve, ec.SECP384R1):
+            raise ConfigError(f"the node key is on curve {self.node_key.curve.name}; it must be secp384r1")
+        if not 0.01 <= self.poll_s <= 60:
+            raise ConfigError(f"poll_s {self.poll_s} is outside 0.01..60 seconds")
+        try:
+            x509.load_pem_x509_certificates(self.ca_pem)
+        except ValueError as error:
+            raise ConfigError("the pinned CA is not a PEM certificate; enrol again") from error
+
+    def trust(self) -> ssl.SSLContext:
+        """TLS 1.3 to a server whose certificate the pinned CA signed for this address."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(cadata=self.ca_pem.decode("ascii"))
+        return context
+
+    def http(self, trust: ssl.SSLContext) -> httpx.Client:
+        """A client that follows no redirect and takes a proxy of the environment only to leave this host."""
+        host = self.address.rpartition(":")[0].strip("[]")
+        try:
+            is_loopback = ip_address(host).is_loopback
+        except ValueError:
+            is_loopback = host == "localhost"
+        return httpx.Client(verify=trust, timeout=TIMEOUT_S, trust_env=not is_loopback)
+
+    def explain(self, error: Exception) -> str:
+        """Say why there is no connection now, or raise when waiting will not mend it.
+
+        Raises:
+            UnavailableError: When the server's certificate is not accepted.
+            AuthenticationError: When this node's key or signature is not accepted.
+        """
+        if untrusted := _certificate_error(error):
+            raise UnavailableError(
+                f"the server at {self.address} shows a certificate that is not signed by the pinned CA or "
+                f"not for this address ({untrusted.verify_message}); check the address, or enrol again"
+            ) from error
+        if not isinstance(error, httpx.HTTPStatusError):
+            return f"the coordinator at {self.address} cannot be reached ({type(error).__name__})"
+        status = error.response.status_code
+        if error.request.url.path.endswith("/activate-node"):
+            return self._refused(status, error)
+        return f"the coordinator at {self.address} answered with status {status}"
+
+    def _refused(self, status: int, error: Exception) -> str:
+        if status == httpx.codes.FORBIDDEN:
+            raise AuthenticationError(
+                f"this node's key is not registered at {self.address}; run `promptferry-client enrol` again"
+            ) from error
+        if status == httpx.codes.UNAUTHORIZED:
+            raise AuthenticationError(
+                f"{self.address} does not accept this node's signature; the clocks differ by over 300 s"
+            ) from error
+        if status == httpx.codes.PRECONDITION_FAILED:
+            return (
+                f"{self.address} still holds this node's earlier connection (for up to {LEASE_S:.0f} s "
+                "after a crash, or another daemon uses its key)"
+            )
+        return f"the coordinator at {self.address} refused this node with status {status}"
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -1,0 +1,245 @@
+"""One round at the data owner, in order: verify, policy, proxy, records, reserve, tune, sign, keep, answer.
+
+What can be answered twice: a release is kept for ever and sent again byte for byte. A decline is not kept; it
+is made anew each time, so that an owner who widens the policy or the budget takes part from then on. A round
+whose spend was reserved but whose reply was lost with a crash stays spent and is declined for ever.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from client import policy, tuning
+from client.entries import Kind
+from client.ledger import Ledger
+from client.noise import NoiseSource, Randomness
+from client.policy import Ask, Policy
+from client.private_data import PrivateRecords, read
+from client.proxies import Proxies
+from transfer.console import OnStep, progress
+from transfer.errors import (
+    BudgetRefusedError,
+    ModelError,
+    PolicyRefusedError,
+    PromptferryError,
+    UnavailableError,
+    UsageError,
+    VerificationError,
+)
+from transfer.models import LanguageModel
+from transfer.privacy import Guarantee
+from transfer.prompt import SoftPrompt
+from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
+from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
+from transfer.tasks import Task
+from transfer.wire import envelope_from_bytes, envelope_to_bytes, reply_to_bytes, request_from_bytes
+
+logger = logging.getLogger(__name__)
+
+DIGEST_BYTES = 32
+"""A kept reply stands behind the SHA-256 of the question it answers."""
+
+
+class Tune(Protocol):
+    """What turns private records into a noised prompt; see `client.tuning.tune`."""
+
+    def __call__(
+        self,
+        model: LanguageModel,
+        records: PrivateRecords,
+        task: Task,
+        start: SoftPrompt,
+        tuning: Tuning,
+        *,
+        declared_records: int,
+        randomness: Randomness,
+        on_step: OnStep,
+    ) -> SoftPrompt: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answers whom: our name and signing key, and the only key whose requests are read."""
+
+    client: str
+    signing: Ed25519PrivateKey = field(repr=False)
+    publisher: Ed25519PublicKey
+
+
+class Participant:
+    """Answers a coordinator's requests; made once, used by one thread.
+
+    Args:
+        data: file with the private records; read again only when it changes.
+        tune: how records become a prompt.
+        stop: abandons tuning when set; what was reserved stays spent.
+        now: time with its time zone, for the hours of the policy.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        limits: Policy,
+        ledger: Ledger,
+        proxies: Proxies,
+        data: Path,
+        *,
+        tune: Tune = tuning.tune,
+        stop: threading.Event | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._identity = identity
+        self._limits = limits
+        self._ledger = ledger
+        self._proxies = proxies
+        self._data = _Data(data, ledger)
+        self._tune = tune
+        self._stop = stop or threading.Event()
+        self._now = now
+
+    def answer(self, request: bytes) -> bytes:
+        """Signed reply bytes to signed request bytes.
+
+        Raises:
+            VerificationError: the request is not the pinned coordinator's, not for us, or malformed.
+            LedgerError: the ledger cannot be trusted.
+        """
+        payload = envelope_from_bytes(request).verify(self._identity.publisher, REQUEST_TYPE)
+        asked = request_from_bytes(payload)
+        if asked.client != self._identity.client:
+            raise VerificationError(
+                f"{asked.round} asks client {asked.client!r}, this is {self._identity.client!r}"
+            )
+        question = hashlib.sha256(payload).digest()
+        kept = self._ledger.reply(asked.round)
+        if kept is not None:
+            return self._again(asked, question, kept)
+        if self._ledger.history().of_round(Kind.SPEND, asked.round) is not None:
+            return self._decline(asked, Refusal.SPENT, "paid for before, the reply was lost")
+        return self._first(asked, question)
+
+    def _again(self, asked: RoundRequest, question: bytes, kept: bytes) -> bytes:
+        if kept[:DIGEST_BYTES] != question:
+            return self._decline(asked, Refusal.POLICY, "answered before, and now asked something else")
+        logger.info("%s: asked again, same answer", asked.round)
+        return kept[DIGEST_BYTES:]
+
+    def _first(self, asked: RoundRequest, question: bytes) -> bytes:
+        try:
+            self._require_allowed(asked)
+            model = self._model(asked)
+        except PolicyRefusedError as error:
+            return self._decline(asked, Refusal.POLICY, str(error))
+        except PromptferryError as error:  # nothing private has been opened yet: the whole text may be told
+            return self._decline(asked, Refusal.FAILED, str(error))
+        try:
+            return self._release(asked, question, model)
+        except BudgetRefusedError as error:
+            return self._decline(asked, Refusal.BUDGET, str(error))
+        except Exception as error:  # noqa: BLE001 -- its text may quote private data, its class does not
+            name = type(error).__name__
+            return self._decline(
+                asked, Refusal.FAILED, f"{name}; `promptferry-client data check` may tell why"
+            )
+
+    def _require_allowed(self, asked: RoundRequest) -> None:
+        index = int(asked.round.rpartition("/")[2])
+        try:
+            ask = Ask(asked.task.name, asked.proxy.digest, asked.tuning.spend, asked.rounds, asked.cohort)
+        except UsageError as error:
+            raise PolicyRefusedError(str(error)) from error
+        policy.check(self._limits, ask, self._now())
+        if index > asked.rounds:
+            raise PolicyRefusedError(f"round {index} of a campaign of {asked.rounds}")
+
+    def _model(self, asked: RoundRequest) -> LanguageModel:
+        model = self._proxies.model(asked.proxy)
+        if asked.prompt.width != model.width:
+            raise ModelError(
+                f"the prompt is {asked.prompt.width} wide, proxy {asked.proxy.name!r} {model.width}"
+            )
+        model.encoder(asked.task)  # label words are checked before anything is paid
+        return model
+
+    def _release(self, asked: RoundRequest, question: bytes, model: LanguageModel) -> bytes:
+        records, data_set = self._data.open(asked.task, model)
+        spend, budget = asked.tuning.spend, self._limits.budget
+        reservation = self._ledger.reserve(data_set, asked.round, spend, budget)
+        if not reservation.fresh:
+            return self._decline(asked, Refusal.SPENT, "paid for by another process")
+        logger.info(
+            "%s: tuning for %s, %d steps, noise %g, sample rate %g",
+            *(asked.round, asked.task.name, spend.steps, spend.noise_multiplier, spend.sample_rate),
+        )
+        started = time.monotonic()
+        prompt = self._tuned(asked, model, records)
+        guarantee = Guarantee(self._ledger.epsilon(data_set, budget.delta), budget.delta)
+        release = Release(asked.round, asked.client, asked.nonce, prompt, spend, guarantee)
+        reply = self._signed(release)
+        self._ledger.store_reply(asked.round, question + reply)
+        logger.info(
+            "%s: released after %.1f s; ε is now %.3f of %g at δ %g",
+            *(asked.round, time.monotonic() - started, guarantee.epsilon, budget.epsilon, budget.delta),
+        )
+        return reply
+
+    def _tuned(self, asked: RoundRequest, model: LanguageModel, records: PrivateRecords) -> SoftPrompt:
+        with progress(asked.round) as show:
+
+            def on_step(done: int, steps: int) -> None:
+                if self._stop.is_set():
+                    raise UnavailableError(f"{asked.round}: abandoned at step {done}: the daemon is stopping")
+                show(done, steps)
+
+            return self._tune(
+                model,
+                records,
+                asked.task,
+                asked.prompt,
+                asked.tuning,
+                declared_records=self._limits.declared_records,
+                randomness=NoiseSource(),
+                on_step=on_step,
+            )
+
+    def _decline(self, asked: RoundRequest, refusal: Refusal, why: str) -> bytes:
+        logger.warning("%s: declined: %s: %s", asked.round, refusal.name.lower(), why)
+        return self._signed(Decline(asked.round, asked.client, asked.nonce, refusal))
+
+    def _signed(self, reply: Reply) -> bytes:
+        return envelope_to_bytes(sign(reply_to_bytes(reply), REPLY_TYPE, self._identity.signing))
+
+
+class _Data:
+    """The private records of one file, and the data set the ledger knows them as."""
+
+    def __init__(self, path: Path, ledger: Ledger) -> None:
+        self._path = path
+        self._ledger = ledger
+        self._held: tuple[object, PrivateRecords, str] | None = None
+
+    def open(self, task: Task, model: LanguageModel) -> tuple[PrivateRecords, str]:
+        """Records and data set id, every text known to encode; read again if file, task or model changed."""
+        key = (task, model.ref.digest, _stamp(self._path))
+        if self._held is None or self._held[0] != key:
+            records = read(self._path, task.label_names)
+            model.encoder(task).encode(records.texts)
+            data_set = self._ledger.data_set(map(self._ledger.fingerprint, records.texts))
+            self._held = (key, records, data_set)
+        return self._held[1], self._held[2]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()  # reading it will say what is wrong
+    return status.st_mtime_ns, status.st_size, status.st_ino

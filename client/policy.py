@@ -1,0 +1,167 @@
+"""The data owner's policy: what a coordinator may ask of this client. What is not allowed is refused.
+
+A coordinator's wish is an `Ask`, free of wire types. `verdicts` judges it rule by rule; `check` raises if
+any rule says no. Whether the privacy budget still covers the spend is the ledger's question, not this one's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from transfer.errors import PolicyRefusedError, UsageError
+from transfer.privacy import Budget, Spend
+
+ANY = "*"
+"""As the only entry of `tasks` or `proxies`: every task, or every proxy the pinned coordinator signs for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Limits set by the data owner. Without `tasks` and `proxies` nothing at all is allowed.
+
+    Attributes:
+        budget: the most ever revealed of a data set; δ at most 1/(10·declared_records).
+        declared_records: public round number of records, ≥ 1, in place of the private count.
+        tasks: names allowed, or ("*",).
+        proxies: digests allowed, or ("*",).
+        min_noise_multiplier: least σ, ≥ 0.
+        max_sample_rate: greatest q, in (0, 1].
+        max_steps: most steps in a round, ≥ 1; None for no limit.
+        max_rounds: most rounds in a campaign, ≥ 1; None for no limit.
+        hours: UTC hours [from, until) in which rounds are answered, each 0–24; (22, 6) spans midnight;
+            None for always.
+        min_cohort: fewest clients whose prompts are averaged, ≥ 1.
+    """
+
+    budget: Budget
+    declared_records: int
+    tasks: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    min_noise_multiplier: float = 0.0
+    max_sample_rate: float = 1.0
+    max_steps: int | None = None
+    max_rounds: int | None = None
+    hours: tuple[int, int] | None = None
+    min_cohort: int = 1
+
+    def __post_init__(self) -> None:
+        _require_at_least_one("declared_records", self.declared_records)
+        _require_at_least_one("max_steps", self.max_steps)
+        _require_at_least_one("max_rounds", self.max_rounds)
+        _require_at_least_one("min_cohort", self.min_cohort)
+        if self.budget.delta > 1 / (10 * self.declared_records):
+            raise UsageError(
+                f"policy δ {self.budget.delta:g} is above 1/(10·declared_records) = "
+                f"{1 / (10 * self.declared_records):g}: a whole record could leak within it"
+            )
+        if not self.min_noise_multiplier >= 0:
+            raise UsageError(f"policy min_noise_multiplier {self.min_noise_multiplier} must be ≥ 0")
+        if not 0 < self.max_sample_rate <= 1:
+            raise UsageError(f"policy max_sample_rate {self.max_sample_rate} must be in (0, 1]")
+        if self.hours is not None and not (
+            all(0 <= h <= 24 for h in self.hours) and len(set(self.hours)) == 2
+        ):
+            raise UsageError(f"policy hours {self.hours} must be two different hours between 0 and 24")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What one round of a campaign asks of a client.
+
+    Attributes:
+        task: name of the task.
+        proxy_digest: digest of the proxy to tune on.
+        spend: privacy cost of the round.
+        rounds: rounds of the whole campaign, ≥ 1.
+        cohort: fewest clients the coordinator promises to average, ≥ 1.
+    """
+
+    task: str
+    proxy_digest: str
+    spend: Spend
+    rounds: int
+    cohort: int = 1
+
+    def __post_init__(self) -> None:
+        _require_at_least_one("rounds", self.rounds)
+        _require_at_least_one("cohort", self.cohort)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One rule's answer: `rule` is the policy key, `why` names what was asked and what is allowed."""
+
+    rule: str
+    allowed: bool
+    why: str
+
+
+def check(policy: Policy, ask: Ask, now: datetime) -> None:
+    """Returns if every rule allows the ask. `now` carries its time zone.
+
+    Raises:
+        PolicyRefusedError: names each policy key that does not, with what was asked and what is allowed.
+    """
+    refused = [f"{v.rule}: {v.why}" for v in verdicts(policy, ask, now) if not v.allowed]
+    if refused:
+        raise PolicyRefusedError("policy " + "; ".join(refused))
+
+
+def verdicts(policy: Policy, ask: Ask, now: datetime) -> list[Verdict]:
+    """Every rule's answer, always all of them and in the same order. `now` carries its time zone."""
+    return [*_who_and_when(policy, ask, now), *_how_much(policy, ask)]
+
+
+def _who_and_when(policy: Policy, ask: Ask, now: datetime) -> Iterator[Verdict]:
+    yield _one_of("tasks", ask.task, policy.tasks)
+    yield _one_of("proxies", ask.proxy_digest, policy.proxies)
+    yield _verdict(
+        "min_cohort", ask.cohort >= policy.min_cohort, f"{ask.cohort}", f"at least {policy.min_cohort}"
+    )
+    yield _within_hours(policy.hours, now)
+
+
+def _how_much(policy: Policy, ask: Ask) -> Iterator[Verdict]:
+    noise, rate = ask.spend.noise_multiplier, ask.spend.sample_rate
+    least = policy.min_noise_multiplier
+    yield _verdict("min_noise_multiplier", noise >= least, f"{noise:g}", f"at least {least:g}")
+    yield _verdict(
+        "budget.epsilon",
+        noise > 0 or policy.budget.epsilon == float("inf"),
+        f"noise multiplier {noise:g}",
+        f"ε {policy.budget.epsilon:g}" + ("" if policy.budget.epsilon == float("inf") else ", so some noise"),
+    )
+    most = policy.max_sample_rate
+    yield _verdict("max_sample_rate", rate <= most, f"{rate:g}", f"at most {most:g}")
+    yield _at_most("max_steps", ask.spend.steps, policy.max_steps)
+    yield _at_most("max_rounds", ask.rounds, policy.max_rounds)
+
+
+def _one_of(rule: str, asked: str, allowed: tuple[str, ...]) -> Verdict:
+    return _verdict(rule, allowed == (ANY,) or asked in allowed, repr(asked), ", ".join(allowed) or "none")
+
+
+def _at_most(rule: str, asked: int, most: int | None) -> Verdict:
+    return _verdict(
+        rule, most is None or asked <= most, f"{asked}", "any" if most is None else f"at most {most}"
+    )
+
+
+def _within_hours(hours: tuple[int, int] | None, now: datetime) -> Verdict:
+    if now.tzinfo is None:
+        raise UsageError(f"time {now} has no time zone: policy hours are UTC")
+    now = now.astimezone(UTC)
+    if hours is None:
+        return _verdict("hours", True, f"{now:%H:%M} UTC", "always")
+    start, end = hours
+    inside = start <= now.hour < end if start < end else (now.hour >= start or now.hour < end)
+    return _verdict("hours", inside, f"{now:%H:%M} UTC", f"{start:02d}:00–{end:02d}:00 UTC")
+
+
+def _verdict(rule: str, holds: bool, asked: str, allowed: str) -> Verdict:
+    return Verdict(rule, holds, f"{asked} asked, {allowed} allowed")
+
+
+def _require_at_least_one(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise UsageError(f"{name} {value} must be ≥ 1")

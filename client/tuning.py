@@ -1,0 +1,158 @@
+"""DP-SGD on a soft prompt: private records in, noised prompt out.
+
+Unit of privacy: one record; neighbours differ by adding or removing it. The result of `tune` is the output of
+`spend.steps` draws of the Poisson-subsampled Gaussian mechanism and nothing else: starting point, schedule,
+denominator and number of steps come from the request and from declared, public numbers.
+
+Letters: B records of a physical batch, P prompt tokens, H hidden size, C classes.
+
+Per-record gradients come from the *expand* form: the prompt is repeated to a leaf [B, P, H], one copy a record,
+and the gradient of the summed per-record losses with respect to that leaf holds each record's own gradient
+exactly. No hooks are involved, so nothing can silently average over the batch (as PEFT's prompt tuning under
+Opacus does), and the shape is checked at every step.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from opacus.optimizers import DPOptimizer
+from torch import nn
+
+from client.noise import GRID_BITS, Randomness, clip_to_grid
+from client.private_data import PrivateRecords
+from transfer.errors import PromptferryError
+from transfer.models import FORWARD_TOKENS, LanguageModel, label_logits
+from transfer.objectives import label_loss
+from transfer.prompt import SoftPrompt
+from transfer.rounds import Tuning
+from transfer.tasks import Line, Task, buckets
+
+
+class NoisyAdam(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
+    """Opacus' optimiser around Adam with exact clipping and noise nobody can predict.
+
+    Clipped per-record gradients are summed as whole steps of the grid g = σ·C/2**GRID_BITS and the noise is
+    drawn in the same steps, so that floating point neither leaks nor breaks the sensitivity bound C. Without
+    noise (σ = 0) there is nothing to protect: plain sums, no clipping.
+    """
+
+    def __init__(self, vectors: nn.Parameter, tuning: Tuning, expected_records: float, randomness: Randomness) -> None:
+        super().__init__(
+            torch.optim.Adam([vectors], lr=tuning.learning_rate),
+            noise_multiplier=tuning.spend.noise_multiplier,
+            max_grad_norm=tuning.clip_norm,
+            expected_batch_size=expected_records,
+        )
+        self._randomness = randomness
+        self._grid = tuning.spend.noise_multiplier * tuning.clip_norm / 2**GRID_BITS
+
+    def clip_and_accumulate(self) -> None:
+        """Add the clipped sum of the physical batch to the logical batch's."""
+        for parameter in self.params:
+            rows = parameter.grad_sample
+            total = clip_to_grid(rows, self.max_grad_norm, self._grid) if self._grid else rows.double().sum(0)
+            parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
+
+    def add_noise(self) -> None:
+        """Turn the exact sum into the released gradient sum."""
+        for parameter in self.params:
+            total = parameter.summed_grad
+            if self._grid:
+                noise = torch.from_numpy(self._randomness.integers(tuple(total.shape)))
+                total = (total + noise).double() * self._grid
+            parameter.grad = total.to(parameter.dtype)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledLines:
+    """Encoded records and what the loss needs to know: words of each class, labels by record."""
+
+    lines: Sequence[Line]
+    labels: torch.Tensor
+    words: Sequence[Sequence[int]]
+
+
+def tune(
+    model: LanguageModel,
+    records: PrivateRecords,
+    task: Task,
+    start: SoftPrompt,
+    tuning: Tuning,
+    *,
+    declared_records: int,
+    randomness: Randomness,
+    on_step: Callable[[int, int], None] = lambda _step, _steps: None,
+) -> SoftPrompt:
+    """Tune `start` on private records with exactly `tuning.spend.steps` noisy steps.
+
+    Args:
+        declared_records: public number N of records; q·N is the denominator whatever the file holds.
+        randomness: inclusions and noise; `NoiseSource()` outside tests.
+        on_step: called with (steps done, steps in all) after each step.
+
+    Raises:
+        TaskError: the label words do not fit the model's tokeniser.
+        PromptferryError: tuning diverged to non-finite values.
+    """
+    encoder = model.encoder(task)
+    data = LabelledLines(encoder.encode(records.texts), torch.tensor(records.labels), encoder.words)
+    vectors = nn.Parameter(start.vectors.clone())
+    spend = tuning.spend
+    optimizer = NoisyAdam(vectors, tuning, spend.sample_rate * declared_records, randomness)
+    for step in range(spend.steps):
+        included = randomness.bernoulli(len(data.lines), spend.sample_rate).nonzero()[0].tolist()
+        noisy_step(model, data, included, vectors, optimizer)
+        on_step(step + 1, spend.steps)
+    if not torch.isfinite(vectors).all():
+        raise PromptferryError("tuning diverged; ask for a lower learning rate")
+    return SoftPrompt(vectors.detach().clone(), start.model)
+
+
+def noisy_step(
+    model: LanguageModel,
+    data: LabelledLines,
+    included: Sequence[int],
+    vectors: nn.Parameter,
+    optimizer: NoisyAdam,
+    forward_tokens: int = FORWARD_TOKENS,
+) -> None:
+    """One logical step over the `included` records in physical batches of `forward_tokens`.
+
+    No record included is a step like any other: a zero sum, noise added, and accounted for.
+    """
+    groups = list(physical_batches(data, included, vectors.shape[0], forward_tokens)) or [[]]
+    for group in groups:
+        vectors.grad_sample = per_record_gradients(model, data, group, vectors)  # type: ignore[attr-defined]
+        optimizer.signal_skip_step(do_skip=group is not groups[-1])
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def physical_batches(
+    data: LabelledLines, included: Sequence[int], prompt_length: int, forward_tokens: int
+) -> Iterator[list[int]]:
+    """Records grouped by similar length, each group at most `forward_tokens` tokens, padding included."""
+    lengths = [len(data.lines[index].ids) + prompt_length for index in included]
+    for group in buckets(lengths, forward_tokens):
+        yield [included[place] for place in group]
+
+
+def per_record_gradients(
+    model: LanguageModel, data: LabelledLines, group: Sequence[int], vectors: torch.Tensor
+) -> torch.Tensor:
+    """Gradient [B, P, H] of each record's own loss with respect to the prompt; zeros(0, P, H) for no record.
+
+    Raises:
+        PromptferryError: the gradient is not one [P, H] a record, so clipping would bound something else.
+    """
+    shape = (len(group), *vectors.shape)
+    if not group:
+        return vectors.new_zeros(shape)
+    batch = model.collate([data.lines[index] for index in group])
+    rows = vectors.detach().expand(shape).clone().requires_grad_(True)  # [B, P, H], one copy a record
+    losses = label_loss(label_logits(model.logits(batch, rows), data.words), data.labels[list(group)])  # [B]
+    (gradients,) = torch.autograd.grad(losses.sum(), rows)
+    if gradients.shape != shape:
+        raise PromptferryError(f"per-record gradients are {tuple(gradients.shape)}, expected {shape}: refusing to clip")
+    return gradients

@@ -1,0 +1,153 @@
+"""The clients of one round: what each is asked, whose answers hold, and what is written down about them.
+
+An answer is written down the moment it comes, so a coordinator that is killed in mid-round asks only those
+again whose prompt it does not have yet.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from coordinator.aggregation import gate
+from coordinator.exchange import Outcome
+from coordinator.plan import CampaignPlan
+from coordinator.records import Client, ClientState
+from coordinator.store import Store
+from transfer import wire
+from transfer.errors import VerificationError
+from transfer.prompt import SoftPrompt
+from transfer.rounds import Decline, Release, RoundRequest, nonce, round_name
+from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
+
+logger = logging.getLogger(__name__)
+
+RELEASED = "released"
+"""Outcome of a client whose prompt holds."""
+
+
+class Fleet(Protocol):
+    """Carries bytes to clients by name and theirs back; `coordinator.flower.Federation` in production."""
+
+    def exchange(
+        self,
+        requests: Mapping[str, bytes],
+        *,
+        deadline_s: float,
+        quorum: Callable[[dict[str, Outcome]], bool] | None = None,
+        on_outcome: Callable[[str, Outcome], None] | None = None,
+    ) -> dict[str, Outcome]:
+        """Ask all, return one outcome for each; stop waiting when `quorum` says so."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Identity:
+    """What makes requests this coordinator's: the publisher's key, and the secret behind the nonces."""
+
+    publisher: Ed25519PrivateKey
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """Round `index` of a campaign, the same for every client but for name and nonce."""
+
+    plan: CampaignPlan
+    index: int
+    start: SoftPrompt
+
+    def to(self, client: str, identity: Identity) -> RoundRequest:
+        """The request to one client; equal whenever the round is asked again."""
+        name = round_name(self.plan.name, self.index)
+        return RoundRequest(
+            round=name,
+            rounds=self.plan.rounds,
+            client=client,
+            nonce=nonce(identity.secret, name, client),
+            task=self.plan.task,
+            tuning=self.plan.tuning,
+            prompt=self.start,
+            cohort=self.plan.min_clients,
+        )
+
+
+class Cohort:
+    """Asks every enrolled client of a store one question and keeps what holds.
+
+    Attributes:
+        releases: valid releases by client, those of an earlier, interrupted attempt included.
+    """
+
+    def __init__(self, store: Store, identity: Identity, question: Question) -> None:
+        self._store, self._identity, self._question = store, identity, question
+        self.clients = {client.name: client for client in store.clients() if client.state is ClientState.ENROLLED}
+        self._requests = {name: question.to(name, identity) for name in self.clients}
+        self.releases: dict[str, Release] = {}
+        self._restore()
+
+    def ask(self, fleet: Fleet, stopping: Callable[[], bool], on_answer: Callable[[str], None]) -> None:
+        """Ask those whose release is missing, until all answered, the plan's deadline, or `stopping`.
+
+        `on_answer` is told each client's name after its outcome was written down.
+        """
+        missing = {name: self._sealed(name) for name in self.clients if name not in self.releases}
+
+        def hear(name: str, outcome: Outcome) -> None:
+            if outcome.error != "not_awaited":  # nobody waited for it: that says nothing about the client
+                self._hear(name, outcome)
+                on_answer(name)
+
+        fleet.exchange(
+            missing,
+            deadline_s=self._question.plan.deadline_s,
+            quorum=lambda _outcomes: stopping(),
+            on_outcome=hear,
+        )
+
+    def _hear(self, name: str, outcome: Outcome) -> None:
+        text, envelope = outcome.error or "", outcome.reply
+        if envelope is not None:
+            text = self._judge(name, envelope)
+        plan, index = self._question.plan, self._question.index
+        self._store.record_reply(plan.name, index, name, text, envelope)
+        logger.info("%s: %s: %s", round_name(plan.name, index), name, text)
+
+    def _judge(self, name: str, envelope: bytes) -> str:
+        """The outcome a reply amounts to; a release that holds is kept."""
+        try:
+            reply = read(envelope, self.clients[name], self._requests[name])
+        except VerificationError as error:
+            return f"invalid: {error}"
+        if isinstance(reply, Decline):
+            return f"declined: {reply.refusal.name.lower()}"
+        self.releases[name] = reply
+        return RELEASED
+
+    def _restore(self) -> None:
+        """Take over what was answered before an interruption, verified as if it had come just now."""
+        for record in self._store.replies(self._question.plan.name, self._question.index):
+            if record.outcome == RELEASED and record.envelope is not None and record.client in self.clients:
+                self._judge(record.client, record.envelope)
+
+    def _sealed(self, name: str) -> bytes:
+        payload = wire.request_to_bytes(self._requests[name])
+        return wire.envelope_to_bytes(sign(payload, REQUEST_TYPE, self._identity.publisher))
+
+
+def read(envelope: bytes, client: Client, request: RoundRequest) -> Release | Decline:
+    """A reply to `request`, signed by the key this very client enrolled with.
+
+    Raises:
+        VerificationError: another signer, not a reply, or not a reply to this request.
+    """
+    if client.signing_key is None:
+        raise VerificationError(f"{client.name} has no enrolled signing key")
+    key = Ed25519PublicKey.from_public_bytes(client.signing_key)
+    reply = wire.reply_from_bytes(wire.envelope_from_bytes(envelope).verify(key, REPLY_TYPE))
+    if isinstance(reply, Release):
+        gate(reply, request)
+    elif (reply.round, reply.client, reply.nonce) != (request.round, request.client, request.nonce):
+        raise VerificationError(f"{request.round}: {request.client} declined another round")
+    return reply

@@ -1,0 +1,114 @@
+"""Book-keeping of one exchange: who was asked, who answered, and who has to be asked again."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of asking one node: its reply, or a fixed word for why there is none.
+
+    `error` is one of
+        offline                 the node was never there
+        node_unavailable        it went away and did not come back in time
+        timeout                 it was asked and did not answer in time
+        not_awaited             the exchange ended without waiting for it
+        malformed_request       it says that the request is not one
+        malformed_reply         its answer is not a reply, or came under another node's name
+        client_error:CLASS      its answer was an exception of that class
+    """
+
+    reply: bytes | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.reply is None) == (self.error is None):
+            raise ValueError("an outcome is either a reply or an error")
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A node that is online, and since when: a later sign-on means that it may have lost what it was sent."""
+
+    node_id: int
+    since: str
+
+
+class Exchange:
+    """One request for each named node, one outcome from each.
+
+    Flower hands a message out once. A node that pulled it and then restarted, or lost its connection, never
+    sees it again, and Flower does not always say so. Therefore a request is sent once for every sign-on of
+    its node until the node has answered; nodes answer the same request with the same bytes.
+    """
+
+    def __init__(self, requests: Mapping[str, bytes]) -> None:
+        self.requests = dict(requests)
+        self.outcomes: dict[str, Outcome] = {}
+        self._sent: dict[str, tuple[str, int]] = {}  # message id: node name and id
+        self._asked: dict[str, Presence] = {}  # the sign-on that was sent the request
+        self._lost: set[str] = set()
+        self._seen: set[str] = set()
+
+    @property
+    def unanswered(self) -> set[str]:
+        """Names without an outcome."""
+        return self.requests.keys() - self.outcomes.keys()
+
+    @property
+    def message_ids(self) -> set[str]:
+        """Messages that may still be replied to."""
+        return set(self._sent)
+
+    def due(self, online: Mapping[str, Presence]) -> dict[str, Presence]:
+        """Return the nodes to send their request to now."""
+        return {
+            name: online[name]
+            for name in sorted(self.unanswered & online.keys())
+            if self._asked.get(name) != online[name]
+        }
+
+    def sent(self, message_id: str, name: str, presence: Presence) -> None:
+        """Note that a request is on its way."""
+        self._sent[message_id] = name, presence.node_id
+        self._asked[name] = presence
+        self._lost.discard(name)
+        self._seen.add(name)
+
+    def lost(self, message_id: str) -> str | None:
+        """Note that nothing will come of a message, and return whose it was; it is due again."""
+        name, _ = self._sent.pop(message_id, (None, 0))
+        if name is None or name in self.outcomes:
+            return None
+        self._asked.pop(name, None)
+        self._lost.add(name)
+        return name
+
+    def forget(self) -> None:
+        """Note that all messages on their way are lost."""
+        for message_id in list(self._sent):
+            self.lost(message_id)
+
+    def settle(self, message_id: str, source: int, outcome: Outcome) -> str | None:
+        """Note what a node answered, and return its name if that is news.
+
+        Only a message of this exchange counts, so no late reply to an earlier one does; only the first reply
+        of a node counts; a reply under another node's id is none.
+        """
+        name, node_id = self._sent.pop(message_id, (None, 0))
+        if name is None or name in self.outcomes:
+            return None
+        self.outcomes[name] = outcome if source == node_id else Outcome(error="malformed_reply")
+        return name
+
+    def end(self, *, in_time: bool) -> Iterable[str]:
+        """Give every unanswered node its error and return those nodes' names."""
+        for name in sorted(self.unanswered):
+            if in_time:
+                error = "not_awaited"
+            elif name in self._lost:
+                error = "node_unavailable"
+            else:
+                error = "timeout" if name in self._seen else "offline"
+            self.outcomes[name] = Outcome(error=error)
+            yield name

@@ -1,0 +1,223 @@
+"""A campaign's plan: written as TOML by a person, stored as self-contained JSON, worked on as a value.
+
+The noise is fixed when the plan is read: whoever gives ε gets the multiplier that all rounds together need.
+"""
+
+import math
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from coordinator.aggregation import DEFAULT, STRATEGIES
+from transfer.errors import ConfigError, UsageError, VerificationError
+from transfer.post import TransferSettings
+from transfer.privacy import Spend, calibrate, epsilon
+from transfer.rounds import Tuning
+from transfer.settings import Located, Settings, load
+from transfer.tasks import Task
+
+PROMPT_LENGTH = 10
+ROUNDS, MIN_CLIENTS, DEADLINE_S = 3, 3, 600.0
+STEPS, SAMPLE_RATE, CLIP_NORM, LEARNING_RATE = 20, 1.0, 1.0, 0.01
+DELTA = 1e-6
+NAME = r"[a-z0-9][a-z0-9-]{0,62}"
+
+Init = Literal["text", "vocabulary"]
+Named = Annotated[str, Field(pattern=f"^{NAME}$")]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the first round starts: a prompt of `length` tokens from the task's text or random words."""
+
+    length: int = PROMPT_LENGTH
+    init: Init = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Name the result is published under, and whether it must beat its own start on public text."""
+
+    prompt: str
+    require_improvement: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignPlan:
+    """Everything a coordinator needs to carry out a campaign.
+
+    Attributes:
+        name: used once.
+        task: the task itself, not a path to it.
+        proxy: name of a registered proxy.
+        public_text: absolute path of unlabelled text.
+        target: directory or hub name of another target than the coordinator's own; "" for its own.
+        rounds: ≥ 1.
+        deadline_s: seconds a round may take.
+        min_clients: fewest valid prompts a round may end with.
+        strategy: of `coordinator.aggregation`.
+        tuning: what each client does in each round.
+        delta: δ at which ε is stated.
+        seed: of everything public that is drawn.
+    """
+
+    name: str
+    task: Task
+    proxy: str
+    public_text: str
+    target: str
+    rounds: int
+    deadline_s: float
+    min_clients: int
+    strategy: str
+    start: Start
+    tuning: Tuning
+    delta: float
+    transfer: TransferSettings
+    publish: Publication
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field, value in (("name", self.name), ("publish prompt", self.publish.prompt)):
+            if not re.fullmatch(NAME, value):
+                raise UsageError(f"plan {field} {value!r} must be lower-case letters, digits and dashes")
+        for field in ("rounds", "min_clients"):
+            if getattr(self, field) < 1:
+                raise UsageError(f"plan {field} {getattr(self, field)} must be ≥ 1")
+        if not (math.isfinite(self.deadline_s) and self.deadline_s > 0):
+            raise UsageError(f"plan deadline_s {self.deadline_s} must be finite and > 0")
+        if self.strategy not in (*STRATEGIES, DEFAULT):
+            raise UsageError(f"plan strategy {self.strategy!r} is none of {', '.join(STRATEGIES)}, {DEFAULT}")
+        if not 0 < self.delta < 1:
+            raise UsageError(f"plan delta {self.delta} must be in (0, 1)")
+
+    @property
+    def epsilon(self) -> float:
+        """ε at `delta` a client that takes part in every round spends; ∞ without noise."""
+        return epsilon([self.tuning.spend] * self.rounds, self.delta)
+
+    def to_json(self) -> str:
+        """The plan as it is stored: nothing in it refers to the file it came from."""
+        return _PLAN.dump_json(self).decode()
+
+    @staticmethod
+    def from_json(text: str) -> "CampaignPlan":
+        """Read what `to_json` wrote.
+
+        Raises:
+            VerificationError: it is no such plan; the store was written by another version or damaged.
+        """
+        try:
+            return _PLAN.validate_json(text)
+        except (ValidationError, UsageError) as error:
+            reason = " ".join(str(error).split())
+            raise VerificationError(f"the stored plan cannot be read: {reason}") from error
+
+    @staticmethod
+    def from_toml(path: Path) -> "CampaignPlan":
+        """Read a plan file and the task file it names; relative paths start at the plan file.
+
+        Raises:
+            ConfigError: names file, table and key.
+            TaskError: the task file is wrong.
+        """
+        file = load(path, _PlanFile)
+        try:
+            return file.plan(path.parent)
+        except UsageError as error:
+            if str(path) in str(error) or type(error) is not UsageError:
+                raise
+            raise ConfigError(f"{path}: {error}") from error
+
+
+_PLAN = TypeAdapter(CampaignPlan)
+
+
+class _StartTable(Settings):
+    length: Count = PROMPT_LENGTH
+    init: Init = "text"
+
+
+class _TuningTable(Settings):
+    epsilon: Positive | None = None
+    noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)] = DELTA
+    steps: Count = STEPS
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = SAMPLE_RATE
+    clip_norm: Positive = CLIP_NORM
+    learning_rate: Positive = LEARNING_RATE
+
+    def tuning(self, rounds: int) -> Tuning:
+        """One round's tuning, with the noise all rounds together need."""
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise UsageError("[tuning] needs either epsilon (inf for no privacy) or noise_multiplier")
+        noise = self.noise_multiplier
+        if noise is None:
+            noise = calibrate(self.epsilon or math.inf, self.delta, self.sample_rate, self.steps * rounds)
+        return Tuning(Spend(noise, self.sample_rate, self.steps), self.clip_norm, self.learning_rate)
+
+
+class _TransferTable(Settings):
+    alpha: Annotated[float, Field(ge=0, le=1)] | None = None
+    temperature: Positive | None = None
+    steps: Count | None = None
+    learning_rate: Positive | None = None
+    batch_size: Count | None = None
+
+    def settings(self, seed: int) -> TransferSettings:
+        """The measured defaults with what the file says instead."""
+        known = {field.name for field in fields(TransferSettings)}
+        given: dict[str, Any] = {key: value for key, value in self.model_dump(exclude_none=True).items() if key in known}
+        return TransferSettings(**given, seed=seed)
+
+
+class _PublishTable(Settings):
+    prompt: Named
+    require_improvement: bool = True
+
+
+class _PlanFile(Settings):
+    name: Named
+    task: Located
+    proxy: Named
+    public_text: Located
+    target: str = ""
+    rounds: Count = ROUNDS
+    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEADLINE_S
+    min_clients: Count = MIN_CLIENTS
+    strategy: Literal["default", "mean", "trimmed_mean", "median"] = "default"
+    seed: int = 0
+    prompt: _StartTable = _StartTable()
+    tuning: _TuningTable
+    transfer: _TransferTable = _TransferTable()
+    publish: _PublishTable
+
+    def plan(self, directory: Path) -> CampaignPlan:
+        """The plan as a value, with the task read and the noise calibrated."""
+        return CampaignPlan(
+            name=self.name,
+            task=Task.from_toml(self.task),
+            proxy=self.proxy,
+            public_text=str(self.public_text.resolve()),
+            target=_target(self.target, directory),
+            rounds=self.rounds,
+            deadline_s=self.deadline_s,
+            min_clients=self.min_clients,
+            strategy=self.strategy,
+            start=Start(self.prompt.length, self.prompt.init),
+            tuning=self.tuning.tuning(self.rounds),
+            delta=self.tuning.delta,
+            transfer=self.transfer.settings(self.seed),
+            publish=Publication(self.publish.prompt, self.publish.require_improvement),
+            seed=self.seed,
+        )
+
+
+def _target(source: str, directory: Path) -> str:
+    path = directory / Path(source).expanduser()
+    return str(path.resolve()) if source and path.exists() else source

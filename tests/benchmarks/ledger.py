@@ -1,0 +1,70 @@
+"""Milliseconds to reserve a round and to keep its reply, durably, in an empty and in an old ledger.
+
+python tests/benchmarks/ledger.py [DIRECTORY]
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from client.ledger import Ledger
+from transfer.privacy import Budget, Spend
+
+NO_LIMIT = Budget(float("inf"), 1e-6)
+FREE = Spend(0, 1.0, 1)
+"""Without noise ε is infinite and costs no accounting: what is timed is the ledger alone."""
+ROUNDS = 500
+REPLY = bytes(61_520)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as directory:
+        path = Path(directory) / "ledger.sqlite"
+        with Ledger.create(path) as ledger:
+            start = time.perf_counter()
+            data_set = ledger.data_set(ledger.fingerprint(f"record {i}") for i in range(67_349))
+            print(f"learn 67349 records {time.perf_counter() - start:.2f} s")
+            for age in range(4):
+                _sync(Path(directory) / "plain")
+                _time(ledger, data_set, age)
+            start = time.perf_counter()
+            count = ledger.verify()
+            print(f"verify {count} entries, 67349 records {time.perf_counter() - start:.2f} s")
+
+
+def _sync(path: Path) -> None:
+    """What the disk alone takes: a reservation syncs twice, the database and then its head file."""
+    seconds = []
+    with path.open("ab", buffering=0) as file:
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            file.write(bytes(90))
+            os.fsync(file.fileno())
+            seconds.append(time.perf_counter() - start)
+    _print("one plain append and sync", seconds)
+
+
+def _time(ledger: Ledger, data_set: str, age: int) -> None:
+    times: dict[str, list[float]] = {"reserve": [], "answer": []}
+    for number in range(ROUNDS):
+        name = f"campaigns/age-{age}/rounds/{number + 1}"
+        start = time.perf_counter()
+        ledger.reserve(data_set, name, FREE, NO_LIMIT)
+        reserved = time.perf_counter()
+        ledger.store_reply(name, REPLY)
+        times["reserve"].append(reserved - start)
+        times["answer"].append(time.perf_counter() - reserved)
+    for step, seconds in times.items():
+        _print(f"after {age * ROUNDS:4} rounds {step:8}", seconds)
+
+
+def _print(name: str, seconds: list[float]) -> None:
+    ordered = sorted(seconds)
+    p50, p99 = ordered[ROUNDS // 2] * 1e3, ordered[ROUNDS * 99 // 100] * 1e3
+    print(f"{name:30} p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""Noise is Gaussian at the stated scale, unpredictable, and independent; clipping is exact."""
+
+import json
+import math
+import random
+import subprocess
+import sys
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from client.noise import GRID_BITS, NoiseSource, Randomness, clip_to_grid, invert, table_digest
+from transfer.errors import UsageError
+
+STD = 2**GRID_BITS
+DIGEST = "27115dc8edfd56950821d0f1b0420715e4856675b9acae78cb6fbc6c5baa6679"
+"""SHA-256 of the table as first built (mpmath 1.3 and 1.4 at 150 and at 200 bits)."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def distance(draws: np.ndarray, std: float) -> float:
+    """p-value of Kolmogorov-Smirnov against N(0, std²); ±½ spreads the rounded draws over their cell."""
+    # A fixed generator: only the noise under test may make this test random.
+    spread = np.random.Generator(np.random.PCG64(1)).uniform(-0.5, 0.5, draws.size)
+    return float(stats.kstest((draws + spread) / std, "norm").pvalue)
+
+
+def test_noise_follows_the_stated_scale_and_no_other():
+    draws = NoiseSource().integers((100_000,))
+    assert distance(draws, STD) > 1e-6
+    assert distance(draws, STD * 0.9) < 1e-9
+    assert distance(draws, STD * 1.1) < 1e-9
+
+
+def test_a_million_draws_have_the_stated_standard_deviation_and_no_mean():
+    draws = NoiseSource().integers((1000, 1000))
+    assert draws.shape == (1000, 1000)
+    assert draws.dtype == np.int64
+    assert abs(draws.std() / STD - 1) < 0.01
+    assert abs(draws.mean()) < 6 * STD / 1000
+
+
+def test_steps_and_coordinates_are_uncorrelated():
+    steps = NoiseSource().integers((20, 20_000)) / STD
+    correlation = np.corrcoef(steps)
+    off_diagonal = correlation[~np.eye(20, dtype=bool)]
+    assert np.abs(off_diagonal).max() < 6 / math.sqrt(20_000)
+    again = NoiseSource().integers((20_000,)) / STD
+    assert abs(np.corrcoef(again, steps[0])[0, 1]) < 6 / math.sqrt(20_000)
+    assert abs(np.corrcoef(again[1:], again[:-1])[0, 1]) < 6 / math.sqrt(20_000)
+
+
+def test_one_source_never_repeats_itself():
+    source = NoiseSource()
+    assert not np.array_equal(source.integers((100,)), source.integers((100,)))
+
+
+def test_forked_and_equally_seeded_processes_draw_different_noise():
+    program = (
+        "import json, os, random, numpy, torch\n"
+        "from client.noise import NoiseSource\n"
+        "random.seed(0); numpy.random.seed(0); torch.manual_seed(0)\n"
+        "source = NoiseSource(); source.integers((1,))\n"
+        "os.fork()\n"
+        "os.write(1, (json.dumps(source.integers((8,)).tolist()) + '\\n').encode())\n"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-W", "ignore", "-c", program], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    lines = [line for process in started for line in process.communicate(timeout=120)[0].splitlines()]
+    assert [process.returncode for process in started] == [0, 0]
+    assert len({tuple(json.loads(line)) for line in lines}) == 4
+
+
+def test_noise_never_asks_a_global_generator(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a global generator was used")
+
+    for module, names in (
+        (torch, ["normal", "randn", "rand", "randint", "bernoulli", "multinomial", "randperm"]),
+        (np.random, ["normal", "standard_normal", "randn", "rand", "random", "binomial", "default_rng"]),
+        (random, ["random", "gauss", "normalvariate", "getrandbits", "randrange"]),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, refuse)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    draws = NoiseSource().integers((10_000,))
+    included = NoiseSource().bernoulli(10_000, 0.5)
+    assert abs(draws.std() / STD - 1) < 0.1
+    assert 4_500 < included.sum() < 5_500
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == random.getstate()
+    assert np.array_equal(states[2], np.random.get_state()[1])
+
+
+def test_the_source_takes_no_seed():
+    with pytest.raises(TypeError):
+        NoiseSource(0)
+    source: Randomness = NoiseSource()
+    assert not hasattr(source, "__dict__")
+
+
+def test_the_table_is_the_frozen_one():
+    assert table_digest() == DIGEST
+
+
+def test_a_uniform_lands_on_the_integer_whose_interval_holds_it():
+    """Reference: Φ itself, at 300 bits, at points drawn at random and next to the thresholds."""
+    picks = random.Random(2)
+    with mpmath.workprec(300):
+        for value in [0, 1, -1, 700, -2048, 5000, -9000, *(picks.randrange(-4000, 4000) for _ in range(50))]:
+            below = int(mpmath.ncdf((mpmath.mpf(value) - 0.5) / STD) * 2**128)
+            above = int(mpmath.ncdf((mpmath.mpf(value) + 0.5) / STD) * 2**128)
+            uniforms = [below + 2, above - 2, picks.randrange(below + 2, above - 1)]
+            high = np.array([u >> 64 for u in uniforms], dtype=np.uint64)
+            low = np.array([u & (2**64 - 1) for u in uniforms], dtype=np.uint64)
+            assert invert(high, low).tolist() == [value] * 3
+            beyond = [below - 2, above + 2]
+            high = np.array([u >> 64 for u in beyond], dtype=np.uint64)
+            low = np.array([u & (2**64 - 1) for u in beyond], dtype=np.uint64)
+            assert invert(high, low).tolist() == [value - 1, value + 1]
+
+
+def test_the_farthest_uniforms_stay_within_fourteen_deviations():
+    ends = np.array([0, 0, 2**64 - 1, 2**64 - 1], dtype=np.uint64)
+    low = np.array([0, 2**64 - 1, 0, 2**64 - 1], dtype=np.uint64)
+    values = invert(ends, low)
+    assert np.abs(values).max() < 14 * STD
+    assert values.tolist() == sorted(values.tolist())
+    assert values[0] < values[1] < -9 * STD
+    assert values[3] > values[2] > 9 * STD
+
+
+@pytest.mark.parametrize("rate", [0.003, 0.1, 0.5, 0.97])
+def test_inclusions_are_bernoulli_and_pairwise_independent(rate):
+    records, steps = 500, 2000
+    included = np.stack([NoiseSource().bernoulli(records, rate) for _ in range(steps)])
+    assert included.dtype == np.bool_
+    counts = included.sum(axis=0)
+    chi_square = float(((counts - steps * rate) ** 2 / (steps * rate * (1 - rate))).sum())
+    assert stats.chi2(records).sf(chi_square) > 1e-6
+    sizes = included.sum(axis=1)
+    assert 0.85 < sizes.var() / (records * rate * (1 - rate)) < 1.15
+    correlation = np.corrcoef(included.T.astype(float))[np.triu_indices(records, 1)]
+    assert np.nanmax(np.abs(correlation)) < (0.13 if rate > 0.01 else 0.6)
+
+
+def test_inclusion_is_certain_at_one_impossible_at_zero_and_empty_without_records():
+    source = NoiseSource()
+    assert source.bernoulli(1000, 1.0).all()
+    assert not source.bernoulli(1000, 0.0).any()
+    assert not source.bernoulli(1000, 1e-300).any()
+    assert source.bernoulli(0, 0.5).shape == (0,)
+    assert source.integers((0, 4)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan])
+def test_an_impossible_rate_is_refused(rate):
+    with pytest.raises(UsageError, match=r"sample rate .* must be in \[0, 1\]"):
+        NoiseSource().bernoulli(10, rate)
+
+
+SHAPE = (3, 4)
+coordinates = st.one_of(
+    st.floats(width=32, allow_nan=True, allow_infinity=True),
+    st.floats(-1e-3, 1e-3, width=32),
+    st.sampled_from([0.0, 1.0, 1e38, -1e38, 1e-45]),
+)
+records = st.one_of(
+    st.lists(coordinates, min_size=12, max_size=12),
+    coordinates.map(lambda x: [x] * 12),
+    coordinates.map(lambda x: [x] + [0.0] * 11),
+)
+
+
+def tensor(rows: list[list[float]]) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.float32).reshape(len(rows), *SHAPE)
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    rows=st.lists(records, max_size=6),
+    extra=records,
+    repeated=st.booleans(),
+    place=st.integers(0, 6),
+    clip_norm=st.sampled_from([1.0, 0.1, 3.7, 1e-4]),
+    noise_multiplier=st.sampled_from([0.01, 0.3, 1.0, 1.7, 40.0, 1000.0]),
+)
+def test_adding_a_record_moves_the_sum_by_at_most_the_clipping_norm(
+    rows, extra, repeated, place, clip_norm, noise_multiplier
+):
+    if repeated:
+        rows = [*rows, extra]
+    grid = noise_multiplier * clip_norm / STD
+    without = clip_to_grid(tensor(rows), clip_norm, grid)
+    added = clip_to_grid(tensor([*rows[:place], extra, *rows[place:]]), clip_norm, grid)
+    assert added.dtype == torch.int64
+    assert added.shape == SHAPE
+    moved = sum(int(x) ** 2 for x in (added - without).flatten())
+    assert math.sqrt(moved) <= clip_norm / grid * (1 + 1e-6)
+    if not all(map(math.isfinite, np.float32(extra).tolist())):
+        assert moved == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(records, min_size=1, max_size=7), data=st.data())
+def test_the_sum_is_bit_for_bit_that_of_the_records_alone_in_any_order(rows, data):
+    grid = 1.3 / STD
+    alone = sum(clip_to_grid(tensor([row]), 1.0, grid) for row in rows)
+    shuffled = data.draw(st.permutations(rows))
+    assert torch.equal(clip_to_grid(tensor(shuffled), 1.0, grid), alone)
+
+
+def test_a_large_batch_sums_bit_for_bit_as_its_records():
+    """Floating norms would differ in the last bits between a batch and a single row of this width."""
+    rows = torch.randn(33, 20, 768, generator=torch.Generator().manual_seed(3))
+    alone = sum(clip_to_grid(row[None], 1.0, 2.0**-20) for row in rows)
+    assert torch.equal(clip_to_grid(rows, 1.0, 2.0**-20), alone)
+
+
+@pytest.mark.parametrize("width", [1, 12, 15_360, 409_600])
+def test_clipping_keeps_the_direction_and_nearly_the_whole_norm(width):
+    row = torch.randn(1, width, generator=torch.Generator().manual_seed(4)) * 50
+    grid = 2.0**-26
+    clipped = clip_to_grid(row, 1.0, grid).double() * grid
+    expected = row[0].double() / max(1.0, row.double().norm())
+    assert clipped.norm() <= 1
+    assert (clipped - expected).norm() < 2e-4
+
+
+def test_a_short_record_on_the_grid_is_kept_exactly():
+    units = torch.tensor([[3, -4, 0], [-1, 2, 2], [0, 0, 0]])
+    grid = 2.0**-7
+    assert clip_to_grid(units * grid, 1.0, grid).tolist() == [2, -2, 2]
+
+
+def test_a_record_as_long_as_the_norm_is_shortened_until_whole_steps_fit():
+    """C/g is 7.99…: in floating point the record's 8 steps look as if they fit."""
+    clip_norm = 1.0
+    grid = math.nextafter(clip_norm / 8, 1)
+    assert clip_to_grid(torch.tensor([[clip_norm, 0.0]], dtype=torch.float64), clip_norm, grid).tolist() == [
+        7,
+        0,
+    ]
+
+
+def test_no_records_give_zeros_and_a_record_with_one_bad_value_gives_nothing():
+    empty = clip_to_grid(torch.zeros(0, 3, 4), 1.0, 0.01)
+    assert empty.shape == SHAPE
+    assert empty.dtype == torch.int64
+    assert not empty.any()
+    for bad in (math.nan, math.inf, -math.inf):
+        assert clip_to_grid(torch.tensor([[0.5, bad], [0.25, 0.0]]), 1.0, 0.25).tolist() == [1, 0]
+
+
+def test_gradients_keep_no_graph_and_their_own_values():
+    row = torch.full((2, 3), 5.0, requires_grad=True)
+    assert not clip_to_grid(row, 1.0, 0.01).requires_grad
+    assert torch.equal(row.detach(), torch.full((2, 3), 5.0))
+
+
+@pytest.mark.parametrize(
+    ("clip_norm", "grid"), [(1.0, 0.0), (1.0, -1.0), (1.0, 2.0), (1.0, 1e-12), (math.inf, 1.0)]
+)
+def test_a_grid_that_does_not_fit_the_norm_is_refused(clip_norm, grid):
+    with pytest.raises(UsageError, match="grid steps"):
+        clip_to_grid(torch.zeros(1, 2), clip_norm, grid)
+
+
+def test_the_noised_sum_of_neighbours_is_hard_to_tell_apart():
+    """Mechanism audit: clip and noise one Dirac gradient or none, 20 000 times each, σ = 1 and q = 1.
+
+    For μ = 1/σ = 1 the best test's accuracy is Φ(½) = 0.691; less noise or more signal raises it.
+    """
+    trials = 20_000
+    present = int(clip_to_grid(torch.tensor([[9.0]]), 1.0, 1.0 / STD)[0])
+    assert present == STD
+    source = NoiseSource()
+    scores = [shift + source.integers((trials,)) for shift in (0, present)]
+    right = (scores[0] < STD / 2).sum() + (scores[1] >= STD / 2).sum()
+    assert abs(right / (2 * trials) - stats.norm.cdf(0.5)) < 0.015

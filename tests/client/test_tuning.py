@@ -1,0 +1,269 @@
+"""Every gradient is one record's own, and the tuned prompt is exactly the mechanism that was accounted for."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from opacus.grad_sample import GradSampleModule, register_grad_sampler
+from peft import PromptTuningConfig, TaskType, get_peft_model
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from client.noise import NoiseSource
+from client.private_data import PrivateRecords
+from client.tuning import LabelledLines, NoisyAdam, noisy_step, per_record_gradients, tune
+from transfer.errors import ModelError
+from transfer.models import LanguageModel, label_logits, load
+from transfer.objectives import label_loss
+from transfer.privacy import Spend
+from transfer.rounds import Tuning
+from transfer.tasks import Task
+
+TEXTS = (
+    "The film was great.",
+    "A terrible plot, a bad ending and a boring evening.",
+    "We liked it",
+    "Nobody liked the weather, the noise or the slow train and it was awful.",
+    "good",
+    "The match was won in the last minute by a young team.",
+)
+LABELS = (0, 1, 0, 1, 0, 1)
+P = 4
+
+
+@pytest.fixture(scope="module")
+def tiny_gpt2(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Learned absolute positions, beside the rotary Llama and the bidirectional BERT."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_causal)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=128)
+    directory = tmp_path_factory.mktemp("tiny-gpt2") / "lm"
+    GPT2LMHeadModel(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(params=["tiny_causal", "tiny_masked", "tiny_gpt2"])
+def model(request: pytest.FixtureRequest) -> LanguageModel:
+    return load(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def data(model: LanguageModel, tiny_task: Task) -> LabelledLines:
+    encoder = model.encoder(tiny_task)
+    return LabelledLines(encoder.encode(TEXTS), torch.tensor(LABELS), encoder.words)
+
+
+@pytest.fixture
+def vectors(model: LanguageModel) -> nn.Parameter:
+    return nn.Parameter(model.text_prompt("A sentence about a review", P).vectors.clone())
+
+
+def tuning(sigma: float, rate: float = 1.0, steps: int = 1, clip: float = 0.05) -> Tuning:
+    return Tuning(Spend(sigma, rate, steps), clip_norm=clip, learning_rate=0.01)
+
+
+def looped(model: LanguageModel, data: LabelledLines, index: int, vectors: torch.Tensor) -> torch.Tensor:
+    """The oracle: one record alone, one backward pass through the shared prompt."""
+    prompt = vectors.detach().clone().requires_grad_(True)
+    batch = model.collate([data.lines[index]])
+    logits = label_logits(model.logits(batch, prompt.unsqueeze(0)), data.words)
+    label_loss(logits, data.labels[[index]]).sum().backward()
+    assert prompt.grad is not None
+    return prompt.grad
+
+
+def relative_error(ours: torch.Tensor, reference: torch.Tensor) -> float:
+    return float((ours - reference).abs().max() / reference.abs().max())
+
+
+def test_per_record_gradients_equal_one_backward_pass_a_record(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter
+) -> None:
+    ours = per_record_gradients(model, data, range(len(TEXTS)), vectors)
+    reference = torch.stack([looped(model, data, index, vectors) for index in range(len(TEXTS))])
+    assert ours.shape == (len(TEXTS), P, 32)
+    assert relative_error(ours, reference) <= 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+def test_per_record_gradients_equal_those_of_opacus_hooks(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter
+) -> None:
+    hooked = GradSampleModule(HookedPrompt(vectors.detach().clone()), loss_reduction="sum")
+    batch = model.collate(data.lines)
+    rows = hooked(torch.arange(len(batch)))
+    label_loss(label_logits(model.logits(batch, rows), data.words), data.labels).sum().backward()
+    ours = per_record_gradients(model, data, range(len(TEXTS)), vectors)
+    assert relative_error(ours, next(hooked.parameters()).grad_sample) <= 1e-5
+
+
+@pytest.mark.parametrize("group", [[3], [0, 3], [3, 5, 1, 0], [4, 3, 2]])
+def test_a_records_gradient_does_not_depend_on_its_neighbours(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter, group: list[int]
+) -> None:
+    alone = per_record_gradients(model, data, [3], vectors)[0]
+    among = per_record_gradients(model, data, group, vectors)[group.index(3)]
+    assert relative_error(among, alone) <= 1e-5
+
+
+def test_no_record_gives_an_empty_gradient(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter
+) -> None:
+    assert per_record_gradients(model, data, [], vectors).shape == (0, P, 32)
+
+
+def test_virtual_batches_give_the_weights_of_full_batches(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter
+) -> None:
+    full, virtual = copy.deepcopy(vectors), copy.deepcopy(vectors)
+    for parameter, tokens in ((full, 10_000), (virtual, 30)):
+        optimizer = NoisyAdam(parameter, tuning(1.0), len(TEXTS), Silent())
+        for included in ([0, 1, 2, 3, 4, 5], [2, 5], [], [1, 2, 3, 4]):
+            noisy_step(model, data, included, parameter, optimizer, tokens)
+    assert not torch.equal(full, vectors)
+    torch.testing.assert_close(full, virtual, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_stock_peft_prompt_tuning_is_refused(model: LanguageModel) -> None:
+    """PEFT repeats one embedded row, so the only per-record gradient there is would be the batch's mean."""
+    config = PromptTuningConfig(task_type=TaskType.FEATURE_EXTRACTION, num_virtual_tokens=P)
+    wrapped = get_peft_model(copy.deepcopy(model.model), config)
+    with pytest.raises(ModelError, match="PEFT"):
+        replace(model, model=wrapped)
+
+
+def test_an_empty_step_still_moves_by_noise(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter
+) -> None:
+    before = vectors.detach().clone()
+    optimizer = NoisyAdam(vectors, tuning(1.0), 6, NoiseSource())
+    noisy_step(model, data, [], vectors, optimizer)
+    assert not torch.equal(before, vectors)
+
+
+def test_released_gradient_is_the_clipped_sum_plus_the_drawn_noise(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter
+) -> None:
+    clip, sigma, denominator = 0.05, 0.5, 7.0
+    gradients = per_record_gradients(model, data, range(6), vectors).double()
+    scale = (clip / gradients.flatten(1).norm(dim=1)).clamp(max=1)
+    clipped = (gradients * scale[:, None, None]).sum(0)
+    noise = np.random.default_rng(0).normal(0, 1024, (P, 32)).round().astype(np.int64)
+    seen: list[torch.Tensor] = []
+    optimizer = NoisyAdam(vectors, tuning(sigma, clip=clip), denominator, Fixed(noise))
+    optimizer.attach_step_hook(lambda _: seen.append(vectors.grad.clone()))  # type: ignore[union-attr]
+    noisy_step(model, data, range(6), vectors, optimizer)
+    grid = sigma * clip / 1024
+    expected = (clipped + torch.from_numpy(noise) * grid) / denominator
+    assert (seen[0].double() - expected).abs().max() <= 6 * grid / denominator
+
+
+def test_tuning_takes_exactly_the_steps_that_were_paid_for(model: LanguageModel, tiny_task: Task) -> None:
+    counted = Counting()
+    records = PrivateRecords(TEXTS, LABELS)
+    start = model.text_prompt(tiny_task.init_text, P)
+    done: list[tuple[int, int]] = []
+    tuned = tune(
+        model, records, tiny_task, start, tuning(1.0, rate=0.05, steps=7),
+        declared_records=6, randomness=counted, on_step=lambda *step: done.append(step),
+    )  # fmt: skip
+    assert (counted.noises, counted.samples) == (7, 7)
+    assert done == [(k, 7) for k in range(1, 8)]
+    assert tuned.model == start.model
+    assert not torch.equal(tuned.vectors, start.vectors)
+
+
+def test_without_noise_tuning_learns_the_labels(model: LanguageModel, tiny_task: Task) -> None:
+    records = PrivateRecords(TEXTS, LABELS)
+    start = model.text_prompt(tiny_task.init_text, P)
+    data = LabelledLines(
+        model.encoder(tiny_task).encode(TEXTS), torch.tensor(LABELS), model.encoder(tiny_task).words
+    )
+
+    def mean_loss(vectors: torch.Tensor) -> float:
+        batch = model.collate(data.lines)
+        logits = label_logits(model.logits(batch, vectors.expand(len(batch), -1, -1)), data.words)
+        return label_loss(logits, data.labels).mean().item()
+
+    plan = Tuning(Spend(0.0, 1.0, 60), clip_norm=1.0, learning_rate=0.05)
+    tuned = tune(model, records, tiny_task, start, plan, declared_records=6, randomness=NoiseSource())
+    assert mean_loss(tuned.vectors) < mean_loss(start.vectors) - 0.005, (
+        "random weights answer a prompt weakly"
+    )
+
+
+def test_the_denominator_is_declared_not_counted(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter
+) -> None:
+    """Dividing by the actual batch would publish the batch's size."""
+    grads = []
+    for included in ([0], [0, 1, 2, 3, 4, 5]):
+        parameter = copy.deepcopy(vectors)
+        optimizer = NoisyAdam(parameter, tuning(1.0, clip=1e-6), 10.0, Silent())
+        optimizer.attach_step_hook(lambda _, p=parameter: grads.append(p.grad.norm().item()))
+        noisy_step(model, data, included, parameter, optimizer)
+    assert grads[0] == pytest.approx(1e-7, rel=0.1), "one clipped record over the declared ten"
+
+
+class HookedPrompt(nn.Module):
+    """The same prompt as a module with a registered per-record gradient: the second oracle."""
+
+    def __init__(self, vectors: torch.Tensor) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(vectors)
+
+    def forward(self, index: torch.Tensor) -> torch.Tensor:
+        return self.vectors.unsqueeze(0).expand(len(index), -1, -1).clone()
+
+
+@register_grad_sampler(HookedPrompt)
+def _hooked_gradients(
+    layer: HookedPrompt, _activations: list[torch.Tensor], backprops: torch.Tensor
+) -> dict[nn.Parameter, torch.Tensor]:
+    return {layer.vectors: backprops}
+
+
+class Fixed:
+    """Every record takes part and the noise is given."""
+
+    def __init__(self, noise: NDArray[np.int64]) -> None:
+        self.noise = noise
+
+    def integers(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        assert shape == self.noise.shape
+        return self.noise
+
+    def bernoulli(self, n: int, rate: float) -> NDArray[np.bool_]:
+        return np.ones(n, dtype=np.bool_)
+
+
+class Silent:
+    """Every record takes part and the noise is zero."""
+
+    def integers(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        return np.zeros(shape, dtype=np.int64)
+
+    def bernoulli(self, n: int, rate: float) -> NDArray[np.bool_]:
+        return np.ones(n, dtype=np.bool_)
+
+
+class Counting:
+    """The real source, counted."""
+
+    def __init__(self) -> None:
+        self.noises = self.samples = 0
+        self.source = NoiseSource()
+
+    def integers(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        self.noises += 1
+        return self.source.integers(shape)
+
+    def bernoulli(self, n: int, rate: float) -> NDArray[np.bool_]:
+        self.samples += 1
+        return self.source.bernoulli(n, rate)

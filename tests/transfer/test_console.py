@@ -1,0 +1,158 @@
+import json
+import logging
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import typer
+
+from transfer import console
+from transfer.errors import (
+    BudgetRefusedError,
+    PolicyRefusedError,
+    PromptferryError,
+    UsageError,
+    VerificationError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    name: str
+    epsilon: float
+
+
+def failing(error: Exception) -> typer.Typer:
+    app = console.application("A command that fails.")
+
+    @app.command()
+    def fail(form: console.FormatOption = console.Format.TEXT) -> None:
+        raise error
+
+    @app.command()
+    def work(form: console.FormatOption = console.Format.TEXT) -> None:
+        console.emit([Row("a", float("inf"))], form, lambda rows: f"{rows[0].name} costs ∞")
+
+    return app
+
+
+def status_of(app: typer.Typer, *arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        console.run(app, arguments)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PromptferryError("a"),
+        UsageError("b"),
+        PolicyRefusedError("c"),
+        BudgetRefusedError("d"),
+        VerificationError("e"),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_its_exit_status(error: PromptferryError, capsys) -> None:
+    assert status_of(failing(error), "fail") == error.exit_status
+    captured = capsys.readouterr()
+    assert captured.err == f"error: {error}\n"
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("words", [("--format", "json"), ("--format=json",)])
+def test_in_json_the_error_also_stands_on_stdout_with_its_symbol(words: tuple[str, ...], capsys) -> None:
+    assert status_of(failing(BudgetRefusedError("no ε left")), "fail", *words) == 5
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"error": "budget_refused", "message": "no ε left"}
+    assert captured.err == "error: no ε left\n"
+
+
+def test_wrong_usage_is_told_in_one_line_with_status_2(capsys) -> None:
+    assert status_of(failing(UsageError("x")), "fail", "--nope", "--format", "json") == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["error"] == "usage"
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_results_go_to_stdout_as_text_or_as_json(capsys) -> None:
+    app = failing(UsageError("x"))
+    assert status_of(app, "work") == 0
+    assert capsys.readouterr().out == "a costs ∞\n"
+    assert status_of(app, "work", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == [{"name": "a", "epsilon": "inf"}]
+
+
+def test_ctrl_c_ends_with_the_status_shells_know(capsys) -> None:
+    assert status_of(failing(KeyboardInterrupt()), "fail") == 130
+    assert capsys.readouterr().out == ""
+
+
+def test_a_defect_is_not_dressed_up_as_a_user_error(capsys) -> None:
+    with pytest.raises(ZeroDivisionError):
+        console.run(failing(ZeroDivisionError("bug")), ["fail"])
+
+
+def test_plain_values_are_what_json_knows() -> None:
+    value = {
+        "path": Path("/a"),
+        "at": datetime(2030, 1, 2, tzinfo=UTC),
+        "digest": b"\x01\xff",
+        "epsilon": float("inf"),
+        "kinds": {console.Format.TEXT},
+        "rows": (Row("a", 1.0),),
+        "none": None,
+    }
+    assert console.plain(value) == {
+        "path": "/a",
+        "at": "2030-01-02T00:00:00+00:00",
+        "digest": "01ff",
+        "epsilon": "inf",
+        "kinds": ["text"],
+        "rows": [{"name": "a", "epsilon": 1.0}],
+        "none": None,
+    }
+
+
+def test_without_a_terminal_progress_is_a_log_line_now_and_then(caplog) -> None:
+    caplog.set_level(logging.INFO, "transfer.console")
+    with console.progress("tuning", every_s=0.02) as on_step:
+        on_step(1, 3)
+        time.sleep(0.03)
+        on_step(2, 3)
+        on_step(3, 3)
+    assert [record.getMessage() for record in caplog.records] == ["tuning: step 2/3"]
+
+
+def test_log_lines_carry_the_time_and_go_to_stderr() -> None:
+    script = (
+        "from transfer import console; import logging; console.log_to_stderr('info'); logging.info('hello')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    stamp, _, rest = done.stderr.partition(" ")
+    assert datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S%z").tzinfo is not None
+    assert rest == "INFO root: hello\n"
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
+    script = (
+        "from transfer import console; app = console.application('x')\n"
+        "@app.command()\ndef a(): console.emit('x' * 9_000_000, console.Format.TEXT, str)\n"
+        "@app.command()\ndef b(): pass\n"
+        "console.run(app, ['a'])"
+    )
+    command = f'{sys.executable} -c "$SCRIPT" | head -c 1'
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"SCRIPT": script, "PATH": "/usr/bin:/bin", "PYTHONPATH": "."},
+    )
+    assert done.stderr == ""

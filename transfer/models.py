@@ -1,0 +1,202 @@
+"""A frozen language model, read at one position behind a soft prompt.
+
+Letters: B records, T tokens, P prompt tokens, H hidden size, V vocabulary, C classes.
+
+The prompt stands before the whole line, also before a [CLS]; rows are padded on the right and positions count
+on from the prompt, so no record can touch another. Only the hidden state at the answer reaches the head: the
+vocabulary projection of all other positions, most of the arithmetic of a small model, is never done.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from transfer.errors import ModelError
+from transfer.prompt import ModelRef, SoftPrompt
+from transfer.tasks import Batch, Encoder, Line, Task, buckets, collate
+
+FORWARD_TOKENS = 8192
+"""Tokens, padding and prompt included, in one physical forward pass; bounds memory, not meaning."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LanguageModel:
+    """A causal or masked LM in eval mode with every weight frozen, and its tokeniser.
+
+    Raises:
+        ModelError: `model` is wrapped by PEFT, whose prompt gradient is the batch's and never one record's.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    ref: ModelRef
+    causal: bool
+
+    def __post_init__(self) -> None:
+        if hasattr(self.model, "peft_config"):
+            raise ModelError("a PEFT model repeats one prompt row over the batch; pass the model it wraps")
+        self.model.train(mode=False)
+        self.model.requires_grad_(False)
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token  # padding is masked: any real token will do
+
+    @property
+    def width(self) -> int:
+        """H, the size of an input embedding."""
+        return int(self.embedding.shape[1])
+
+    @property
+    def embedding(self) -> torch.Tensor:
+        """Input embeddings [V, H]."""
+        weight: torch.Tensor = self.model.get_input_embeddings().get_parameter("weight")
+        return weight
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """SHA-256 of the vocabulary: two models may share full-vocabulary logits only if it is equal."""
+        vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
+        return hashlib.sha256(repr(vocabulary).encode()).hexdigest()
+
+    def encoder(self, task: Task) -> Encoder:
+        """The encoder of `task` for this model's tokeniser.
+
+        Raises:
+            TaskError: see `Encoder`.
+        """
+        return Encoder(task, self.tokenizer, causal=self.causal)
+
+    def collate(self, lines: Sequence[Line]) -> Batch:
+        """Right-pad lines with this model's padding token."""
+        return collate(lines, int(self.tokenizer.pad_token_id))
+
+    def logits(self, batch: Batch, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Vocabulary logits [B, V] at the answer, behind prompt `rows` [B, P, H] if given."""
+        embeds = self.model.get_input_embeddings()(batch.ids)
+        mask, answer = batch.mask, batch.answer
+        if rows is not None:
+            embeds = torch.cat([rows, embeds], dim=1)
+            mask = torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1)
+            answer = answer + rows.shape[1]
+        with only_at(self.model, torch.arange(len(batch)), answer):
+            logits: torch.Tensor = self.model(inputs_embeds=embeds, attention_mask=mask).logits
+        return logits[:, 0]
+
+    @torch.no_grad()
+    def answer_logits(self, lines: Sequence[Line], prompt: SoftPrompt | None = None) -> torch.Tensor:
+        """Logits [N, V] of many lines in their own order, in length-bucketed batches without gradients."""
+        out: torch.Tensor | None = None
+        extra = prompt.length if prompt else 0
+        for group in buckets([len(line.ids) + extra for line in lines], FORWARD_TOKENS):
+            batch = self.collate([lines[i] for i in group])
+            rows = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)
+            logits = self.logits(batch, rows).float()
+            if out is None:
+                out = logits.new_empty((len(lines), logits.shape[1]))
+            out[group] = logits
+        if out is None:
+            raise ModelError("no lines to read answers from")
+        return out
+
+    def text_prompt(self, text: str, length: int) -> SoftPrompt:
+        """Prompt of `length` tokens from the embeddings of `text`, repeated or cut to fit (POST §3, TEXT init)."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise ModelError(f"prompt text {text!r} has no tokens")
+        ids = (ids * -(-length // len(ids)))[:length]
+        return self._embedded(torch.tensor(ids))
+
+    def vocabulary_prompt(self, length: int, generator: torch.Generator) -> SoftPrompt:
+        """Prompt of `length` embeddings drawn from the vocabulary without replacement."""
+        return self._embedded(torch.randperm(self.embedding.shape[0], generator=generator)[:length])
+
+    def _embedded(self, ids: torch.Tensor) -> SoftPrompt:
+        return SoftPrompt(
+            self.model.get_input_embeddings().weight[ids].detach().float().cpu().clone(), self.ref
+        )
+
+
+@contextmanager
+def only_at(model: PreTrainedModel, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """Within it a forward pass yields logits [N, 1, V] at N chosen (row, column) positions only.
+
+    The yielded list receives the backbone's full last hidden states [B, T, H]. A hook on the backbone serves
+    every architecture; slicing by attribute name would need one rule each.
+    """
+    seen: list[torch.Tensor] = []
+
+    def keep(_module: object, _inputs: object, output: Any) -> Any:
+        states = output.last_hidden_state
+        seen.append(states)
+        output.last_hidden_state = states[rows, columns].unsqueeze(1)
+        return output
+
+    handle = model.base_model.register_forward_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def label_logits(logits: torch.Tensor, words: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Class logits [B, C]: the mean of the raw logits [B, V] of each class's label words (POST's reading)."""
+    return torch.stack([logits[:, list(ids)].mean(dim=1) for ids in words], dim=1)
+
+
+def load(source: str | Path, *, name: str | None = None, causal: bool | None = None) -> LanguageModel:
+    """Load a causal or masked LM from a directory or the local cache of a hub name, in float32, frozen.
+
+    Args:
+        source: directory with config.json, weights and tokeniser, or a hub name.
+        name: name to know it by; the last part of `source` if not given.
+        causal: which reading to use; by default what the configuration's architecture says.
+
+    Raises:
+        ModelError: no such directory, or not a language model with a fast tokeniser.
+    """
+    path = Path(source)
+    if path.exists() and not (path / "config.json").is_file():
+        raise ModelError(f"{source}: not a model directory: config.json is missing")
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if causal is None:
+            causal = _is_causal(config)
+        factory = AutoModelForCausalLM if causal else AutoModelForMaskedLM
+        model = factory.from_pretrained(source, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{source}: cannot load a language model: {reason}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"{source}: needs a fast tokeniser (tokenizer.json)")
+    directory = path if path.is_dir() else Path(model.config._name_or_path)
+    ref = ModelRef.of_directory(name or path.name, directory if directory.is_dir() else _cached(str(source)))
+    return LanguageModel(model, tokenizer, ref, causal)
+
+
+def _is_causal(config: Any) -> bool:
+    architectures = getattr(config, "architectures", None) or []
+    if any("MaskedLM" in name for name in architectures):
+        return False
+    return any("CausalLM" in name or "LMHead" in name for name in architectures) or (
+        config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not architectures
+    )
+
+
+def _cached(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, local_files_only=True))

@@ -1,0 +1,52 @@
+"""The losses, each with its equation. All are sums over records divided by their number unless said.
+
+Letters: B records, N positions, V vocabulary (or C classes: every function takes any last dimension).
+KL(p ‖ q) has the reference p first; references are constants, gradients reach only the other side.
+"""
+
+import torch
+from torch.nn import functional as F
+
+
+def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each record: logits [B, C], labels [B] → [B]. Never averaged over the batch here."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T²·KL(softmax(reference/T) ‖ softmax(logits/T)), mean over rows [N, V] → scalar (Hinton et al. 2015)."""
+    goal = F.log_softmax(reference / temperature, dim=-1)
+    ours = F.log_softmax(logits / temperature, dim=-1)
+    return F.kl_div(ours, goal, reduction="batchmean", log_target=True) * temperature**2
+
+
+def transfer_loss(
+    prompted: torch.Tensor,
+    bare: torch.Tensor,
+    reference_prompted: torch.Tensor,
+    reference_bare: torch.Tensor,
+    *,
+    alpha: float,
+    temperature: float,
+) -> torch.Tensor:
+    """POST eq. 3–5: (1−α)·L1 + α·L2 for logits [B, V] at the answer.
+
+    L1 makes the prompted target answer like the prompted proxy; L2 makes the prompt change the target's answer
+    as it changed the proxy's, so that what the target knows better is kept.
+
+    Args:
+        prompted: z_t^p, the only argument gradients flow into.
+        bare: z_t^0, the target without a prompt.
+        reference_prompted: z_s^p, the proxy with its prompt.
+        reference_bare: z_s^0, the proxy without one.
+        alpha: weight of L2 in [0, 1].
+        temperature: T > 0.
+    """
+    imitate = divergence(reference_prompted, prompted, temperature)
+    shift = divergence(reference_prompted - reference_bare, prompted - bare, temperature)
+    return (1 - alpha) * imitate + alpha * shift
+
+
+def cosine_distance(reference: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    """Mean of 1 − cos over rows of hidden states [N, H] → scalar."""
+    return (1 - F.cosine_similarity(states, reference, dim=-1)).mean()

@@ -1,0 +1,145 @@
+"""Privacy as values: facts are stored, ε is computed from them.
+
+Unit of privacy: one record of one data set. Adjacency: add or remove that record.
+A `Spend` describes one run of the Poisson-subsampled Gaussian mechanism completely; every ε in the
+project comes from a sequence of spends through `epsilon` and from nowhere else.
+
+The accountant is PRV (Gopi et al. 2021, https://arxiv.org/abs/2106.02848) as shipped in Opacus: an upper
+bound about 0.01 above the exact value. RDP (Mironov et al. 2019, https://arxiv.org/abs/1908.10530) bounds it
+from above and is computed beside it as a cross-check. The central-limit (GDP) accountant is never used: it
+reports less than the truth.
+"""
+
+import functools
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from opacus.accountants import PRVAccountant, RDPAccountant
+
+from transfer.errors import PromptferryError, UsageError
+
+UNIT = "record"
+ADJACENCY = "add/remove one"
+PRV_SLACK = 0.02
+"""PRV may exceed RDP by its own discretisation error and no more."""
+
+
+def accountant_name() -> str:
+    """Accountant and version as written into statements."""
+    return f"PRV (opacus {version('opacus')})"
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """One run of DP-SGD: `steps` draws of Poisson(`sample_rate`) with Gaussian noise σ·C on the sum.
+
+    Attributes:
+        noise_multiplier: σ, noise standard deviation over clipping norm; 0 means no privacy at all.
+        sample_rate: q in (0, 1], probability that a record takes part in a step.
+        steps: T ≥ 1, noisy sums released.
+    """
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
+            raise UsageError(f"noise multiplier {self.noise_multiplier} must be finite and ≥ 0")
+        if not 0 < self.sample_rate <= 1:
+            raise UsageError(f"sample rate {self.sample_rate} must be in (0, 1]")
+        if self.steps < 1:
+            raise UsageError(f"steps {self.steps} must be ≥ 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most a data owner will ever reveal of one data set: (ε, δ). ε may be infinite."""
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise UsageError(f"budget ε {self.epsilon} must be > 0")
+        if not 0 < self.delta < 1:
+            raise UsageError(f"budget δ {self.delta} must be in (0, 1)")
+
+    def covers(self, spends: Iterable[Spend]) -> bool:
+        """True if the composition of all `spends` stays within the budget."""
+        return epsilon(spends, self.delta) <= self.epsilon
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """What is claimed of a release: (ε, δ) for one `UNIT` under `ADJACENCY`. ε is ∞ if nothing is claimed."""
+
+    epsilon: float
+    delta: float
+
+
+def default_delta(declared_records: int) -> float:
+    """δ = min(1e-6, 1/(10·N)) for a declared, public number of records N."""
+    return min(1e-6, 1 / (10 * declared_records))
+
+
+def epsilon(spends: Iterable[Spend], delta: float) -> float:
+    """ε at `delta` of the composition of `spends`; 0 for none, ∞ if any was without noise.
+
+    Raises:
+        PromptferryError: PRV and RDP contradict each other, so neither may be reported.
+    """
+    counted: dict[tuple[float, float], int] = {}
+    for spend in spends:
+        key = (spend.noise_multiplier, spend.sample_rate)
+        counted[key] = counted.get(key, 0) + spend.steps
+    return _epsilon(tuple(sorted((*key, steps) for key, steps in counted.items())), delta)
+
+
+@functools.lru_cache(maxsize=4096)
+def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> float:
+    if not history:
+        return 0.0
+    if any(noise == 0 for noise, _, _ in history):
+        return math.inf
+    rdp, prv = RDPAccountant(), PRVAccountant()
+    rdp.history = prv.history = list(history)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "optimal order is the largest alpha": RDP is only the cross-check
+        bound = max(0.0, float(rdp.get_epsilon(delta=delta)))
+        if bound > 100:  # the PRV grid grows with ε; far beyond any useful claim the RDP bound is enough
+            return bound
+        value = max(0.0, float(prv.get_epsilon(delta=delta)))
+    if value > bound + PRV_SLACK:
+        raise PromptferryError(
+            f"accountants disagree: PRV ε {value:.4f} above RDP ε {bound:.4f} at δ {delta}"
+        )
+    return value
+
+
+def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+    """Smallest noise multiplier (to 0.1 %) whose `steps` at `sample_rate` cost at most `target_epsilon`.
+
+    Infinite ε asks for no noise: 0.
+
+    Raises:
+        UsageError: no noise multiplier up to 10 000 reaches the target.
+    """
+    if math.isinf(target_epsilon):
+        return 0.0
+
+    def costs(sigma: float) -> float:
+        return epsilon([Spend(sigma, sample_rate, steps)], delta)
+
+    low, high = 0.1, 1.0
+    while costs(high) > target_epsilon:
+        low, high = high, high * 2
+        if high > 10_000:
+            raise UsageError(f"no noise reaches ε {target_epsilon} at δ {delta} in {steps} steps")
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if costs(middle) > target_epsilon else (low, middle)
+    return high

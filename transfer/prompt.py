@@ -1,0 +1,126 @@
+"""Soft prompts: vectors [P, H] that stand before the token embeddings of one exact model.
+
+P prompt tokens, H hidden size. Method: Lester et al. 2021 (https://arxiv.org/abs/2104.08691).
+A prompt travels as a safetensors file with the single tensor `prompt_embeddings` and no metadata, which is
+both what PEFT loads and byte-for-byte reproducible (safetensors writes metadata in random order).
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from transfer.errors import ModelError, VerificationError
+
+TENSOR_KEY = "prompt_embeddings"
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+MAX_BYTES = 16 * 2**20
+"""Largest serialised prompt accepted from anyone, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """An exact model: the name people use for it, and the SHA-256 over its files that code compares."""
+
+    name: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != 64 or not set(self.digest) <= set("0123456789abcdef"):
+            raise ModelError(f"model {self.name!r}: digest {self.digest!r} is not a SHA-256 in hex")
+
+    @staticmethod
+    def of_directory(name: str, directory: Path) -> "ModelRef":
+        """Reference to the files that decide what a model computes: configuration, weights, tokeniser."""
+        digest = hashlib.sha256()
+        for path in sorted(directory.iterdir()):
+            if (
+                path.suffix in {".json", ".safetensors", ".bin", ".model", ".txt"}
+                and path.name not in _NOT_MODEL
+            ):
+                with path.open("rb") as file:
+                    part = hashlib.file_digest(file, "sha256").hexdigest()
+                digest.update(f"{path.name} {part}\n".encode())
+        return ModelRef(name, digest.hexdigest())
+
+
+_NOT_MODEL = {"SOURCE.txt", "proxy.json", "generation_config.json"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SoftPrompt:
+    """Vectors [P, H] for one model: float32, on the CPU, outside any graph, finite.
+
+    Raises:
+        VerificationError: the vectors are not such a tensor.
+    """
+
+    vectors: torch.Tensor
+    model: ModelRef
+
+    def __post_init__(self) -> None:
+        vectors = self.vectors
+        if vectors.ndim != 2 or 0 in vectors.shape:
+            raise VerificationError(f"prompt has shape {list(vectors.shape)}, expected [P, H]")
+        if vectors.dtype != torch.float32 or vectors.device.type != "cpu" or vectors.requires_grad:
+            raise VerificationError(
+                f"prompt is {vectors.dtype} on {vectors.device}, expected detached float32 on cpu"
+            )
+        if not torch.isfinite(vectors).all():
+            raise VerificationError("prompt holds NaN or infinite values")
+
+    @property
+    def length(self) -> int:
+        """P, the number of prompt tokens."""
+        return self.vectors.shape[0]
+
+    @property
+    def width(self) -> int:
+        """H, the hidden size."""
+        return self.vectors.shape[1]
+
+    def to_bytes(self) -> bytes:
+        """The safetensors file: equal prompts give equal bytes."""
+        return save_safetensors({TENSOR_KEY: self.vectors.contiguous()})
+
+    @staticmethod
+    def from_bytes(data: bytes, model: ModelRef) -> "SoftPrompt":
+        """Parse what `to_bytes` wrote, refusing anything else.
+
+        Raises:
+            VerificationError: too large, not safetensors, other tensors inside, or not finite float32 [P, H].
+        """
+        if len(data) > MAX_BYTES:
+            raise VerificationError(f"prompt of {len(data)} bytes exceeds {MAX_BYTES}")
+        try:
+            tensors = load_safetensors(data)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise VerificationError(f"prompt is not a safetensors file: {error}") from error
+        if set(tensors) != {TENSOR_KEY}:
+            raise VerificationError(f"prompt file holds {sorted(tensors)}, expected only {TENSOR_KEY!r}")
+        return SoftPrompt(tensors[TENSOR_KEY].clone(), model)
+
+
+def peft_config(prompt: SoftPrompt, model: str, *, causal: bool) -> bytes:
+    """`adapter_config.json` with which stock PEFT loads the prompt onto `model` (directory or hub name).
+
+    Masked models use PEFT's feature-extraction wrapper, the one prompt-learning wrapper that passes a masked
+    model's own output through; it prepends the prompt before the first token exactly as `transfer.models` does.
+    """
+    config = {
+        "peft_type": "PROMPT_TUNING",
+        "task_type": "CAUSAL_LM" if causal else "FEATURE_EXTRACTION",
+        "base_model_name_or_path": model,
+        "num_virtual_tokens": prompt.length,
+        "token_dim": prompt.width,
+        "num_transformer_submodules": 1,
+        "prompt_tuning_init": "RANDOM",
+        "inference_mode": True,
+    }
+    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()

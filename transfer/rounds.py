@@ -1,0 +1,114 @@
+"""One round as values: what a coordinator asks one client, and what the client answers.
+
+Both travel as signed bytes (`transfer.signing`, `transfer.wire`). A request is a question, not an order: the
+client's own policy decides. Every field of a reply is public by design; nothing else leaves a data owner.
+"""
+
+import hmac
+import math
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from transfer.errors import UsageError
+from transfer.privacy import Guarantee, Spend
+from transfer.prompt import ModelRef, SoftPrompt
+from transfer.tasks import Task
+
+ROUND_NAME = re.compile(r"campaigns/[a-z0-9][a-z0-9-]{0,62}/rounds/[1-9][0-9]{0,5}")
+NONCE_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Settings of a client's work in one round.
+
+    Attributes:
+        spend: steps T, sample rate q and noise multiplier σ: the privacy cost.
+        clip_norm: C > 0, largest L2 norm of one record's gradient.
+        learning_rate: step size, > 0.
+    """
+
+    spend: Spend
+    clip_norm: float
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        for name in ("clip_norm", "learning_rate"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"{name} {value} must be finite and > 0")
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRequest:
+    """What a coordinator asks one client in one round; `prompt` is where tuning starts."""
+
+    round: str
+    rounds: int
+    client: str
+    nonce: bytes
+    task: Task
+    tuning: Tuning
+    prompt: SoftPrompt
+    cohort: int
+
+    def __post_init__(self) -> None:
+        if not ROUND_NAME.fullmatch(self.round):
+            raise UsageError(f"round name {self.round!r} is not campaigns/NAME/rounds/NUMBER")
+        if len(self.nonce) != NONCE_BYTES:
+            raise UsageError(f"round {self.round}: nonce has {len(self.nonce)} bytes, expected {NONCE_BYTES}")
+
+    @property
+    def proxy(self) -> ModelRef:
+        """The model to tune on."""
+        return self.prompt.model
+
+
+class Refusal(Enum):
+    """Why a client sends no prompt; says nothing about its data."""
+
+    POLICY = 1
+    BUDGET = 2
+    SPENT = 3
+    FAILED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The one thing that leaves a data owner: a noised prompt and what it cost.
+
+    Attributes:
+        spend: this round's entry in the client's ledger.
+        guarantee: ε at δ over the whole life of the client's data set, this round included.
+    """
+
+    round: str
+    client: str
+    nonce: bytes
+    prompt: SoftPrompt
+    spend: Spend
+    guarantee: Guarantee
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """A client's signed no."""
+
+    round: str
+    client: str
+    nonce: bytes
+    refusal: Refusal
+
+
+Reply = Release | Decline
+
+
+def round_name(campaign: str, index: int) -> str:
+    """Resource name of round `index` ≥ 1 of a campaign."""
+    return f"campaigns/{campaign}/rounds/{index}"
+
+
+def nonce(secret: bytes, round_name: str, client: str) -> bytes:
+    """Nonce of a round for one client: unpredictable without `secret`, equal when the round is asked again."""
+    return hmac.digest(secret, f"{round_name}\n{client}".encode(), "sha256")[:NONCE_BYTES]
