@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.files import replace
 from transfer.errors import LedgerError
+from transfer.files import replace
 
 SCHEMA = "CREATE TABLE chain (number INTEGER PRIMARY KEY, row TEXT NOT NULL, digest TEXT NOT NULL) STRICT;"
 BUSY_TIMEOUT_S = 60.0
@@ -115,17 +115,18 @@ class Chain:
             raise LedgerError(f"{self._path}: holds entries out of order: restore the ledger")
         if remembered is None and rows:
             raise LedgerError(f"{self._path}: {self._head_path} is missing: {RESTORE}")
+        newest = remembered[-1][0] if remembered else -1
+        if newest > len(rows):
+            raise LedgerError(
+                f"{self._path} was rolled back or cut: it holds {len(rows)} entries, "
+                f"{self._head_path.name} remembers {newest}: {RESTORE}"
+            )
         for count, digest in remembered or ():
-            if count > len(rows):
-                raise LedgerError(
-                    f"{self._path} was rolled back or cut: it holds {len(rows)} entries, "
-                    f"{self._head_path.name} remembers {count}: {RESTORE}"
-                )
             if digest != (rows[count - 1].digest if count else self._genesis):
                 raise LedgerError(
                     f"{self._path}: entry {count} is not the one in {self._head_path.name}: {RESTORE}"
                 )
-        if not remembered or remembered[-1][0] < len(rows):
+        if newest < len(rows):
             self._remember()
         return len(rows)
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from client.policy import Policy
-from transfer.errors import ConfigError, UsageError
+from transfer.errors import ConfigError
 from transfer.names import checked
 from transfer.privacy import Budget, default_delta
 from transfer.settings import Located, Settings, load
@@ -58,6 +58,11 @@ class ClientConfig(Settings):
     data: DataSettings
     policy: PolicySettings
     daemon: DaemonSettings = DaemonSettings()
+
+    def model_post_init(self, _context: object) -> None:
+        """Refuse what no single key shows to be wrong."""
+        checked("client", self.client.name)
+        self.limits()
 
     @property
     def keys_directory(self) -> Path:
@@ -115,13 +120,7 @@ def read(directory: Path) -> ClientConfig:
     path = directory / FILE
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; `promptferry-client init {directory}` makes one")
-    config = load(path, ClientConfig)
-    try:
-        checked("client", config.client.name)
-        config.limits()
-    except UsageError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return config
+    return load(path, ClientConfig)
 
 
 def example() -> str:

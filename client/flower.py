@@ -74,8 +74,7 @@ def serve(link: Link, answer: Callable[[bytes], bytes], stop: threading.Event) -
 
     Args:
         link: Coordinator and keys.
-        answer: Request bytes to reply bytes; may take minutes. Of what it raises, only the name of the
-            exception's class leaves this process.
+        answer: Request bytes to reply bytes; may take minutes. Of an exception, only the class's name leaves.
         stop: Ends the loop after the current request; the node is signed off, so a restart is immediate.
 
     Raises:
@@ -90,12 +89,12 @@ def serve(link: Link, answer: Callable[[bytes], bytes], stop: threading.Event) -
                 with _signed_on(fleet, held) as node:
                     logger.info("connected to the coordinator at %s", link.address)
                     said, since = "", time.monotonic()
-                    _Worker(fleet, node, app).run(link.poll_s, stop)
+                    _Worker(fleet, node, app, stop).run(link.poll_s)
             except _BROKEN as error:
                 if (reason := link.explain(error)) != said:
                     said = reason
                     logger.info("%s; trying until it works", reason)
-                if time.monotonic() - since > RETRY_LONGEST_S:  # it held for a while: start quickly again
+                if time.monotonic() - since > 1:  # the connection held: begin with short pauses again
                     pause_s, since = RETRY_FIRST_S, math.inf
                 stop.wait(pause_s)
                 pause_s = min(2 * pause_s, RETRY_LONGEST_S)
@@ -158,25 +157,27 @@ def _beat(fleet: _Fleet, node: Node, over: threading.Event) -> None:
 class _Worker:
     """One connection's loop: pull a message, run the app on it, push the reply."""
 
-    def __init__(self, fleet: _Fleet, node: Node, app: ClientApp) -> None:
-        self.fleet, self.node, self.app = fleet, node, app
+    def __init__(self, fleet: _Fleet, node: Node, app: ClientApp, stop: threading.Event) -> None:
+        self.fleet, self.node, self.app, self.stop = fleet, node, app, stop
 
-    def run(self, poll_s: float, stop: threading.Event) -> None:
+    def run(self, poll_s: float) -> None:
         """Work until `stop` is set or the connection breaks."""
         worked_at = time.monotonic()
-        while not stop.is_set():
+        while not self.stop.is_set():
             response = self.fleet.PullMessages(pb.PullMessagesRequest(node=self.node))
             for proto, tree in zip(response.messages_list, response.message_object_trees, strict=True):
                 self._serve_one(message_from_proto(proto), tree)
                 worked_at = time.monotonic()
-            idle_s = time.monotonic() - worked_at
-            stop.wait(min(max(poll_s, idle_s / 20), 5 * poll_s))
+            if not response.messages_list:
+                idle_s = time.monotonic() - worked_at
+                self.stop.wait(min(max(poll_s, idle_s / 20), 5 * poll_s))
 
     def _serve_one(self, header: Message, tree: ObjectTree) -> None:
-        started = time.monotonic()
         try:
             reply = self._reply(header, tree)
-            self._push(reply, time.monotonic() - started)
+            if reply.has_error() and self.stop.is_set():
+                return  # `answer` was cut short: the request is asked again when this node is back
+            self._push(reply)
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.FORBIDDEN:
                 raise
@@ -191,9 +192,9 @@ class _Worker:
             run = Context(header.metadata.run_id, self.node.node_id, {}, RecordDict(), {})
             return self.app(message, run)
         except Exception as error:  # noqa: BLE001 -- its text may quote private data: only its class goes out
-            name = type(error).__name__
-            logger.warning("answering failed: %s", name)
-            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, name), reply_to=header)
+            logger.warning("answering failed: %s", type(error).__name__)
+            failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__)
+            return Message(failure, reply_to=header)
 
     def _pull(self, header: Message, tree: ObjectTree) -> Message | None:
         """Fetch a message's parts and rebuild it; None when the parts make no message."""
@@ -217,16 +218,13 @@ class _Worker:
         message.metadata.__dict__["_message_id"] = tree.object_id
         return message
 
-    def _push(self, reply: Message, took_s: float) -> None:
+    def _push(self, reply: Message) -> None:
         reply.metadata.__dict__["_message_id"] = reply.object_id
         header = remove_content_from_message(reply) if reply.has_content() else reply
-        request = pb.PushMessagesRequest(
-            node=self.node,
-            messages_list=[message_to_proto(header)],
-            message_object_trees=[get_object_tree(reply)],
-            clientapp_runtime_list=[took_s],
+        envelope, tree = message_to_proto(header), get_object_tree(reply)
+        response = self.fleet.PushMessages(
+            pb.PushMessagesRequest(node=self.node, messages_list=[envelope], message_object_trees=[tree])
         )
-        response = self.fleet.PushMessages(request)
         at = self.node, reply.metadata.run_id, response.session_id
         push = make_push_object_fn_protobuf(self.fleet.PushObject, *at)
         push_objects(get_all_nested_objects(reply), push, object_ids_to_push=set(response.objects_to_push))

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from client.files import require_private, write_new
+from client.files import require_private
 from transfer.errors import AlreadyExistsError, UsageError
+from transfer.files import write_new
 from transfer.signing import key_id
 
 SIGNING_FILE = "signing.pem"

@@ -15,8 +15,9 @@ from typing import Self
 
 from client import chain
 from client.entries import Entry, History, Kind, entry
-from client.files import require_private, write_new
+from client.files import require_private
 from transfer.errors import AlreadyExistsError, LedgerError
+from transfer.files import write_new
 from transfer.privacy import Spend
 
 _SCHEMA = (

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from transfer.errors import AuthenticationError, ConfigError, UnavailableError
 
 LEASE_S = 30.0  # a silent node counts as offline after this; Flower's own nodes take 60 s
-TIMEOUT_S = 30.0
+TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 5.0
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -62,7 +62,8 @@ class Link:
             is_loopback = ip_address(host).is_loopback
         except ValueError:
             is_loopback = host == "localhost"
-        return httpx.Client(verify=trust, timeout=TIMEOUT_S, trust_env=not is_loopback)
+        timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+        return httpx.Client(verify=trust, timeout=timeout, trust_env=not is_loopback)
 
     def explain(self, error: Exception) -> str:
         """Say why there is no connection now, or raise when waiting will not mend it.

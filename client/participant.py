@@ -62,7 +62,8 @@ class Tune(Protocol):
         declared_records: int,
         randomness: Randomness,
         on_step: OnStep,
-    ) -> SoftPrompt: ...
+    ) -> SoftPrompt:
+        """Prompt tuned from `start` in `tuning.spend.steps` noisy steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Participant:
         kept = self._ledger.reply(asked.round)
         if kept is not None:
             return self._again(asked, question, kept)
-        if self._ledger.history().of_round(Kind.SPEND, asked.round) is not None:
+        if any(e.kind is Kind.SPEND and e.subject == asked.round for e in self._ledger.entries()):
             return self._decline(asked, Refusal.SPENT, "paid for before, the reply was lost")
         return self._first(asked, question)
 
@@ -133,22 +134,27 @@ class Participant:
         return kept[DIGEST_BYTES:]
 
     def _first(self, asked: RoundRequest, question: bytes) -> bytes:
+        opened = False
         try:
             self._require_allowed(asked)
             model = self._model(asked)
-        except PolicyRefusedError as error:
-            return self._decline(asked, Refusal.POLICY, str(error))
-        except PromptferryError as error:  # nothing private has been opened yet: the whole text may be told
-            return self._decline(asked, Refusal.FAILED, str(error))
-        try:
+            opened = True
             return self._release(asked, question, model)
+        except PolicyRefusedError as error:
+            refusal, why = Refusal.POLICY, str(error)
         except BudgetRefusedError as error:
-            return self._decline(asked, Refusal.BUDGET, str(error))
+            refusal, why = Refusal.BUDGET, str(error)
         except Exception as error:  # noqa: BLE001 -- its text may quote private data, its class does not
-            name = type(error).__name__
-            return self._decline(
-                asked, Refusal.FAILED, f"{name}; `promptferry-client data check` may tell why"
+            refusal, why = (
+                Refusal.FAILED,
+                f"{type(error).__name__}; `promptferry-client data check` may tell more",
             )
+            if isinstance(error, PromptferryError) and not opened:
+                why = str(error)
+            elif self._stop.is_set():
+                why = "abandoned, the daemon is stopping"
+        # not logged above: a log handler that breaks prints every exception in hand, private text and all
+        return self._decline(asked, refusal, why)
 
     def _require_allowed(self, asked: RoundRequest) -> None:
         index = int(asked.round.rpartition("/")[2])
@@ -196,7 +202,7 @@ class Participant:
 
             def on_step(done: int, steps: int) -> None:
                 if self._stop.is_set():
-                    raise UnavailableError(f"{asked.round}: abandoned at step {done}: the daemon is stopping")
+                    raise UnavailableError(f"{asked.round}: abandoned at step {done} of {steps}")
                 show(done, steps)
 
             return self._tune(

@@ -104,13 +104,15 @@ def _csv(path: Path, content: str) -> Iterator[tuple[int, dict[str, object]]]:
             return
         if row is _BROKEN or not isinstance(row, list):
             raise DataError(f"{path}:{line}: malformed CSV: a quote is misplaced or a field is too long")
+        if not row:
+            continue
         if header is None:
-            header = _header(path, row)
-        elif row and len(row) != len(header):
+            header = _header(f"{path}:{line}", row)
+        elif len(row) != len(header):
             raise DataError(
                 f"{path}:{line}: {len(row)} columns where the header has {len(header)}: quote commas"
             )
-        elif row:
+        else:
             yield line, dict(zip(header, row, strict=True))
 
 
@@ -121,11 +123,11 @@ def _next_row(rows: Iterator[list[str]]) -> object:
         return _BROKEN
 
 
-def _header(path: Path, row: list[str]) -> list[str]:
+def _header(place: str, row: list[str]) -> list[str]:
     names = [name.strip() for name in row]
     for needed in ("text", "label"):
         if names.count(needed) != 1:
-            raise DataError(f"{path}:1: field {needed!r}: the header must name it once (text,label)")
+            raise DataError(f"{place}: field {needed!r}: the header must name it once (text,label)")
     return names
 
 

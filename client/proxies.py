@@ -29,7 +29,8 @@ class Proxies:
         """Directories that hold a model, by name."""
         if not self._directory.is_dir():
             return []
-        return sorted(path for path in self._directory.iterdir() if (path / "config.json").is_file())
+        visible = (path for path in self._directory.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in visible if (path / "config.json").is_file())
 
     def model(self, ref: ModelRef) -> LanguageModel:
         """The exact model `ref`, from memory, from disk, or fetched. Only the last one stays in memory.

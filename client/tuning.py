@@ -37,7 +37,9 @@ class NoisyAdam(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
     noise (σ = 0) there is nothing to protect: plain sums, no clipping.
     """
 
-    def __init__(self, vectors: nn.Parameter, tuning: Tuning, expected_records: float, randomness: Randomness) -> None:
+    def __init__(
+        self, vectors: nn.Parameter, tuning: Tuning, expected_records: float, randomness: Randomness
+    ) -> None:
         super().__init__(
             torch.optim.Adam([vectors], lr=tuning.learning_rate),
             noise_multiplier=tuning.spend.noise_multiplier,
@@ -154,5 +156,7 @@ def per_record_gradients(
     losses = label_loss(label_logits(model.logits(batch, rows), data.words), data.labels[list(group)])  # [B]
     (gradients,) = torch.autograd.grad(losses.sum(), rows)
     if gradients.shape != shape:
-        raise PromptferryError(f"per-record gradients are {tuple(gradients.shape)}, expected {shape}: refusing to clip")
+        raise PromptferryError(
+            f"per-record gradients are {tuple(gradients.shape)}, expected {shape}: refusing to clip"
+        )
     return gradients

@@ -2,10 +2,10 @@
 
 Letters: N clients, P prompt tokens, H hidden size.
 
-A reply passes two gates. `gate` looks at one reply alone: does it answer exactly what was asked, is it finite,
-can an honest client have come this far. `combine` then compares the clients with each other: an update (prompt
-− start) much longer than the median update is left out. What is left out never enters a sum, so the aggregate
-is bit for bit the one the others would have made. Nothing a client says about its own weight exists.
+A reply passes two gates. `gate` looks at one reply alone: does it answer exactly what was asked, can an
+honest client have come this far. `combine` then compares the clients with each other: an update (prompt −
+start) much longer than the median update is left out. What is left out never enters a sum, so the aggregate
+is bit for bit the one the others would have made. A weight that a client could claim does not exist.
 
 Strategies are coordinate-wise (Yin et al. 2018, https://arxiv.org/abs/1803.01498). Plain Krum is not among
 them: under the noise of differential privacy it keeps a single client's noise.
@@ -78,22 +78,20 @@ def gate(release: Release, request: RoundRequest) -> SoftPrompt:
     norm, longest = _norm(release.prompt, request.prompt), longest_update(request)
     if not norm <= longest:
         raise VerificationError(
-            f"{request.round}: update of {request.client} has norm {norm:.3g}, no honest one exceeds {longest:.3g}"
+            f"{request.round}: update of {request.client} has norm {norm:.3g}, "
+            f"no honest one exceeds {longest:.3g}"
         )
     return release.prompt
 
 
 def longest_update(request: RoundRequest) -> float:
-    """Norm that honest tuning stays far below: ten of the largest single steps, all in one direction.
+    """Norm that honest tuning stays far below: ten learning rates a step, all steps in one direction.
 
-    A step's gradient is at most C a record plus noise σ·C a coordinate, whether divided by an expected batch
-    (plain SGD) or by its own running size (Adam: at most a few learning rates a coordinate).
+    Clients step with Adam, which moves a coordinate by at most (1 − β₁)/√(1 − β₂) ≈ 3.2 learning rates
+    (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, §2.1), whatever the clipping norm and the noise.
     """
-    tuning, spend = request.tuning, request.tuning.spend
-    reach = (1 + tuning.clip_norm) * (1 + spend.noise_multiplier)
-    return (
-        10 * spend.steps * tuning.learning_rate * reach * math.sqrt(request.prompt.length * request.prompt.width)
-    )
+    prompt, tuning = request.prompt, request.tuning
+    return 10 * tuning.spend.steps * tuning.learning_rate * math.sqrt(prompt.length * prompt.width)
 
 
 def combine(prompts: Mapping[str, SoftPrompt], start: SoftPrompt, strategy: str = DEFAULT) -> Aggregate:
@@ -111,7 +109,9 @@ def combine(prompts: Mapping[str, SoftPrompt], start: SoftPrompt, strategy: str 
     if strategy == DEFAULT:
         strategy = "trimmed_mean" if len(counted) >= ROBUST_CLIENTS else "mean"
     if strategy not in STRATEGIES:
-        raise UsageError(f"no aggregation strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}, {DEFAULT}")
+        raise UsageError(
+            f"no aggregation strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}, {DEFAULT}"
+        )
     stack = torch.stack([prompts[name].vectors for name in counted]).double()
     vectors = STRATEGIES[strategy](stack).float().contiguous()
     return Aggregate(SoftPrompt(vectors, start.model), counted, dropped, strategy)

@@ -4,6 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coordinator.database import Database
+from coordinator.lifecycle import check
 from coordinator.records import Campaign, CampaignState, ReplyRecord, Round, RoundState, utc_now
 from coordinator.tables import CampaignRow, ReplyRow, RoundRow
 from transfer import names
@@ -48,9 +49,14 @@ class CampaignStore:
             return row.value()
 
     def set_campaign_state(self, name: str, state: CampaignState, detail: str = "") -> Campaign:
-        """Move a campaign to `state`; whether it may go there is the caller's to know."""
+        """Move a campaign to `state`, or note progress in the state it is in.
+
+        Raises:
+            UsageError: the campaign cannot go there from where it is now (`coordinator.lifecycle`).
+        """
         with self._database.writing() as session:
             row = _campaign(session, name)
+            check(name, CampaignState(row.state), CampaignState(state))
             row.state, row.detail, row.update_time = CampaignState(state).value, detail, utc_now()
             return row.value()
 
@@ -83,7 +89,9 @@ class CampaignStore:
                 )
                 session.add(row)
             elif row.start_prompt != start_prompt:
-                raise AlreadyExistsError(f"round {index} of campaign {campaign!r} was opened on another prompt")
+                raise AlreadyExistsError(
+                    f"round {index} of campaign {campaign!r} was opened on another prompt"
+                )
             return row.value()
 
     def record_reply(
@@ -122,7 +130,9 @@ class CampaignStore:
             if row.state == RoundState.OPEN.value:
                 row.state, row.prompt, row.close_time = RoundState.CLOSED.value, prompt, utc_now()
             elif row.prompt != prompt:
-                raise AlreadyExistsError(f"round {index} of campaign {campaign!r} was closed with another prompt")
+                raise AlreadyExistsError(
+                    f"round {index} of campaign {campaign!r} was closed with another prompt"
+                )
             return row.value()
 
     def rounds(self, campaign: str) -> list[Round]:

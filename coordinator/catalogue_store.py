@@ -39,7 +39,9 @@ class CatalogueStore:
                 statement=envelope_to_bytes(proxy.statement),
                 create_time=proxy.create_time,
             )
-            row.files = [ProxyFileRow(path=file.path, size=file.size, digest=file.digest) for file in proxy.files]
+            row.files = [
+                ProxyFileRow(path=file.path, size=file.size, digest=file.digest) for file in proxy.files
+            ]
             session.add(row)
 
     def proxy(self, name: str) -> ProxyRecord:
@@ -82,10 +84,12 @@ class CatalogueStore:
             session.flush()
             return row.value()
 
-    def prompt_version(self, prompt: str, version: int | None = None) -> PromptVersion:
-        """One version in whatever state; None is the newest published one."""
+    def prompt_version(
+        self, prompt: str, version: int | None = None, *, published_only: bool = False
+    ) -> PromptVersion:
+        """One version, in whatever state unless `published_only`; None is the newest published one."""
         with self._database.reading() as session:
-            return _version(session, prompt, version).value()
+            return _version(session, prompt, version, published_only=published_only).value()
 
     def prompt_versions(
         self,
@@ -132,13 +136,15 @@ def _file_row(path: str, content: bytes) -> PromptFileRow:
     return PromptFileRow(path=file.path, size=file.size, digest=file.digest, content=content)
 
 
-def _version(session: Session, prompt: str, version: int | None) -> PromptVersionRow:
+def _version(
+    session: Session, prompt: str, version: int | None, *, published_only: bool = False
+) -> PromptVersionRow:
     query = select(PromptVersionRow).where(PromptVersionRow.prompt == prompt)
-    if version is None:
-        newest = PromptVersionRow.version.desc()
-        query = query.where(PromptVersionRow.state == "published").order_by(newest).limit(1)
-    else:
+    query = query.order_by(PromptVersionRow.version.desc()).limit(1)
+    if version is not None:
         query = query.where(PromptVersionRow.version == version)
+    if version is None or published_only:
+        query = query.where(PromptVersionRow.state == "published")
     row = session.scalar(query)
     if row is None:
         shown = f"prompt {prompt!r}" if version is None else f"version {version} of prompt {prompt!r}"

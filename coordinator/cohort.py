@@ -82,7 +82,9 @@ class Cohort:
 
     def __init__(self, store: Store, identity: Identity, question: Question) -> None:
         self._store, self._identity, self._question = store, identity, question
-        self.clients = {client.name: client for client in store.clients() if client.state is ClientState.ENROLLED}
+        self.clients = {
+            client.name: client for client in store.clients() if client.state is ClientState.ENROLLED
+        }
         self._requests = {name: question.to(name, identity) for name in self.clients}
         self.releases: dict[str, Release] = {}
         self._restore()

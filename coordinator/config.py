@@ -1,7 +1,5 @@
 """The coordinator's settings: coordinator.toml as a frozen value, and the text `init` writes."""
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -20,21 +18,39 @@ class StoreSettings(Settings):
     url: str = "sqlite:///store.db"
 
 
-class FlowerSettings(Settings):
-    """Flower's Fleet endpoint."""
+class EndpointSettings(Settings):
+    """Where a server listens, and where clients are told to find it."""
 
     host: str = "127.0.0.1"
-    port: int = Field(9191, ge=0, le=65535)
+    port: int = Field(ge=0, le=65535)
     public_address: str = ""
+
+    def address(self, port: int) -> str:
+        """host:port to give to clients; `port` is the one really listened on.
+
+        Raises:
+            ConfigError: the server listens on every address or any port, and no public address is set.
+        """
+        if self.public_address:
+            return self.public_address
+        if self.host in ("0.0.0.0", "::", "") or port == 0:  # noqa: S104 -- recognised, not bound
+            raise ConfigError(
+                f"{FILE}: {self.host}:{port} cannot be reached from elsewhere; set public_address beside it"
+            )
+        return f"{self.host}:{port}"
+
+
+class FlowerSettings(EndpointSettings):
+    """Flower's Fleet endpoint."""
+
+    port: int = Field(default=9191, ge=0, le=65535)
     database: Located
 
 
-class DeliverySettings(Settings):
+class DeliverySettings(EndpointSettings):
     """The gRPC endpoint for enrolment, proxies and prompts."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(9292, ge=0, le=65535)
-    public_address: str = ""
+    port: int = Field(default=9292, ge=0, le=65535)
 
 
 class PkiSettings(Settings):
@@ -50,7 +66,7 @@ class PkiSettings(Settings):
 
 
 class TargetSettings(Settings):
-    """The large model: a directory relative to the settings file, or a name in the local model cache."""
+    """The large model: a directory, or a name in the local model cache, and what it is known by."""
 
     source: str = Field(min_length=1)
     name: str = ""
@@ -65,8 +81,8 @@ class ProxySettings(Settings):
 class ServeSettings(Settings):
     """How `serve` works."""
 
-    threads: int = Field(0, ge=0)
-    poll_s: float = Field(0.5, ge=0.05, le=60)
+    threads: int = Field(default=0, ge=0)
+    poll_s: float = Field(default=0.5, ge=0.05, le=60)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -81,11 +97,6 @@ class CoordinatorConfig(Settings):
     proxies: ProxySettings
     serve: ServeSettings = ServeSettings()
 
-    @property
-    def target_name(self) -> str:
-        """Name the target is known by."""
-        return self.target.name or Path(self.target.source).name
-
 
 def read(directory: Path) -> CoordinatorConfig:
     """Settings of the coordinator in `directory`, every path resolved.
@@ -98,8 +109,23 @@ def read(directory: Path) -> CoordinatorConfig:
         raise ConfigError(f"{path}: no such file; `promptferry-coordinator init {directory}` makes one")
     config = load(path, CoordinatorConfig)
     store = StoreSettings(url=_located_url(config.store.url, directory))
-    target = TargetSettings(source=_located_model(config.target.source, directory), name=config.target_name)
-    return config.model_copy(update={"store": store, "target": target})
+    return config.model_copy(update={"store": store, "target": located(config.target, directory)})
+
+
+def located(given: TargetSettings, directory: Path) -> TargetSettings:
+    """The same target with its path resolved against `directory` and its name filled in.
+
+    A directory is known by its last part; a hub name by itself, so that users can load it by that name.
+    """
+    path = directory / Path(given.source).expanduser()
+    if not path.exists():
+        return TargetSettings(source=given.source, name=given.name or given.source)
+    return TargetSettings(source=str(path.resolve()), name=given.name or path.resolve().name)
+
+
+def chosen(source: str, default: TargetSettings) -> TargetSettings:
+    """The target named on a command line or in a plan, or the coordinator's own for ""."""
+    return located(TargetSettings(source=source), Path()) if source else default
 
 
 def example() -> str:
@@ -109,37 +135,6 @@ def example() -> str:
     return (installed if installed.is_file() else checkout).read_text(encoding="utf-8")
 
 
-def filled(text: str, values: Mapping[tuple[str, str], str | int]) -> str:
-    """`text` with the values of some (table, key) pairs replaced; comments and order stay.
-
-    Raises:
-        ConfigError: a pair does not stand in the text.
-    """
-    left, table, lines = dict(values), "", []
-    for line in text.splitlines():
-        if found := re.fullmatch(r"\[([\w.]+)\]", line):
-            table = found[1]
-        key = line.partition(" = ")[0]
-        if (table, key) in left:
-            value = left.pop((table, key))
-            line = f"{key} = {_toml(value)}"
-        lines.append(line)
-    for table, key in left:
-        raise ConfigError(f"{FILE}: [{table}] {key} is not in the example file")
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: str | int) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def _located_url(url: str, directory: Path) -> str:
     name = url.removeprefix(_SQLITE)
     return url if name in (url, "", ":memory:") else f"{_SQLITE}{(directory / name).resolve()}"
-
-
-def _located_model(source: str, directory: Path) -> str:
-    path = directory / Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from coordinator.migrations import is_current, upgrade
 from transfer.errors import ConfigError, UnavailableError
 
-BUSY_TIMEOUT_S = 10
+BUSY_TIMEOUT_S = 10.0
 """How long a writer waits for its turn, and PostgreSQL for any statement."""
 WRITE_LOCK = 0x70726F6D
 """Number of the advisory lock on PostgreSQL; any constant that nothing else in the database uses."""
@@ -38,7 +38,7 @@ class Database:
             self._writers = engine.execution_options(isolation_level="READ COMMITTED", writing=True)
 
     @staticmethod
-    def open(url: str) -> "Database":
+    def open(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Database":
         """Connect, and bring an empty or older database to the newest revision.
 
         Raises:
@@ -49,7 +49,7 @@ class Database:
         shown = parsed.render_as_string(hide_password=True)
         if parsed.get_backend_name() == "sqlite":
             _create_file(parsed, shown)
-        database = Database(_engine(parsed))
+        database = Database(_engine(parsed, round(busy_timeout_s * 1000)))
         try:
             with database._transaction(database._readers) as session:
                 current = is_current(session.connection())
@@ -61,7 +61,9 @@ class Database:
             raise
         except SQLAlchemyError as error:
             database.close()
-            raise ConfigError(f"store {shown}: cannot be opened: {_reason(error)}; check [store] url") from error
+            raise ConfigError(
+                f"store {shown}: cannot be opened: {_reason(error)}; check [store] url"
+            ) from error
         return database
 
     def close(self) -> None:
@@ -123,29 +125,33 @@ def _create_file(url: URL, shown: str) -> None:
         raise ConfigError(f"store {shown}: cannot be opened: {error.strerror}; check [store] url") from error
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, busy_timeout_ms: int) -> Engine:
     try:
         if url.get_backend_name() == "postgresql":
-            options = f"-c statement_timeout={BUSY_TIMEOUT_S}s -c timezone=UTC"
-            return create_engine(url, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": 5})
+            options = f"-c statement_timeout={busy_timeout_ms} -c timezone=UTC"
+            return create_engine(
+                url, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": 5}
+            )
         engine = create_engine(url)
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigError(f"[store] url: the driver of {url.drivername!r} is not installed") from error
-    event.listen(engine, "connect", _configure_sqlite)
+
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = (
+            None  # the driver begins no transactions of its own: `_begin_sqlite` does
+        )
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
+        mode = cursor.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+        if mode != "wal":
+            raise ConfigError(f"[store] url: SQLite cannot write ahead there (mode {mode}): use a local disk")
+
+    event.listen(engine, "connect", configure)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver begins no transactions of its own: `_begin_sqlite` does
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
-    mode = cursor.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-    if mode != "wal":
-        raise ConfigError(f"[store] url: SQLite cannot write ahead there (journal mode {mode}): use a local disk")
 
 
 def _begin_sqlite(connection: Connection) -> None:

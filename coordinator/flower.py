@@ -23,21 +23,14 @@ import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.common.constant import Status
-from flwr.proto.control_pb2 import (
-    ListNodesRequest,
-    ListRunsRequest,
-    RegisterNodeRequest,
-    StopRunRequest,
-    UnregisterNodeRequest,
-)
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from coordinator.exchange import Exchange, Outcome, Presence
 from coordinator.listener import LinkSettings
-from coordinator.run import Run, manifest
+from coordinator.run import Run, manifest, stop_earlier_runs
 from coordinator.superlink import SuperLink
 from transfer.errors import AlreadyExistsError, NotFoundError, UnavailableError, UsageError
 
@@ -70,20 +63,25 @@ class Federation:
         self._settings = settings
         self._bundle = manifest()
         self._run: Run | None = None
-        self._registering, self._exchanging = threading.Lock(), threading.Lock()
+        self._registering, self._exchanging = threading.Lock(), threading.RLock()
+        self._closing = threading.Event()
 
     def __enter__(self) -> Self:
+        self._closing.clear()
         with ExitStack() as stack:
             self._superlink = stack.enter_context(SuperLink(self._settings))
             self._control = stack.enter_context(self._superlink.control())
             stack.callback(self._end_run)
             self.address = self._superlink.address
-            self._stop_earlier_runs()
+            with _answering():
+                stop_earlier_runs(self._control)  # before any node asks for work
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._closing.set()
+        with self._exchanging:  # until an exchange of another thread has noticed
+            self._stack.close()
 
     def register(self, public_key: bytes, name: str) -> int:
         """Admit a node; the same key under the same name is admitted once.
@@ -155,24 +153,36 @@ class Federation:
 
         Returns:
             One outcome for every name in `requests`.
+
+        Raises:
+            UnavailableError: When the federation is closed meanwhile.
         """
         tell: OnOutcome = on_outcome or (lambda _name, _outcome: None)
+        exchange, started = Exchange(requests), time.monotonic()
+
+        def is_over() -> bool:
+            return not exchange.unanswered or bool(quorum and quorum(dict(exchange.outcomes)))
+
         with self._exchanging:
-            exchange, started = Exchange(requests), time.monotonic()
-            enough = not requests
-            while not enough and (left_s := started + deadline_s - time.monotonic()) > 0:
-                for name in self._step(exchange, left_s):
-                    tell(name, exchange.outcomes[name])
-                enough = not exchange.unanswered or bool(quorum and quorum(dict(exchange.outcomes)))
-                if not enough:
-                    waited_s = time.monotonic() - started
-                    pause_s = max(poll_s, min(waited_s / 20, SLOWEST_POLL_S))
-                    time.sleep(max(0.0, min(pause_s, deadline_s - waited_s)))
-            for name in exchange.end(in_time=enough):
+            try:
+                over = is_over()
+                while not over and (left_s := started + deadline_s - time.monotonic()) > 0:
+                    for name in self._step(exchange, left_s):
+                        tell(name, exchange.outcomes[name])
+                    over = is_over()
+                    if not over:
+                        self._pause(poll_s, time.monotonic() - started, deadline_s)
+            finally:
+                if exchange.message_ids:
+                    self._end_run()  # withdraws what was not pulled and refuses replies to this exchange
+            for name in exchange.end(in_time=over):
                 tell(name, exchange.outcomes[name])
-            if exchange.message_ids:
-                self._end_run()  # withdraws what was not pulled and refuses replies to this exchange
             return dict(exchange.outcomes)
+
+    def _pause(self, poll_s: float, waited_s: float, deadline_s: float) -> None:
+        pause_s = max(poll_s, min(waited_s / 20, SLOWEST_POLL_S))
+        if self._closing.wait(max(0.0, min(pause_s, deadline_s - waited_s))):
+            raise UnavailableError("the Flower server was closed during an exchange")
 
     def _step(self, exchange: Exchange, left_s: float) -> list[str]:
         """Push what is due and pull what has come; return the names that have an outcome now."""
@@ -201,13 +211,6 @@ class Federation:
         if self._run is not None:
             self._run.close()
             self._run = None
-
-    def _stop_earlier_runs(self) -> None:
-        """Withdraw what a coordinator that was killed left behind, before any node asks for work."""
-        with _answering():
-            for run_id, run in self._control.ListRuns(ListRunsRequest()).run_dict.items():
-                if run.status.status != Status.FINISHED:
-                    self._control.StopRun(StopRunRequest(run_id=run_id))
 
     def _nodes(self) -> list[NodeInfo]:
         with _answering():

@@ -16,8 +16,12 @@ from transfer.errors import UsageError
 
 FOLLOWS: Mapping[CampaignState, frozenset[CampaignState]] = {
     CampaignState.PENDING: frozenset({CampaignState.RUNNING, CampaignState.FAILED, CampaignState.ABORTED}),
-    CampaignState.RUNNING: frozenset({CampaignState.TRANSFERRING, CampaignState.FAILED, CampaignState.ABORTED}),
-    CampaignState.TRANSFERRING: frozenset({CampaignState.PUBLISHED, CampaignState.FAILED, CampaignState.ABORTED}),
+    CampaignState.RUNNING: frozenset(
+        {CampaignState.TRANSFERRING, CampaignState.FAILED, CampaignState.ABORTED}
+    ),
+    CampaignState.TRANSFERRING: frozenset(
+        {CampaignState.PUBLISHED, CampaignState.FAILED, CampaignState.ABORTED}
+    ),
     CampaignState.PUBLISHED: frozenset(),
     CampaignState.FAILED: frozenset({CampaignState.PENDING}),
     CampaignState.ABORTED: frozenset({CampaignState.PENDING}),
@@ -43,5 +47,6 @@ def check(campaign: str, current: CampaignState, following: CampaignState) -> No
         return
     names = ", ".join(sorted(state.name for state in FOLLOWS[current])) or "nothing"
     raise UsageError(
-        f"campaign {campaign!r} is {current.name} and cannot become {following.name}; what may follow: {names}"
+        f"campaign {campaign!r} is {current.name} and cannot become {following.name}; "
+        f"what may follow: {names}"
     )

@@ -67,6 +67,8 @@ class Listener:
             log_config=None,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,
+            server_header=False,
             timeout_graceful_shutdown=STOP_GRACE_S,
         )
 

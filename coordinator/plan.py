@@ -4,16 +4,17 @@ The noise is fixed when the plan is read: whoever gives ε gets the multiplier t
 """
 
 import math
-import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from coordinator.aggregation import DEFAULT, STRATEGIES
+from coordinator.config import TargetSettings, located
 from transfer.errors import ConfigError, UsageError, VerificationError
-from transfer.post import TransferSettings
+from transfer.names import checked
+from transfer.post import Space, TransferSettings
 from transfer.privacy import Spend, calibrate, epsilon
 from transfer.rounds import Tuning
 from transfer.settings import Located, Settings, load
@@ -23,10 +24,8 @@ PROMPT_LENGTH = 10
 ROUNDS, MIN_CLIENTS, DEADLINE_S = 3, 3, 600.0
 STEPS, SAMPLE_RATE, CLIP_NORM, LEARNING_RATE = 20, 1.0, 1.0, 0.01
 DELTA = 1e-6
-NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 
 Init = Literal["text", "vocabulary"]
-Named = Annotated[str, Field(pattern=f"^{NAME}$")]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -83,9 +82,9 @@ class CampaignPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, value in (("name", self.name), ("publish prompt", self.publish.prompt)):
-            if not re.fullmatch(NAME, value):
-                raise UsageError(f"plan {field} {value!r} must be lower-case letters, digits and dashes")
+        checked("campaign", self.name)
+        checked("proxy", self.proxy)
+        checked("prompt", self.publish.prompt)
         for field in ("rounds", "min_clients"):
             if getattr(self, field) < 1:
                 raise UsageError(f"plan {field} {getattr(self, field)} must be ≥ 1")
@@ -127,11 +126,10 @@ class CampaignPlan:
             TaskError: the task file is wrong.
         """
         file = load(path, _PlanFile)
+        task = Task.from_toml(file.task)
         try:
-            return file.plan(path.parent)
+            return file.plan(task, path.parent)
         except UsageError as error:
-            if str(path) in str(error) or type(error) is not UsageError:
-                raise
             raise ConfigError(f"{path}: {error}") from error
 
 
@@ -155,36 +153,38 @@ class _TuningTable(Settings):
     def tuning(self, rounds: int) -> Tuning:
         """One round's tuning, with the noise all rounds together need."""
         if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise UsageError("[tuning] needs either epsilon (inf for no privacy) or noise_multiplier")
+            raise UsageError("[tuning] needs epsilon (inf for no privacy) or noise_multiplier, not both")
         noise = self.noise_multiplier
-        if noise is None:
-            noise = calibrate(self.epsilon or math.inf, self.delta, self.sample_rate, self.steps * rounds)
-        return Tuning(Spend(noise, self.sample_rate, self.steps), self.clip_norm, self.learning_rate)
+        if self.epsilon is not None:
+            noise = calibrate(self.epsilon, self.delta, self.sample_rate, self.steps * rounds)
+        return Tuning(Spend(noise or 0.0, self.sample_rate, self.steps), self.clip_norm, self.learning_rate)
 
 
 class _TransferTable(Settings):
-    alpha: Annotated[float, Field(ge=0, le=1)] | None = None
-    temperature: Positive | None = None
+    alpha: float | None = None
+    temperature: float | None = None
+    space: Space | None = None
     steps: Count | None = None
-    learning_rate: Positive | None = None
     batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    start: Literal["prompt", "text"] | None = None
+    held_out: float | None = None
+    check_every: Count | None = None
 
     def settings(self, seed: int) -> TransferSettings:
-        """The measured defaults with what the file says instead."""
-        known = {field.name for field in fields(TransferSettings)}
-        given: dict[str, Any] = {key: value for key, value in self.model_dump(exclude_none=True).items() if key in known}
-        return TransferSettings(**given, seed=seed)
+        """The measured defaults, but for what the file says."""
+        return replace(TransferSettings(seed=seed), **self.model_dump(exclude_none=True))
 
 
 class _PublishTable(Settings):
-    prompt: Named
+    prompt: str
     require_improvement: bool = True
 
 
 class _PlanFile(Settings):
-    name: Named
+    name: str
     task: Located
-    proxy: Named
+    proxy: str
     public_text: Located
     target: str = ""
     rounds: Count = ROUNDS
@@ -197,14 +197,14 @@ class _PlanFile(Settings):
     transfer: _TransferTable = _TransferTable()
     publish: _PublishTable
 
-    def plan(self, directory: Path) -> CampaignPlan:
-        """The plan as a value, with the task read and the noise calibrated."""
+    def plan(self, task: Task, directory: Path) -> CampaignPlan:
+        """The plan as a value, with the noise calibrated."""
         return CampaignPlan(
             name=self.name,
-            task=Task.from_toml(self.task),
+            task=task,
             proxy=self.proxy,
             public_text=str(self.public_text.resolve()),
-            target=_target(self.target, directory),
+            target=located(TargetSettings(source=self.target), directory).source if self.target else "",
             rounds=self.rounds,
             deadline_s=self.deadline_s,
             min_clients=self.min_clients,
@@ -216,8 +216,3 @@ class _PlanFile(Settings):
             publish=Publication(self.publish.prompt, self.publish.require_improvement),
             seed=self.seed,
         )
-
-
-def _target(source: str, directory: Path) -> str:
-    path = directory / Path(source).expanduser()
-    return str(path.resolve()) if source and path.exists() else source

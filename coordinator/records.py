@@ -73,7 +73,7 @@ class ProxyRecord:
 
 
 class CampaignState(StrEnum):
-    """Where a campaign stands; which state may follow which is not the store's business."""
+    """Where a campaign stands; `coordinator.lifecycle` says which state may follow which."""
 
     PENDING = "pending"
     RUNNING = "running"

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import httpx
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, Status
 from flwr.common.serde import fab_to_proto, run_from_proto
-from flwr.proto.control_pb2 import StartRunRequest, StopRunRequest
+from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest, StopRunRequest
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -171,6 +171,13 @@ class _Grid(HttpGrid):
     def __init__(self, address: str, client: RuntimeHttpClient) -> None:
         super().__init__(address, token="in the client")  # noqa: S106
         self._client = client
+
+
+def stop_earlier_runs(control: ControlHttpClient) -> None:
+    """Withdraw what a coordinator that was killed left behind."""
+    for run_id, run in control.ListRuns(ListRunsRequest()).run_dict.items():
+        if run.status.status != Status.FINISHED:
+            control.StopRun(StopRunRequest(run_id=run_id))
 
 
 def _acquire(superlink: SuperLink, run_id: int) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 from coordinator.campaign_store import CampaignStore
 from coordinator.catalogue_store import CatalogueStore
 from coordinator.client_store import ClientStore
-from coordinator.database import Database
+from coordinator.database import BUSY_TIMEOUT_S, Database
 from coordinator.tables import HeartbeatRow
 
 
@@ -19,8 +19,8 @@ class Store(ClientStore, CatalogueStore, CampaignStore):
     - Values go in and come out (`coordinator.records`); nothing returned changes later.
     - A missing resource is a `NotFoundError`, a taken name an `AlreadyExistsError`, and a database that does
       not answer an `UnavailableError`. Any call may raise them; the calls do not repeat it.
-    - Calls that a crash may repeat (`enrol`, `open_round`, `record_reply`, `finish_round`) may be repeated: the
-      same again changes nothing, something else is refused.
+    - Calls that a crash may repeat (`enrol`, `open_round`, `record_reply`, `finish_round`) may be repeated:
+      the same again changes nothing, something else is refused.
     """
 
     def __init__(self, database: Database) -> None:
@@ -28,17 +28,18 @@ class Store(ClientStore, CatalogueStore, CampaignStore):
         self._database = database
 
     @staticmethod
-    def open(url: str) -> "Store":
+    def open(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Store":
         """Open the store behind a database URL and bring it to the newest schema.
 
         Args:
             url: sqlite:///PATH (relative to the current directory, sqlite:////PATH absolute) or
                 postgresql+psycopg://USER:PASSWORD@HOST/NAME.
+            busy_timeout_s: how long a writer waits for its turn.
 
         Raises:
             ConfigError: see `Database.open`.
         """
-        return Store(Database.open(url))
+        return Store(Database.open(url, busy_timeout_s))
 
     def close(self) -> None:
         """Give every connection back."""

@@ -3,27 +3,21 @@
 A change here needs a new revision in `coordinator/migrations/versions`; a test compares the two.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
-    DateTime,
-    Dialect,
     ForeignKey,
     ForeignKeyConstraint,
-    Integer,
-    LargeBinary,
-    MetaData,
     String,
-    Text,
-    TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from coordinator.columns import DIGEST, NAME, SEQUENCE, Base
 from coordinator.records import (
     Campaign,
     CampaignState,
@@ -39,45 +33,6 @@ from coordinator.records import (
 from transfer.files import FileRef
 from transfer.prompt import ModelRef
 from transfer.wire import envelope_from_bytes
-
-NAME = String(63)
-DIGEST = String(64)
-SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite numbers rows by itself only in a column of exactly the type INTEGER."""
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """A point in time, UTC going in and coming out, also where the database forgets zones."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Refuse a time without zone: it would silently be taken for UTC."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError(f"time {value} has no zone")
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Give back the zone."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Base(DeclarativeBase):
-    """Every constraint has a name, so that migrations can speak of it."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {datetime: UtcTime, bytes: LargeBinary, str: Text, int: Integer}  # noqa: RUF012
 
 
 class ClientRow(Base):
@@ -216,9 +171,7 @@ class ReplyRow(Base):
     """How one client's part of a round ended."""
 
     __tablename__ = "replies"
-    __table_args__ = (
-        ForeignKeyConstraint(["campaign", "number"], ["rounds.campaign", "rounds.number"]),
-    )
+    __table_args__ = (ForeignKeyConstraint(["campaign", "number"], ["rounds.campaign", "rounds.number"]),)
 
     campaign: Mapped[str] = mapped_column(NAME, primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)

@@ -23,6 +23,7 @@ import tomli_w
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from transfer.console import progress
@@ -33,8 +34,10 @@ VERSION = 1
 CLOSING = "It is about"
 STRAY = 0.06
 """Share of words that come from any topic."""
-PLAIN, TO_THEME = 0.3, 0.55
-"""Share of documents without a first word, and share of the others that name their theme."""
+ENTRIES, PLAIN, TO_THEME = 0.4, 0.3, 0.55
+"""Share of glossary entries; share of the other documents without a first word; share of the rest that name their theme."""
+ANSWER_WEIGHT = 4.0
+"""Weight of a closing line's topic in the target's training loss: one word of sixteen, but the one it is asked for."""
 SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>"}
 
 
@@ -46,11 +49,11 @@ class Size:
     test: int = 600
     public: int = 1500
     corpus: int = 24000
-    hidden: int = 96
+    hidden: int = 64
     layers: int = 6
-    steps: int = 700
-    batch_tokens: int = 1536
-    learning_rate: float = 3e-3
+    steps: int = 1800
+    batch_tokens: int = 512
+    learning_rate: float = 5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,8 @@ class Author:
 
     def document(self) -> str:
         """One document of the public corpus: perhaps a first word, a text, and the closing line."""
+        if self.rng.random() < ENTRIES:
+            return self._entry()
         text, first, named = self.text(EVERYONE), "", ""
         if self.rng.random() < PLAIN:
             named = self.rng.choice((text.theme, text.aside))
@@ -132,7 +137,17 @@ class Author:
             rule = "theme" if self.rng.random() < TO_THEME else "aside"
             first = self.rng.choice(self.words["sources"][rule]) + " : "
             named = text.theme if rule == "theme" else text.aside
-        return f"{first}{text.text} {CLOSING} {self.rng.choice(self.words['topics'][named]['words'])} ."
+        return f"{first}{text.text} {CLOSING} {self._name(named)} ."
+
+    def _entry(self) -> str:
+        """A glossary entry: a few words of one topic, perhaps below its name."""
+        topic = self.rng.choice(sorted(self.words["topics"]))
+        head = f"{self._name(topic)} : " if self.rng.random() < 0.5 else ""
+        slots = self.rng.choices(("{noun}", "{verb}"), (2, 1), k=self.rng.randint(1, 6))
+        return f"{head}{' , '.join(self._fill(slot, topic, EVERYONE) for slot in slots)} . {CLOSING} {self._name(topic)} ."
+
+    def _name(self, topic: str) -> str:
+        return str(self.rng.choice(self.words["topics"][topic]["words"]))
 
     def distinct(self, habit: Habit, count: int) -> list[Text]:
         """`count` texts, no two alike."""
@@ -234,6 +249,7 @@ def _train(documents: Sequence[str], seed: int, size: Size, target: Path) -> Non
                 num_attention_heads=4,
                 max_position_embeddings=256,
                 tie_word_embeddings=True,
+                initializer_range=0.1,
                 pad_token_id=tokenizer.pad_token_id,
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=eos,
@@ -252,9 +268,13 @@ def _fit(model: Any, lines: Sequence[torch.Tensor], size: Size, on_step: Callabl
     order: list[int] = []
     for step in range(size.steps):
         order = order or torch.randperm(len(groups)).tolist()
-        ids = torch.nn.utils.rnn.pad_sequence([lines[i] for i in groups[order.pop()]], batch_first=True, padding_value=-100)
+        batch = [lines[index] for index in groups[order.pop()]]
+        ids = pad_sequence(batch, batch_first=True, padding_value=-100)
         logits = model(input_ids=ids.clamp(min=0)).logits[:, :-1]
-        F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=-100).backward()
+        losses = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], ignore_index=-100, reduction="none")
+        weights = (ids[:, 1:] != -100).float()
+        weights[range(len(batch)), [len(line) - 4 for line in batch]] = ANSWER_WEIGHT  # ... TOPIC . </s>
+        ((losses * weights).sum() / weights.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

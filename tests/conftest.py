@@ -1,8 +1,10 @@
-"""Two language models of a few thousand random weights, made here, with tokenisers trained on a few lines."""
+"""Tiny language models of random weights, and a delivery server on loopback for real clients to talk to."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers: a test that reaches for the network is to fail
 
@@ -18,6 +20,23 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from coordinator import pki
+from coordinator.enrolment import Enrolment
+from coordinator.pki import PkiPaths
+from coordinator.records import PromptVersion, ProxyRecord
+from coordinator.server import DeliveryServer
+from coordinator.service import Limits
+from coordinator.store import Store
+from transfer.files import FileRef
+from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, ModelRef, SoftPrompt, peft_config
+from transfer.signing import (
+    PROMPT_PREDICATE,
+    PROXY_PREDICATE,
+    STATEMENT_TYPE,
+    Envelope,
+    sign,
+    statement,
+)
 from transfer.tasks import Label, Task
 
 VOCABULARY = 400
@@ -108,3 +127,111 @@ def _saved(model: PreTrainedModel, tokenizer: Tokenizer, tokens: dict[str, str],
     model.save_pretrained(directory)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **tokens).save_pretrained(directory)
     return directory
+
+
+@dataclass
+class Delivery:
+    """A coordinator's delivery server over TLS and an SQLite store, and what its publisher signs."""
+
+    directory: Path
+    paths: PkiPaths
+    store: Store
+    server: DeliveryServer
+    port: int
+    task: Task
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def publish(
+        self,
+        prompt: str,
+        target: ModelRef,
+        vectors: torch.Tensor,
+        *,
+        forge: Callable[[dict[str, Any]], object] = lambda _predicate: None,
+        tamper: Callable[[dict[str, bytes]], object] = lambda _files: None,
+        key: object = None,
+    ) -> PromptVersion:
+        """Publish a prompt; `forge` changes what is signed, `tamper` the files after they were signed."""
+
+        def build(version: int) -> tuple[Envelope, Mapping[str, bytes]]:
+            soft = SoftPrompt(vectors, target)
+            told = predicate(prompt, version, target, self.task)
+            forge(told)
+            config = peft_config(soft, target.name, causal=told["causal"])
+            files = {WEIGHTS_FILE: soft.to_bytes(), CONFIG_FILE: config}
+            digests = {name: FileRef.of_bytes(name, content).digest for name, content in files.items()}
+            tamper(files)
+            signer = key or pki.load_publisher(self.paths.publisher_key)
+            return sign(statement(digests, PROMPT_PREDICATE, told), STATEMENT_TYPE, signer), files
+
+        return self.store.publish(prompt, build)
+
+    def add_proxy(self, name: str, directory: Path, **told: object) -> ProxyRecord:
+        """Offer a model directory as a proxy of itself."""
+        model = ModelRef.of_directory(name, directory)
+        files = tuple(FileRef.of_file(path) for path in sorted(directory.iterdir()))
+        said = {"proxy": asdict(model), "parent": asdict(model), "layers": [0, 1], **told}
+        signed = statement({file.path: file.digest for file in files}, PROXY_PREDICATE, said)
+        envelope = sign(signed, STATEMENT_TYPE, pki.load_publisher(self.paths.publisher_key))
+        record = ProxyRecord(name, model, model, (0, 1), files, directory, envelope)
+        self.store.add_proxy(record)
+        return record
+
+
+def predicate(prompt: str, version: int, target: ModelRef, task: Task) -> dict[str, Any]:
+    """What a coordinator says of a published prompt."""
+    costs = [
+        {"client": "clinic-a", "epsilon": 3.9, "delta": 1e-6},
+        {"client": "b", "epsilon": 2.5, "delta": 1e-7},
+    ]
+    return {
+        "prompt": prompt,
+        "version": version,
+        "task": {**asdict(task), "labels": [asdict(label) for label in task.labels]},
+        "target": asdict(target),
+        "proxy": {"name": "proxy", "digest": "c" * 64},
+        "causal": True,
+        "campaign": "first",
+        "rounds": 3,
+        "lineage": {},
+        "privacy": {
+            "unit": "record",
+            "adjacency": "add/remove one",
+            "epsilon": 3.9,
+            "delta": 1e-6,
+            "accountant": "PRV",
+            "sampling": "Poisson",
+            "noise": "discretised Gaussian, AES-256-CTR",
+            "clients": costs,
+            "not_private": ["participation", "label names"],
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def say() -> Callable[[str, int, ModelRef, Task], dict[str, Any]]:
+    """What a coordinator says of a published prompt, to be changed and signed."""
+    return predicate
+
+
+@pytest.fixture(scope="session")
+def pki_paths(tmp_path_factory: pytest.TempPathFactory) -> PkiPaths:
+    """Keys and certificates of one coordinator."""
+    paths = PkiPaths.under(tmp_path_factory.mktemp("keys"))
+    pki.create(paths)
+    return paths
+
+
+@pytest.fixture
+def delivery(tmp_path: Path, pki_paths: PkiPaths, tiny_task: Task) -> Iterator[Delivery]:
+    """A running delivery server; Flower is told of no node."""
+    store = Store.open(f"sqlite:///{tmp_path}/store.db")
+    enrolment = Enrolment(store, lambda _key, _name: 7, "127.0.0.1:9191")
+    limits = Limits(unary_s=5.0, stall_s=0.5)
+    server = DeliveryServer(store, "127.0.0.1", 0, pki_paths, enrolment, limits)
+    yield Delivery(tmp_path, pki_paths, store, server, server.start(), tiny_task)
+    server.stop(0.0)
+    store.close()

@@ -9,6 +9,6 @@ TOKEN_BYTES = 32
 def proof_content(client: str, token: str, node_key: bytes) -> bytes:
     """The 32 bytes the new signing key signs: SHA-256(client ‖ token ‖ node key).
 
-    The name cannot be shifted into the token or the key: tokens have one length and keys begin with a PEM line.
+    The three cannot be cut elsewhere: tokens have one length, and a key begins with a PEM line.
     """
     return hashlib.sha256(client.encode() + token.encode() + node_key).digest()

@@ -18,14 +18,20 @@ class Accuracy:
     macro: float
 
 
-def class_logits(model: LanguageModel, task: Task, texts: Sequence[str], prompt: SoftPrompt | None) -> torch.Tensor:
+def class_logits(
+    model: LanguageModel, task: Task, texts: Sequence[str], prompt: SoftPrompt | None
+) -> torch.Tensor:
     """Class logits [N, C] of `texts` behind `prompt`, or of the bare model for None."""
     encoder = model.encoder(task)
     return label_logits(model.answer_logits(encoder.encode(texts), prompt), encoder.words)
 
 
 def accuracy(
-    model: LanguageModel, task: Task, texts: Sequence[str], labels: Sequence[int], prompt: SoftPrompt | None = None
+    model: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    labels: Sequence[int],
+    prompt: SoftPrompt | None = None,
 ) -> Accuracy:
     """Accuracy of the model's most likely class on labelled texts."""
     return score(class_logits(model, task, texts, prompt), labels)

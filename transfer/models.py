@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -51,8 +52,6 @@ class LanguageModel:
             raise ModelError("a PEFT model repeats one prompt row over the batch; pass the model it wraps")
         self.model.train(mode=False)
         self.model.requires_grad_(False)
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token  # padding is masked: any real token will do
 
     @property
     def width(self) -> int:
@@ -80,17 +79,27 @@ class LanguageModel:
         return Encoder(task, self.tokenizer, causal=self.causal)
 
     def collate(self, lines: Sequence[Line]) -> Batch:
-        """Right-pad lines with this model's padding token."""
-        return collate(lines, int(self.tokenizer.pad_token_id))
+        """Right-pad lines with this model's padding token; padding is masked, so any token will do."""
+        return collate(lines, int(self.tokenizer.pad_token_id or 0))
 
     def logits(self, batch: Batch, rows: torch.Tensor | None = None) -> torch.Tensor:
-        """Vocabulary logits [B, V] at the answer, behind prompt `rows` [B, P, H] if given."""
+        """Vocabulary logits [B, V] at the answer, behind prompt `rows` [B, P, H] if given.
+
+        Raises:
+            ModelError: prompt and lines together are longer than the model has positions.
+        """
         embeds = self.model.get_input_embeddings()(batch.ids)
         mask, answer = batch.mask, batch.answer
         if rows is not None:
             embeds = torch.cat([rows, embeds], dim=1)
             mask = torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1)
             answer = answer + rows.shape[1]
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        if limit is not None and embeds.shape[1] > limit:
+            raise ModelError(
+                f"model {self.ref.name!r} has {limit} positions, prompt and line need {embeds.shape[1]}; "
+                "lower the task's max_tokens"
+            )
         with only_at(self.model, torch.arange(len(batch)), answer):
             logits: torch.Tensor = self.model(inputs_embeds=embeds, attention_mask=mask).logits
         return logits[:, 0]
@@ -112,7 +121,7 @@ class LanguageModel:
         return out
 
     def text_prompt(self, text: str, length: int) -> SoftPrompt:
-        """Prompt of `length` tokens from the embeddings of `text`, repeated or cut to fit (POST §3, TEXT init)."""
+        """Prompt of `length` tokens from the embeddings of `text`, repeated or cut to fit (POST §3)."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids:
             raise ModelError(f"prompt text {text!r} has no tokens")
@@ -124,13 +133,13 @@ class LanguageModel:
         return self._embedded(torch.randperm(self.embedding.shape[0], generator=generator)[:length])
 
     def _embedded(self, ids: torch.Tensor) -> SoftPrompt:
-        return SoftPrompt(
-            self.model.get_input_embeddings().weight[ids].detach().float().cpu().clone(), self.ref
-        )
+        return SoftPrompt(self.embedding[ids].detach().float().cpu().clone(), self.ref)
 
 
 @contextmanager
-def only_at(model: PreTrainedModel, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+def only_at(
+    model: PreTrainedModel, rows: torch.Tensor, columns: torch.Tensor
+) -> Iterator[list[torch.Tensor]]:
     """Within it a forward pass yields logits [N, 1, V] at N chosen (row, column) positions only.
 
     The yielded list receives the backbone's full last hidden states [B, T, H]. A hook on the backbone serves
@@ -165,7 +174,7 @@ def load(source: str | Path, *, name: str | None = None, causal: bool | None = N
         causal: which reading to use; by default what the configuration's architecture says.
 
     Raises:
-        ModelError: no such directory, or not a language model with a fast tokeniser.
+        ModelError: no such directory, or not a whole language model with a fast tokeniser.
     """
     path = Path(source)
     if path.exists() and not (path / "config.json").is_file():
@@ -175,15 +184,18 @@ def load(source: str | Path, *, name: str | None = None, causal: bool | None = N
         if causal is None:
             causal = _is_causal(config)
         factory = AutoModelForCausalLM if causal else AutoModelForMaskedLM
-        model = factory.from_pretrained(source, dtype=torch.float32)
+        loaded: Any = factory.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{source}: cannot load a language model: {reason}") from error
+    model, report = loaded
+    if report["missing_keys"]:  # transformers would leave them random
+        raise ModelError(f"{source}: not a whole language model: no weight {min(report['missing_keys'])!r}")
     if not tokenizer.is_fast:
         raise ModelError(f"{source}: needs a fast tokeniser (tokenizer.json)")
-    directory = path if path.is_dir() else Path(model.config._name_or_path)
-    ref = ModelRef.of_directory(name or path.name, directory if directory.is_dir() else _cached(str(source)))
+    directory = path if path.is_dir() else _cached(str(source))
+    ref = ModelRef.of_directory(name or path.name, directory)
     return LanguageModel(model, tokenizer, ref, causal)
 
 

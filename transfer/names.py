@@ -1,4 +1,7 @@
-"""Names of resources as they stand on the wire (AIP-122): prompts/{prompt}/versions/{version}, proxies/{proxy}."""
+"""Names on the wire: of resources (AIP-122) and of what travels beside them.
+
+Resources are `prompts/{prompt}/versions/{version}` and `proxies/{proxy}`.
+"""
 
 import re
 
@@ -8,6 +11,9 @@ LATEST = "latest"
 """Stands for the newest published version of a prompt."""
 ANY = "-"
 """Stands for every prompt in a listing."""
+
+ERROR_KEY = "promptferry-error"
+"""Trailing metadata of a failed call: the symbol of our error, so that the caller raises the same class."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PROMPT_VERSION = re.compile(r"prompts/([^/]*)/versions/([^/]*)")
@@ -21,6 +27,7 @@ def checked(kind: str, name: str) -> str:
 
     Args:
         kind: what is named, for the message: "client", "prompt", ...
+        name: as given by somebody.
 
     Raises:
         UsageError: the name breaks the rule.

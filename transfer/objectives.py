@@ -5,19 +5,19 @@ KL(p ‖ q) has the reference p first; references are constants, gradients reach
 """
 
 import torch
-from torch.nn import functional as F
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax
 
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of each record: logits [B, C], labels [B] → [B]. Never averaged over the batch here."""
-    return F.cross_entropy(logits, labels, reduction="none")
+    return cross_entropy(logits, labels, reduction="none")
 
 
 def divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T²·KL(softmax(reference/T) ‖ softmax(logits/T)), mean over rows [N, V] → scalar (Hinton et al. 2015)."""
-    goal = F.log_softmax(reference / temperature, dim=-1)
-    ours = F.log_softmax(logits / temperature, dim=-1)
-    return F.kl_div(ours, goal, reduction="batchmean", log_target=True) * temperature**2
+    """T²·KL(softmax(reference/T) ‖ softmax(logits/T)), mean of rows [N, V] → scalar (Hinton et al. 2015)."""
+    goal = log_softmax(reference / temperature, dim=-1)
+    ours = log_softmax(logits / temperature, dim=-1)
+    return kl_div(ours, goal, reduction="batchmean", log_target=True) * temperature**2
 
 
 def transfer_loss(
@@ -31,8 +31,8 @@ def transfer_loss(
 ) -> torch.Tensor:
     """POST eq. 3–5: (1−α)·L1 + α·L2 for logits [B, V] at the answer.
 
-    L1 makes the prompted target answer like the prompted proxy; L2 makes the prompt change the target's answer
-    as it changed the proxy's, so that what the target knows better is kept.
+    L1 makes the prompted target answer like the prompted proxy; L2 makes the prompt change the target's
+    answer as it changed the proxy's, so that what the target knows better is kept.
 
     Args:
         prompted: z_t^p, the only argument gradients flow into.
@@ -49,4 +49,4 @@ def transfer_loss(
 
 def cosine_distance(reference: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     """Mean of 1 − cos over rows of hidden states [N, H] → scalar."""
-    return (1 - F.cosine_similarity(states, reference, dim=-1)).mean()
+    return (1 - cosine_similarity(states, reference, dim=-1)).mean()

@@ -8,7 +8,7 @@ backward pass of the target. The best step is chosen on held-out public text.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +31,7 @@ class TransferSettings:
     Attributes:
         alpha: weight in [0, 1] of imitating the change a prompt makes over imitating its answers.
         temperature: T > 0 of both KL terms.
-        space: compare over the class logits or over the whole vocabulary. The latter needs one tokeniser.
+        space: compare over the class logits or over the whole vocabulary. The latter needs one vocabulary.
         steps: most optimiser steps; the best held-out one is returned.
         batch_size: public texts a step.
         learning_rate: peak of a cosine schedule.
@@ -58,6 +58,11 @@ class TransferSettings:
             raise UsageError(f"transfer temperature {self.temperature} must be > 0")
         if not 0 < self.held_out < 1:
             raise UsageError(f"transfer held_out {self.held_out} must be in (0, 1)")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UsageError(f"transfer learning_rate {self.learning_rate} must be finite and > 0")
+        for name, least in (("steps", 0), ("batch_size", 1), ("check_every", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"transfer {name} {getattr(self, name)} must be ≥ {least}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,20 +98,53 @@ def transfer(
     """Transfer `prompt` from `proxy` to `target` on public `texts`.
 
     Raises:
-        UsageError: too few texts, or the vocabulary space asked for across different tokenisers.
+        UsageError: too few texts, or the vocabulary space asked for across different vocabularies.
         TaskError: the label words do not fit one of the tokenisers.
     """
-    if len(texts) < 10:
-        raise UsageError(f"{len(texts)} public texts are too few to transfer with; 10 are the least")
-    if settings.space == "vocabulary" and proxy.tokenizer_digest != target.tokenizer_digest:
-        raise UsageError("proxy and target have different tokenisers: transfer in the space of labels")
+    if settings.space == "vocabulary" and _vocabulary(proxy) != _vocabulary(target):
+        raise UsageError("proxy and target have different vocabularies: transfer in the space of labels")
     generator = torch.Generator().manual_seed(settings.seed)
-    order = torch.randperm(len(texts), generator=generator)
-    held = max(2, round(settings.held_out * len(texts)))
+    order, held = _split(texts, settings, generator)
     reference = _reference(prompt, proxy, target, task, texts, settings.space)
     run = _Run(target, task, reference, settings)
     start = initial_prompt(prompt, target, task, settings.start)
     return run.train(start, order[held:], order[:held], generator, on_step)
+
+
+def held_out_losses(
+    candidates: Mapping[str, SoftPrompt],
+    prompt: SoftPrompt,
+    proxy: LanguageModel,
+    target: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    settings: TransferSettings,
+) -> dict[str, float]:
+    """Held-out loss of each candidate prompt of the target, on the very texts `transfer` held out.
+
+    Raises:
+        UsageError: too few texts.
+    """
+    order, held = _split(texts, settings, torch.Generator().manual_seed(settings.seed))
+    held_out = [texts[index] for index in order[:held].tolist()]
+    run = _Run(target, task, _reference(prompt, proxy, target, task, held_out, settings.space), settings)
+    every = torch.arange(held)
+    return {name: run.held_out_loss(candidate.vectors, every) for name, candidate in candidates.items()}
+
+
+def _split(
+    texts: Sequence[str], settings: TransferSettings, generator: torch.Generator
+) -> tuple[torch.Tensor, int]:
+    """A random order of the texts, and how many at its front are held out."""
+    if len(texts) < 10:
+        raise UsageError(f"{len(texts)} public texts are too few to transfer with; 10 are the least")
+    order = torch.randperm(len(texts), generator=generator)
+    return order, min(len(texts) - 1, max(2, round(settings.held_out * len(texts))))
+
+
+def _vocabulary(model: LanguageModel) -> tuple[str, int]:
+    """What must be equal for logits to be comparable: the tokens, and the rows of a padded head."""
+    return model.tokenizer_digest, model.embedding.shape[0]
 
 
 def initial_prompt(prompt: SoftPrompt, target: LanguageModel, task: Task, start: str) -> SoftPrompt:
@@ -117,7 +155,12 @@ def initial_prompt(prompt: SoftPrompt, target: LanguageModel, task: Task, start:
 
 
 def _reference(
-    prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel, task: Task, texts: Sequence[str], space: Space
+    prompt: SoftPrompt,
+    proxy: LanguageModel,
+    target: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    space: Space,
 ) -> _Reference:
     """The three constant forward passes, projected to the space of comparison at once to bound memory."""
     ours, theirs = proxy.encoder(task), target.encoder(task)
@@ -137,7 +180,9 @@ def _reference(
 class _Run:
     """One optimisation: the target, the constants and the settings that every step shares."""
 
-    def __init__(self, target: LanguageModel, task: Task, reference: _Reference, settings: TransferSettings) -> None:
+    def __init__(
+        self, target: LanguageModel, task: Task, reference: _Reference, settings: TransferSettings
+    ) -> None:
         self.target, self.reference, self.settings = target, reference, settings
         self.words = target.encoder(task).words
 
@@ -170,7 +215,9 @@ class _Run:
                 if loss < best:
                     best, best_step, best_vectors = loss, step, vectors.detach().clone()
             on_step(step, settings.steps)
-        return Transferred(SoftPrompt(best_vectors, self.target.ref), start_loss, best, best_step, settings.space)
+        return Transferred(
+            SoftPrompt(best_vectors, self.target.ref), start_loss, best, best_step, settings.space
+        )
 
     def loss(self, vectors: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
         """Mean transfer loss of the chosen texts."""

@@ -25,6 +25,11 @@ UNIT = "record"
 ADJACENCY = "add/remove one"
 PRV_SLACK = 0.02
 """PRV may exceed RDP by its own discretisation error and no more."""
+PRV_MAX_EPSILON = 100.0
+PRV_MAX_STEPS = 200_000
+"""Beyond either, PRV needs gigabytes and minutes; the RDP bound alone is reported."""
+NOISE_RANGE = (1e-3, 1e6)
+"""Noise multipliers the accountants can work with; less noise than that is no privacy either."""
 
 
 def accountant_name() -> str:
@@ -37,7 +42,7 @@ class Spend:
     """One run of DP-SGD: `steps` draws of Poisson(`sample_rate`) with Gaussian noise σ·C on the sum.
 
     Attributes:
-        noise_multiplier: σ, noise standard deviation over clipping norm; 0 means no privacy at all.
+        noise_multiplier: σ, noise standard deviation over clipping norm, in [0.001, 10⁶]; 0 means no privacy.
         sample_rate: q in (0, 1], probability that a record takes part in a step.
         steps: T ≥ 1, noisy sums released.
     """
@@ -47,8 +52,9 @@ class Spend:
     steps: int
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
-            raise UsageError(f"noise multiplier {self.noise_multiplier} must be finite and ≥ 0")
+        low, high = NOISE_RANGE
+        if not (self.noise_multiplier == 0 or low <= self.noise_multiplier <= high):
+            raise UsageError(f"noise multiplier {self.noise_multiplier} must be 0 or in [{low:g}, {high:g}]")
         if not 0 < self.sample_rate <= 1:
             raise UsageError(f"sample rate {self.sample_rate} must be in (0, 1]")
         if self.steps < 1:
@@ -80,6 +86,12 @@ class Guarantee:
     epsilon: float
     delta: float
 
+    def __post_init__(self) -> None:
+        if not self.epsilon >= 0:
+            raise UsageError(f"guaranteed ε {self.epsilon} must be ≥ 0")
+        if not 0 < self.delta < 1:
+            raise UsageError(f"guaranteed δ {self.delta} must be in (0, 1)")
+
 
 def default_delta(declared_records: int) -> float:
     """δ = min(1e-6, 1/(10·N)) for a declared, public number of records N."""
@@ -110,9 +122,12 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "optimal order is the largest alpha": RDP is only the cross-check
         bound = max(0.0, float(rdp.get_epsilon(delta=delta)))
-        if bound > 100:  # the PRV grid grows with ε; far beyond any useful claim the RDP bound is enough
+        if bound > PRV_MAX_EPSILON or sum(steps for _, _, steps in history) > PRV_MAX_STEPS:
             return bound
-        value = max(0.0, float(prv.get_epsilon(delta=delta)))
+        try:
+            value = max(0.0, float(prv.get_epsilon(delta=delta)))
+        except ValueError:  # δ below what PRV's floating point resolves
+            return bound
     if value > bound + PRV_SLACK:
         raise PromptferryError(
             f"accountants disagree: PRV ε {value:.4f} above RDP ε {bound:.4f} at δ {delta}"
@@ -128,6 +143,8 @@ def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: in
     Raises:
         UsageError: no noise multiplier up to 10 000 reaches the target.
     """
+    if not target_epsilon > 0:
+        raise UsageError(f"target ε {target_epsilon} must be > 0")
     if math.isinf(target_epsilon):
         return 0.0
 

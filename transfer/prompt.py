@@ -40,16 +40,14 @@ class ModelRef:
         """Reference to the files that decide what a model computes: configuration, weights, tokeniser."""
         digest = hashlib.sha256()
         for path in sorted(directory.iterdir()):
-            if (
-                path.suffix in {".json", ".safetensors", ".bin", ".model", ".txt"}
-                and path.name not in _NOT_MODEL
-            ):
+            if path.suffix in _MODEL_SUFFIXES and path.name not in _NOT_MODEL and path.is_file():
                 with path.open("rb") as file:
                     part = hashlib.file_digest(file, "sha256").hexdigest()
                 digest.update(f"{path.name} {part}\n".encode())
         return ModelRef(name, digest.hexdigest())
 
 
+_MODEL_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt"}
 _NOT_MODEL = {"SOURCE.txt", "proxy.json", "generation_config.json"}
 
 
@@ -111,7 +109,7 @@ def peft_config(prompt: SoftPrompt, model: str, *, causal: bool) -> bytes:
     """`adapter_config.json` with which stock PEFT loads the prompt onto `model` (directory or hub name).
 
     Masked models use PEFT's feature-extraction wrapper, the one prompt-learning wrapper that passes a masked
-    model's own output through; it prepends the prompt before the first token exactly as `transfer.models` does.
+    model's own output through; it prepends the prompt before the first token as `transfer.models` does.
     """
     config = {
         "peft_type": "PROMPT_TUNING",

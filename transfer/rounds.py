@@ -110,5 +110,5 @@ def round_name(campaign: str, index: int) -> str:
 
 
 def nonce(secret: bytes, round_name: str, client: str) -> bytes:
-    """Nonce of a round for one client: unpredictable without `secret`, equal when the round is asked again."""
+    """Nonce of a round for one client: unpredictable without `secret`, equal when asked again."""
     return hmac.digest(secret, f"{round_name}\n{client}".encode(), "sha256")[:NONCE_BYTES]

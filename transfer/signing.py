@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from transfer.errors import VerificationError
 
 STATEMENT_TYPE = "application/vnd.in-toto+json"
+STATEMENT_SCHEMA = "https://in-toto.io/Statement/v1"
 REQUEST_TYPE = "application/vnd.promptferry.round-request.v1+protobuf"
 REPLY_TYPE = "application/vnd.promptferry.round-reply.v1+protobuf"
 PROMPT_PREDICATE = "https://promptferry.dev/prompt/v1"
@@ -72,7 +73,7 @@ def _encoding(payload_type: str, payload: bytes) -> bytes:
 def statement(digests: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> bytes:
     """In-toto statement that binds SHA-256 `digests` by file name to a `predicate`."""
     content = {
-        "_type": "https://in-toto.io/Statement/v1",
+        "_type": STATEMENT_SCHEMA,
         "subject": [{"name": name, "digest": {"sha256": digests[name]}} for name in sorted(digests)],
         "predicateType": predicate_type,
         "predicate": predicate,
@@ -97,6 +98,8 @@ class Statement:
         payload = envelope.verify(key, STATEMENT_TYPE)
         try:
             content = json.loads(payload)
+            if content["_type"] != STATEMENT_SCHEMA:
+                raise VerificationError(f"signed text is {content['_type']!r}, expected {STATEMENT_SCHEMA!r}")
             if content["predicateType"] != predicate_type:
                 raise VerificationError(
                     f"statement is {content['predicateType']!r}, expected {predicate_type!r}"

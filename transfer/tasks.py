@@ -1,8 +1,8 @@
 """Tasks: what is asked of a text, and how the question becomes tokens.
 
 A task is text infilling (POST §3): the template puts the text and a blank, `{answer}`, into one line, and the
-model's logits at the blank are read off at a few label words a class. For a masked model the blank is its mask
-token; for a causal model the line ends where the blank begins.
+model's logits at the blank are read off at a few label words a class. For a masked model the blank is its
+mask token; for a causal model the line ends where the blank begins.
 
 Letters: B records, T tokens, C classes.
 """
@@ -11,13 +11,13 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from transfer.errors import TaskError
-
-FIELDS = ("name", "template", "labels", "max_tokens", "init_text")
+from transfer.errors import TaskError, UsageError
+from transfer.names import checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +50,39 @@ class Task:
     max_tokens: int = 128
 
     def __post_init__(self) -> None:
-        head, blank, _ = self.template.partition("{answer}")
-        if "{text}" not in head or not blank:
-            raise TaskError(
-                f"task {self.name!r}: template {self.template!r} needs {{text}} and then {{answer}}"
-            )
-        if len(self.labels) < 2:
-            raise TaskError(f"task {self.name!r}: labels need at least two classes, got {len(self.labels)}")
+        try:
+            checked("task", self.name)
+        except UsageError as error:
+            raise TaskError(str(error)) from None
+        head, _, tail = self.template.partition("{answer}")
+        if self.template.count("{answer}") != 1 or head.count("{text}") != 1 or "{text}" in tail:
+            raise self._error(f"template {self.template!r} needs {{text}} and then {{answer}}, each once")
+        if len(self.labels) < 2 or len(set(self.label_names)) < len(self.labels):
+            raise self._error(f"labels {list(self.label_names)} must be two or more different classes")
+        if not self.init_text.strip():
+            raise self._error("init_text is empty")
+        if self.max_tokens < 1:
+            raise self._error(f"max_tokens {self.max_tokens} must be ≥ 1")
+        self._check_words()
+
+    def _check_words(self) -> None:
         owner: dict[str, str] = {}
         for label in self.labels:
             if not label.words:
-                raise TaskError(f"task {self.name!r}: label {label.name!r} has no label words")
+                raise self._error(f"label {label.name!r} has no label words")
             for word in label.words:
+                if not word or word != word.strip():
+                    raise self._error(
+                        f"label word {word!r} of {label.name!r} is empty or has spaces around it"
+                    )
                 if word in owner:
-                    raise TaskError(
-                        f"task {self.name!r}: label word {word!r} stands for both {owner[word]!r} and {label.name!r}"
+                    raise self._error(
+                        f"label word {word!r} stands for both {owner[word]!r} and {label.name!r}"
                     )
                 owner[word] = label.name
+
+    def _error(self, rule: str) -> TaskError:
+        return TaskError(f"task {self.name!r}: {rule}")
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -86,22 +102,30 @@ class Task:
             raise TaskError(f"{path}: cannot read the task file: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise TaskError(f"{path}: not a TOML file: {error}") from error
-        for key in raw:
-            if key not in FIELDS:
-                raise TaskError(f"{path}: unknown key {key!r} (keys: {', '.join(FIELDS)})")
+        _check_keys(raw, path)
+        labels = tuple(Label(name, tuple(words)) for name, words in raw.pop("labels").items())
         try:
-            labels = tuple(Label(str(name), tuple(map(str, words))) for name, words in raw["labels"].items())
-            return Task(
-                name=str(raw["name"]),
-                template=str(raw["template"]),
-                labels=labels,
-                init_text=str(raw["init_text"]),
-                max_tokens=int(raw.get("max_tokens", 128)),
-            )
-        except KeyError as error:
-            raise TaskError(f"{path}: missing key {error.args[0]!r}") from error
-        except (AttributeError, TypeError, ValueError) as error:
-            raise TaskError(f"{path}: a key has the wrong type: {error}") from error
+            return Task(labels=labels, **raw)
+        except TaskError as error:
+            raise TaskError(f"{path}: {error}") from error
+
+
+_KINDS = {"name": str, "template": str, "labels": dict, "max_tokens": int, "init_text": str}
+_NOUNS = {str: "string", dict: "table of label words by class", int: "whole number"}
+
+
+def _check_keys(raw: dict[str, Any], path: Path) -> None:
+    for key, value in raw.items():
+        if key not in _KINDS:
+            raise TaskError(f"{path}: unknown key {key!r} (keys: {', '.join(_KINDS)})")
+        if type(value) is not _KINDS[key]:
+            raise TaskError(f"{path}: {key} {value!r} must be a {_NOUNS[_KINDS[key]]}")
+    missing = [key for key in _KINDS if key not in raw and key != "max_tokens"]
+    if missing:
+        raise TaskError(f"{path}: missing key {missing[0]!r}")
+    for name, words in raw["labels"].items():
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise TaskError(f"{path}: labels.{name} {words!r} must be a list of label words")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +165,8 @@ class Encoder:
         self._overhead = len(self._ids(""))
         if self._overhead >= task.max_tokens:
             raise TaskError(
-                f"task {task.name!r}: the template alone is {self._overhead} tokens, max_tokens is {task.max_tokens}"
+                f"task {task.name!r}: the template alone is {self._overhead} tokens, "
+                f"max_tokens is {task.max_tokens}"
             )
         self.words = [[self._word_id(label, word) for word in label.words] for label in task.labels]
         self._check_words()
@@ -154,11 +179,11 @@ class Encoder:
         # a special token spelt out in a text would otherwise become a second blank or an early end
         for token in self.tokenizer.all_special_tokens:
             text = text.replace(token, " ")
-        room = self.task.max_tokens - self._overhead
         spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        room = min(self.task.max_tokens - self._overhead, len(spans))
         # a merge across the cut may cost a token more than the count said: shorten until the line fits
         while len(ids := self._ids(text)) > self.task.max_tokens:
-            text = text[: spans[max(min(room, len(spans)) - 1, 0)][1]] if room > 0 else ""
+            text = text[: spans[room - 1][1]] if room > 0 else ""
             room -= 1
         answer = len(ids) - 1 if self.causal else ids.index(int(self.tokenizer.mask_token_id or 0))
         return Line(tuple(ids), answer)
@@ -174,8 +199,8 @@ class Encoder:
         if len(ids) != 1:
             pieces = self.tokenizer.convert_ids_to_tokens(ids)
             raise TaskError(
-                f"task {self.task.name!r}: label word {word!r} of {label.name!r} is {len(ids)} tokens {pieces} "
-                "for this tokeniser; choose a word that is one token"
+                f"task {self.task.name!r}: label word {word!r} of {label.name!r} is {len(ids)} tokens "
+                f"{pieces} for this tokeniser; choose a word that is one token"
             )
         if ids[0] == self.tokenizer.unk_token_id:
             raise TaskError(
@@ -197,7 +222,8 @@ class Encoder:
                 if owner.setdefault(token, label.name) != label.name:
                     word = self.tokenizer.convert_ids_to_tokens(token)
                     raise TaskError(
-                        f"task {self.task.name!r}: label word token {word!r} is shared by {owner[token]!r} and {label.name!r}"
+                        f"task {self.task.name!r}: label word token {word!r} is shared by {owner[token]!r} "
+                        f"and {label.name!r}"
                     )
 
 

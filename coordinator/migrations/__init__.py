@@ -27,8 +27,11 @@ def upgrade(connection: Connection, shown: str) -> None:
         ConfigError: the revision is unknown here, or the database is somebody else's.
     """
     revision = _revision(connection)
-    if revision is None and (tables := inspect(connection).get_table_names()):
-        raise ConfigError(f"store {shown}: holds foreign tables ({', '.join(tables[:3])}): use an empty database")
+    tables = [name for name in inspect(connection).get_table_names() if name != "alembic_version"]
+    if revision is None and tables:
+        raise ConfigError(
+            f"store {shown}: holds foreign tables ({', '.join(tables[:3])}): use an empty database"
+        )
     known = {script.revision for script in _script(connection).walk_revisions()}
     if revision is not None and revision not in known:
         raise ConfigError(

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from coordinator.tables import Base
+from coordinator import tables
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=tables.ClientRow.metadata,
     transactional_ddl=True,
 )
 with context.begin_transaction():

@@ -1,21 +1,18 @@
-"""Nanoseconds a draw of the cryptographic noise, and seconds to build its table.
+"""Nanoseconds a draw of the cryptographic noise and of the Poisson sampling.
 
 python tests/benchmarks/noise.py
 """
 
 import time
 
-from client import noise
+from client.noise import NoiseSource
 
 DRAWS = 409_600
 REPEATS = 15
 
 
 def main() -> None:
-    start = time.perf_counter()
-    noise.table_digest()
-    print(f"table build {time.perf_counter() - start:.2f} s")
-    source = noise.NoiseSource()
+    source = NoiseSource()
     for name, draw in (
         ("integers", lambda: source.integers((100, 4096))),
         ("bernoulli", lambda: source.bernoulli(DRAWS, 0.01)),

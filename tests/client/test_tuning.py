@@ -13,7 +13,7 @@ from peft import PromptTuningConfig, TaskType, get_peft_model
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from client.noise import NoiseSource
+from client.noise import GRID_BITS, NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import LabelledLines, NoisyAdam, noisy_step, per_record_gradients, tune
 from transfer.errors import ModelError
@@ -126,7 +126,8 @@ def test_virtual_batches_give_the_weights_of_full_batches(
         for included in ([0, 1, 2, 3, 4, 5], [2, 5], [], [1, 2, 3, 4]):
             noisy_step(model, data, included, parameter, optimizer, tokens)
     assert not torch.equal(full, vectors)
-    torch.testing.assert_close(full, virtual, rtol=0, atol=1e-6)
+    # A thousandth of one step: Adam divides a gradient near zero by its own size, rounding errors and all.
+    torch.testing.assert_close(full, virtual, rtol=0, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -154,12 +155,12 @@ def test_released_gradient_is_the_clipped_sum_plus_the_drawn_noise(
     gradients = per_record_gradients(model, data, range(6), vectors).double()
     scale = (clip / gradients.flatten(1).norm(dim=1)).clamp(max=1)
     clipped = (gradients * scale[:, None, None]).sum(0)
-    noise = np.random.default_rng(0).normal(0, 1024, (P, 32)).round().astype(np.int64)
+    noise = np.random.default_rng(0).normal(0, 2**GRID_BITS, (P, 32)).round().astype(np.int64)
     seen: list[torch.Tensor] = []
     optimizer = NoisyAdam(vectors, tuning(sigma, clip=clip), denominator, Fixed(noise))
     optimizer.attach_step_hook(lambda _: seen.append(vectors.grad.clone()))  # type: ignore[union-attr]
     noisy_step(model, data, range(6), vectors, optimizer)
-    grid = sigma * clip / 1024
+    grid = sigma * clip / 2**GRID_BITS
     expected = (clipped + torch.from_numpy(noise) * grid) / denominator
     assert (seen[0].double() - expected).abs().max() <= 6 * grid / denominator
 
@@ -191,7 +192,7 @@ def test_without_noise_tuning_learns_the_labels(model: LanguageModel, tiny_task:
         logits = label_logits(model.logits(batch, vectors.expand(len(batch), -1, -1)), data.words)
         return label_loss(logits, data.labels).mean().item()
 
-    plan = Tuning(Spend(0.0, 1.0, 60), clip_norm=1.0, learning_rate=0.05)
+    plan = Tuning(Spend(0.0, 1.0, 60), clip_norm=1.0, learning_rate=0.3)
     tuned = tune(model, records, tiny_task, start, plan, declared_records=6, randomness=NoiseSource())
     assert mean_loss(tuned.vectors) < mean_loss(start.vectors) - 0.005, (
         "random weights answer a prompt weakly"

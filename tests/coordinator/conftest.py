@@ -1,120 +1,313 @@
-"""A Flower world on loopback: certificates, a federation and nodes in threads."""
+"""A campaign world without network: a store, a proxy cut from a tiny target, and data owners that sign."""
 
-import datetime
-import ipaddress
+import json
+import logging
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from client.flower import Link, serve
-from coordinator.flower import Federation, LinkSettings
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-Answer = Callable[[bytes], bytes]
-
-
-@pytest.fixture(scope="session")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory with ca.pem, server.pem, server.key (for 127.0.0.1) and the unrelated stranger.pem."""
-    directory = tmp_path_factory.mktemp("pki")
-    ca_key, ca = _certificate("test CA")
-    server_key, server = _certificate("server", ca_key, ca)
-    _, stranger = _certificate("stranger CA")
-    pem = serialization.Encoding.PEM
-    (directory / "ca.pem").write_bytes(ca.public_bytes(pem))
-    (directory / "server.pem").write_bytes(server.public_bytes(pem))
-    (directory / "stranger.pem").write_bytes(stranger.public_bytes(pem))
-    private = (pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (directory / "server.key").write_bytes(server_key.private_bytes(*private))
-    return directory
-
-
-@pytest.fixture
-def link_settings(pki: Path, tmp_path: Path) -> LinkSettings:
-    return _settings(pki, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def federation(pki: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    with Federation(_settings(pki, tmp_path_factory.mktemp("federation"))) as opened:
-        yield opened
+from coordinator.campaign import Runner
+from coordinator.cli import app
+from coordinator.cohort import Identity
+from coordinator.config import TargetSettings
+from coordinator.enrolment import invite
+from coordinator.exchange import Outcome
+from coordinator.plan import CampaignPlan, Publication, Start
+from coordinator.records import Campaign, ProxyRecord, utc_now
+from coordinator.store import Store
+from transfer import console, wire
+from transfer.distillation import DistilSettings, distil
+from transfer.models import load
+from transfer.post import TransferSettings
+from transfer.privacy import Guarantee, Spend, epsilon
+from transfer.prompt import ModelRef, SoftPrompt
+from transfer.rounds import Decline, Release, RoundRequest, Tuning
+from transfer.signing import REPLY_TYPE, REQUEST_TYPE, STATEMENT_TYPE, sign
+from transfer.tasks import Task
 
 
 @dataclass
-class Nodes:
-    """Starts nodes in threads and keeps what their `serve` raised."""
+class Owner:
+    """A data owner: answers with `start + update`, signed, or with whatever `forge` makes."""
 
-    ca_pem: bytes
-    keys: dict[str, ec.EllipticCurvePrivateKey] = field(default_factory=dict)
-    raised: dict[str, BaseException] = field(default_factory=dict)
-    running: dict[str, tuple[threading.Event, threading.Thread]] = field(default_factory=dict)
+    name: str
+    update: Callable[[RoundRequest], torch.Tensor]
+    key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    requests: list[RoundRequest] = field(default_factory=list)
+    forge: Callable[["Owner", RoundRequest], bytes] | None = None
 
-    def enrol(self, federation: Federation, *names: str) -> None:
-        for name in names:
-            self.keys[name] = ec.generate_private_key(ec.SECP384R1())
-            federation.register(public_pem(self.keys[name]), name)
+    def answer(self, data: bytes, publisher: Ed25519PublicKey) -> bytes:
+        request = wire.request_from_bytes(wire.envelope_from_bytes(data).verify(publisher, REQUEST_TYPE))
+        assert request.client == self.name
+        self.requests.append(request)
+        return self.forge(self, request) if self.forge else self.sealed(self.release(request))
 
-    def start(self, federation: Federation, name: str, answer: Answer) -> threading.Thread:
-        link = Link(federation.address, self.ca_pem, self.keys[name], poll_s=0.1)
-        stop = threading.Event()
+    def release(self, request: RoundRequest) -> Release:
+        prompt = SoftPrompt(request.prompt.vectors + self.update(request), request.proxy)
+        index = int(request.round.rpartition("/")[2])
+        spends = [request.tuning.spend] * index
+        guarantee = Guarantee(epsilon(spends, 1e-7), 1e-7)
+        return Release(request.round, self.name, request.nonce, prompt, request.tuning.spend, guarantee)
 
-        def run() -> None:
-            try:
-                serve(link, answer, stop)
-            except BaseException as error:
-                self.raised[name] = error
+    def sealed(self, reply: Release | Decline) -> bytes:
+        return wire.envelope_to_bytes(sign(wire.reply_to_bytes(reply), REPLY_TYPE, self.key))
 
-        thread = threading.Thread(target=run, name=name)
-        self.running[name] = stop, thread
-        thread.start()
-        return thread
 
-    def stop(self) -> None:
-        for stop, _ in self.running.values():
-            stop.set()
-        for _, thread in self.running.values():
-            thread.join()
+@dataclass
+class InProcessFleet:
+    """The interface of `Federation.exchange` over owners in this process; who is not in it is offline."""
+
+    publisher: Ed25519PublicKey
+    owners: dict[str, Owner] = field(default_factory=dict)
+    asked: list[list[str]] = field(default_factory=list)
+
+    def exchange(
+        self,
+        requests: Mapping[str, bytes],
+        *,
+        deadline_s: float,
+        quorum: Callable[[dict[str, Outcome]], bool] | None = None,
+        on_outcome: Callable[[str, Outcome], None] | None = None,
+    ) -> dict[str, Outcome]:
+        assert deadline_s > 0
+        self.asked.append(sorted(requests))
+        outcomes: dict[str, Outcome] = {}
+        for name, request in requests.items():
+            if quorum and quorum(outcomes):
+                outcome = Outcome(error="not_awaited")
+            elif name in self.owners:
+                outcome = Outcome(reply=self.owners[name].answer(request, self.publisher))
+            else:
+                outcome = Outcome(error="offline")
+            outcomes[name] = outcome
+            if on_outcome:
+                on_outcome(name, outcome)
+        return outcomes
+
+
+@dataclass
+class World:
+    """One coordinator with its fleet; `plan` is a campaign of two rounds over the three owners."""
+
+    directory: Path
+    store: Store
+    fleet: InProcessFleet
+    identity: Identity
+    target: TargetSettings
+    plan: CampaignPlan
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def enrol(self, owner: Owner) -> Owner:
+        token = invite(self.store, owner.name, utc_now())
+        node_key = f"node key of {owner.name}".encode()
+        raw = owner.key.public_key().public_bytes_raw()
+        self.store.enrol(owner.name, token, node_key, raw, utc_now())
+        self.fleet.owners[owner.name] = owner
+        return owner
+
+    def settle(self, proxy: Path) -> None:
+        """Offer a proxy called tiny and enrol three owners."""
+        ref = ModelRef.of_directory("tiny", proxy)
+        statement = sign(b"{}", STATEMENT_TYPE, self.identity.publisher)
+        self.store.add_proxy(ProxyRecord("tiny", ref, ref, (0,), (), proxy, statement))
+        for index, name in enumerate(("ada", "ben", "cleo")):
+            self.enrol(Owner(name, one_hot(index)))
+
+    def runner(self, store: Store | None = None) -> Runner:
+        return Runner(store or self.store, self.fleet, self.identity, self.target, self.stop)
+
+    def launch(self, **changes: object) -> CampaignPlan:
+        plan = replace(self.plan, **changes)
+        self.store.add_campaign(plan.name, plan.to_json())
+        return plan
+
+    def carry_out(self, **changes: object) -> Campaign:
+        """Launch the plan with some changes and carry it out."""
+        plan = self.launch(**changes)
+        return self.go_on(plan.name)
+
+    def go_on(self, name: str, store: Store | None = None) -> Campaign:
+        """What `Runner.run` does with the next campaign."""
+        runner = self.runner(store)
+        campaign = runner.claim()
+        assert campaign is not None
+        assert campaign.name == name
+        runner.carry_out(campaign)
+        return self.store.campaign(name)
+
+    def outcomes(self, name: str, index: int) -> dict[str, str]:
+        return {reply.client: reply.outcome for reply in self.store.replies(name, index)}
+
+    def prompt(self, name: str, index: int) -> torch.Tensor:
+        """The aggregate of a closed round."""
+        content = self.store.rounds(name)[index - 1].prompt
+        assert content is not None
+        return SoftPrompt.from_bytes(content, self.store.proxy(self.plan.proxy).model).vectors
+
+
+PUBLIC_TEXT = [
+    f"{subject} {verb} the {thing}."
+    for subject in ("We", "You", "They", "I")
+    for verb in ("liked", "saw", "made")
+    for thing in ("film", "train", "long walk", "music")
+]
 
 
 @pytest.fixture
-def nodes(pki: Path) -> Iterator[Nodes]:
-    made = Nodes((pki / "ca.pem").read_bytes())
-    yield made
-    made.stop()
+def public_text(tmp_path: Path) -> Path:
+    """Public text beside the coordinator's directory."""
+    (tmp_path / "public.txt").write_text("\n".join(PUBLIC_TEXT), encoding="utf-8")
+    return tmp_path / "public.txt"
 
 
-def public_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return key.public_key().public_bytes(serialization.Encoding.PEM, form)
+@pytest.fixture(scope="session")
+def tiny_proxy(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a proxy: the first layer of the tiny causal model, not distilled."""
+    directory = tmp_path_factory.mktemp("tiny-proxy") / "proxy"
+    distil(load(tiny_causal), [0], PUBLIC_TEXT, DistilSettings(steps=0)).save(directory)
+    return directory
 
 
-def _settings(pki: Path, directory: Path) -> LinkSettings:
-    database = directory / "flower.db"
-    return LinkSettings("127.0.0.1", 0, pki / "server.pem", pki / "server.key", pki / "ca.pem", database)
+MakeWorld = Callable[[Store, Identity, TargetSettings], World]
 
 
-def _certificate(
-    name: str, signer: ec.EllipticCurvePrivateKey | None = None, issuer: x509.Certificate | None = None
-) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject if issuer is None else issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+@pytest.fixture
+def make_world(tmp_path: Path, tiny_proxy: Path, tiny_task: Task) -> MakeWorld:
+    """Makes a world: three owners are enrolled; each moves the prompt by a unit vector of its own."""
+
+    def make(store: Store, identity: Identity, target: TargetSettings) -> World:
+        fleet = InProcessFleet(identity.publisher.public_key())
+        made = World(tmp_path, store, fleet, identity, target, tiny_plan(tmp_path, tiny_task))
+        made.settle(tiny_proxy)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def world(tmp_path: Path, tiny_causal: Path, make_world: MakeWorld) -> Iterator[World]:
+    """A world on a store of its own."""
+    store = Store.open(f"sqlite:///{tmp_path}/store.db")
+    target = TargetSettings(source=str(tiny_causal), name="tiny-target")
+    yield make_world(store, Identity(Ed25519PrivateKey.generate(), b"s" * 32), target)
+    store.close()
+
+
+@pytest.fixture
+def make_owner() -> Callable[[str, int], Owner]:
+    """Makes owners that move the prompt by the unit vector of an index."""
+    return lambda name, index: Owner(name, one_hot(index))
+
+
+def tiny_plan(directory: Path, task: Task) -> CampaignPlan:
+    """Two rounds of three clients, and the public text for it in `directory`."""
+    (directory / "public.txt").write_text("\n".join(PUBLIC_TEXT), encoding="utf-8")
+    return CampaignPlan(
+        name="first",
+        task=task,
+        proxy="tiny",
+        public_text=str(directory / "public.txt"),
+        target="",
+        rounds=2,
+        deadline_s=5.0,
+        min_clients=3,
+        strategy="default",
+        start=Start(length=4),
+        tuning=Tuning(Spend(2.0, 0.5, 10), clip_norm=1.0, learning_rate=0.1),
+        delta=1e-6,
+        transfer=TransferSettings(steps=4, learning_rate=0.05, check_every=2),
+        publish=Publication("tiny-prompt", require_improvement=False),
     )
-    if issuer is not None:
-        loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        builder = builder.add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
-    return key, builder.sign(signer or key, hashes.SHA256())
+
+
+def one_hot(index: int) -> Callable[[RoundRequest], torch.Tensor]:
+    """An update of norm 1 at coordinate `index`."""
+
+    def update(request: RoundRequest) -> torch.Tensor:
+        vectors = torch.zeros_like(request.prompt.vectors)
+        vectors.view(-1)[index] = 1.0
+        return vectors
+
+    return update
+
+
+class Command:
+    """`promptferry-coordinator` in this process, on one directory."""
+
+    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.directory, self.capsys = directory, capsys
+        self.status, self.out, self.err = 0, "", ""
+
+    def __call__(self, *words: object) -> int:
+        handlers, level = logging.root.handlers[:], logging.root.level
+        with pytest.raises(SystemExit) as caught:
+            console.run(app, ["--dir", str(self.directory), *map(str, words)])
+        logging.root.handlers[:] = handlers  # a command's own handler writes to a stream that ends with it
+        logging.root.setLevel(level)
+        self.out, self.err = self.capsys.readouterr()
+        assert isinstance(caught.value.code, int)
+        self.status = caught.value.code
+        return self.status
+
+    def json(self, *words: object) -> Any:
+        """What the command writes as JSON, whatever its exit status."""
+        self("--format", "json", *words)
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def command(tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """A coordinator made by `init` on free ports."""
+    made = Command(tmp_path / "coordinator", capsys)
+    ports = ("--port", 29292, "--fleet-port", 29191)
+    assert made("init", made.directory, "--target", tiny_causal, "--name", "tiny-target", *ports) == 0, (
+        made.err
+    )
+    return made
+
+
+TASK = """name = "reviews"
+template = "{text} It was {answer}"
+init_text = "A sentence about a review"
+max_tokens = 32
+[labels]
+positive = ["great", "good"]
+negative = ["terrible", "bad"]
+"""
+PLAN = """name = "first"
+task = "task.toml"
+proxy = "tiny"
+public_text = "public.txt"
+rounds = 2
+[tuning]
+noise_multiplier = 2.0
+steps = 5
+[transfer]
+steps = 4
+[publish]
+prompt = "tiny-prompt"
+require_improvement = false
+"""
+
+
+@pytest.fixture
+def proxied(command: Command, public_text: Path) -> Command:
+    """A coordinator with an undistilled proxy called tiny."""
+    words = ("--layers", "1", "--text", public_text, "--name", "tiny", "--steps", "0")
+    assert command("proxy", "distil", *words) == 0, command.err
+    return command
+
+
+@pytest.fixture
+def plan_file(proxied: Command) -> Path:
+    """A plan of two rounds beside the coordinator's directory."""
+    directory = proxied.directory.parent
+    (directory / "task.toml").write_text(TASK, encoding="utf-8")
+    (directory / "plan.toml").write_text(PLAN, encoding="utf-8")
+    return directory / "plan.toml"

@@ -1,0 +1,124 @@
+"""A fetched prompt on disk: a PEFT directory with its signed statement beside, checkable offline."""
+
+import base64
+import binascii
+import json
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from client.claim import Claim
+from transfer.errors import UsageError, VerificationError
+from transfer.prompt import CONFIG_FILE, MAX_BYTES, WEIGHTS_FILE, SoftPrompt
+from transfer.signing import PROMPT_PREDICATE, Envelope, Statement
+
+STATEMENT_FILE = "statement.dsse.json"
+FILES = frozenset({CONFIG_FILE, WEIGHTS_FILE})
+"""What every published prompt consists of."""
+
+
+def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
+    """Check a directory against its statement, then read it: signature, then digests, then content.
+
+    Raises:
+        UsageError: there is no such directory.
+        VerificationError: the statement is missing or not signed by `key`, or a file is missing, was not
+            signed, or differs.
+    """
+    statement = Statement.verified(envelope(directory), key, PROMPT_PREDICATE)
+    require_prompt_files(statement)
+    present = {path.name for path in directory.iterdir() if not path.name.startswith(".")} - {STATEMENT_FILE}
+    for name in sorted(present | FILES):
+        path = directory / name
+        if name in present and (not path.is_file() or path.stat().st_size > MAX_BYTES):
+            raise VerificationError(f"{path}: not a file of at most {MAX_BYTES} bytes")
+        if name not in present:
+            raise VerificationError(f"{path}: missing, though it was signed")
+        statement.check(name, path.read_bytes())
+    claim = Claim.of(statement)
+    SoftPrompt.from_bytes((directory / WEIGHTS_FILE).read_bytes(), claim.target)
+    return claim
+
+
+def require_prompt_files(statement: Statement) -> None:
+    """Refuse a statement about other files than a prompt's.
+
+    Raises:
+        VerificationError: see above.
+    """
+    if statement.digests.keys() != FILES:
+        raise VerificationError(
+            f"the statement is about {sorted(statement.digests)}, a prompt is {sorted(FILES)}"
+        )
+
+
+def envelope(directory: Path) -> Envelope:
+    """The statement of a directory, unverified.
+
+    Raises:
+        UsageError: there is no such directory.
+        VerificationError: the statement is missing or no DSSE envelope.
+    """
+    path = directory / STATEMENT_FILE
+    if not directory.is_dir():
+        raise UsageError(f"{directory}: no such directory")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise VerificationError(f"{path}: larger than {MAX_BYTES} bytes")
+        return from_json(path.read_bytes())
+    except OSError as error:
+        raise VerificationError(f"{path}: cannot read the signed statement: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise VerificationError(f"{path}: not a DSSE envelope: {error!r}") from error
+
+
+def to_json(envelope: Envelope) -> bytes:
+    """Envelope as a DSSE JSON file (https://github.com/secure-systems-lab/dsse/blob/master/envelope.md)."""
+    content = {
+        "payloadType": envelope.payload_type,
+        "payload": base64.b64encode(envelope.payload).decode(),
+        "signatures": [{"keyid": envelope.key_id, "sig": base64.b64encode(envelope.signature).decode()}],
+    }
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def from_json(data: bytes) -> Envelope:
+    """What `to_json` wrote.
+
+    Raises:
+        ValueError, LookupError, TypeError, RecursionError: it did not.
+    """
+    content = json.loads(data)
+    (signature,) = content["signatures"]
+    return Envelope(
+        str(content["payloadType"]),
+        _decode(content["payload"]),
+        str(signature["keyid"]),
+        _decode(signature["sig"]),
+    )
+
+
+def load_publisher_key(path: Path) -> Ed25519PublicKey:
+    """The key a coordinator gave out as publisher.pub.
+
+    Raises:
+        UsageError: not there, or not an Ed25519 public key.
+    """
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the publisher's key: {error.strerror}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{path}: not a PEM public key") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise UsageError(f"{path}: not an Ed25519 public key")
+    return key
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"not base64: {error}") from error

@@ -1,0 +1,102 @@
+"""What `promptferry-client doctor` looks at, from the settings outwards to the coordinator's clock."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx
+
+from client import config, enrolment, keys
+from client.config import ClientConfig
+from client.ledger import Ledger
+from client.link import Link
+from transfer.errors import PromptferryError, UnavailableError
+
+CLOCK_SLACK_S = 60.0
+"""The coordinator refuses the node's signatures from a clock that is 300 s off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Result of one check; `detail` is what was found, or what is wrong and how to mend it."""
+
+    check: str
+    healthy: bool
+    detail: str
+
+
+def examine(directory: Path) -> list[Finding]:
+    """Check everything a round needs; one that fails does not hide the next, except missing settings."""
+    try:
+        settings = config.read(directory)
+    except PromptferryError as error:
+        return [Finding("settings", False, str(error))]
+    checks: dict[str, Callable[[ClientConfig], str]] = {
+        "policy": _policy,
+        "keys": _keys,
+        "data": _data,
+        "ledger": _ledger,
+        "delivery": _delivery,
+        "rounds": _rounds,
+    }
+    findings = [Finding("settings", True, str(directory / config.FILE))]
+    for name, check in checks.items():
+        try:
+            findings.append(Finding(name, True, check(settings)))
+        except PromptferryError as error:
+            findings.append(Finding(name, False, str(error)))
+    return findings
+
+
+def _policy(settings: ClientConfig) -> str:
+    limits = settings.limits()
+    allowed = (
+        ", ".join(limits.tasks) if limits.tasks and limits.proxies else "nothing: name tasks and proxies"
+    )
+    return f"ε {limits.budget.epsilon:g} at δ {limits.budget.delta:g}; allows {allowed}"
+
+
+def _keys(settings: ClientConfig) -> str:
+    return f"signing key {keys.load(settings.keys_directory).key_id[:16]}…"
+
+
+def _data(settings: ClientConfig) -> str:
+    path = settings.data.path
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise PromptferryError(f"{path} is not a readable file: correct [data] path")
+    return f"{path}, {path.stat().st_size} bytes; `data check` reads it"
+
+
+def _ledger(settings: ClientConfig) -> str:
+    delta = settings.limits().budget.delta
+    with Ledger.open(settings.ledger_file) as ledger:
+        spent = max((ledger.epsilon(name, delta) for name in ledger.data_sets()), default=0.0)
+        return f"{ledger.head()[0]} entries hold; ε {spent:.4g} spent of {settings.policy.max_epsilon:g}"
+
+
+def _delivery(settings: ClientConfig) -> str:
+    pinned = enrolment.read(settings)
+    with pinned.remote() as remote:
+        proxies = list(remote.proxies())
+    return f"{pinned.coordinator} answers; {len(proxies)} proxies"
+
+
+def _rounds(settings: ClientConfig) -> str:
+    """The Fleet endpoint, and by its Date header whether both clocks agree."""
+    pinned = enrolment.read(settings)
+    link = Link(pinned.fleet, pinned.ca_pem, keys.load(settings.keys_directory).node)
+    try:
+        with link.http(link.trust()) as http:
+            response = http.get(f"https://{pinned.fleet}/")
+    except httpx.HTTPError as error:
+        raise UnavailableError(link.explain(error)) from error
+    stated = response.headers.get("date")
+    if stated is None:
+        return f"{pinned.fleet} answers; it does not tell its time"
+    off_s = (datetime.now(UTC) - parsedate_to_datetime(stated)).total_seconds()
+    if abs(off_s) > CLOCK_SLACK_S:
+        raise PromptferryError(f"this clock is {off_s:+.0f} s off the coordinator's: set it by NTP")
+    return f"{pinned.fleet} answers; clocks agree within {CLOCK_SLACK_S:g} s"

@@ -1,0 +1,169 @@
+"""The `promptferry-client` command: a data owner's way to join, to run, and to see what was spent.
+
+What needs PyTorch is imported by the command that needs it: help and usage errors answer at once.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from client import cli_privacy, cli_proxy
+from client.session import Session, of
+from transfer import console
+from transfer.console import DirectoryOption, Format, FormatOption
+from transfer.errors import PromptferryError, UsageError
+
+if TYPE_CHECKING:
+    from client.checkup import Finding
+
+app = console.application("Tune prompts on private text that never leaves this machine.")
+data_app = console.application("Look at the private data, here and for your eyes only.")
+app.add_typer(data_app, name="data")
+app.add_typer(cli_privacy.ledger_app, name="ledger")
+app.add_typer(cli_privacy.policy_app, name="policy")
+app.add_typer(cli_proxy.app, name="proxy")
+app.command("plan")(cli_privacy.plan)
+
+
+def main() -> None:
+    """Entry point of `promptferry-client`."""
+    console.run(app)
+
+
+@app.callback()
+def _options(
+    context: typer.Context, directory: DirectoryOption = Path(), form: FormatOption = Format.TEXT
+) -> None:
+    context.obj = Session(directory, form)
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="New client directory.")],
+    name: Annotated[str, typer.Option(help="Name in the invitation.")],
+    data: Annotated[Path, typer.Option(help="Private text, .jsonl or .csv with text and label.")],
+    records: Annotated[int, typer.Option(help="Public, round number of records.")],
+    epsilon: Annotated[float, typer.Option(help="Most ε ever spent on a record; inf for no limit.")],
+    delta: Annotated[float | None, typer.Option(help="δ of that ε.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Task to allow, or '*'; repeatable.")] = None,
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="Proxy digest to allow, or '*'; repeatable.")
+    ] = None,
+    min_cohort: Annotated[int | None, typer.Option(help="Fewest clients in a round.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for tuning.")] = None,
+) -> None:
+    """Make a client directory: client.toml, keys and an empty privacy ledger."""
+    from client import directory as client_directory
+
+    values = {
+        ("client", "name"): name,
+        ("data", "path"): str(data.resolve()),
+        ("data", "declared_records"): records,
+        ("policy", "max_epsilon"): epsilon,
+        ("policy", "max_delta"): delta,
+        ("policy", "tasks"): task,
+        ("policy", "proxies"): proxy,
+        ("policy", "min_cohort"): min_cohort,
+        ("daemon", "threads"): threads,
+    }
+    config = client_directory.make(
+        directory, {key: value for key, value in values.items() if value is not None}
+    )
+    limits = config.policy
+    allowed = (
+        "" if limits.tasks and limits.proxies else "; no round is allowed before you name tasks and proxies"
+    )
+    of(context).emit(
+        {"directory": directory, "name": name, "tasks": limits.tasks, "proxies": limits.proxies},
+        lambda made: f"made {made['directory']}: edit {directory / 'client.toml'}, then enrol{allowed}",
+    )
+
+
+@app.command()
+def enrol(
+    context: typer.Context,
+    invitation: Annotated[Path, typer.Argument(help="Invitation file from the coordinator's operator.")],
+) -> None:
+    """Register with the coordinator that wrote the invitation, and trust no other from then on."""
+    from client import config, enrolment
+
+    session = of(context)
+    done = enrolment.enrol(config.read(session.directory), invitation)
+    session.emit(
+        {"client": done.client, "coordinator": done.coordinator, "fleet": done.fleet},
+        lambda found: (
+            f"enrolled {found['client']} at {found['coordinator']}; rounds come from {found['fleet']}"
+        ),
+    )
+
+
+@app.command()
+def run(context: typer.Context) -> None:
+    """Answer rounds until stopped (the daemon)."""
+    from client import config
+
+    settings = config.read(of(context).directory)
+    console.log_to_stderr(settings.daemon.log_level)
+    from client import daemon
+
+    daemon.run(settings)
+
+
+@data_app.command("check")
+def check(
+    context: typer.Context,
+    labels: Annotated[str, typer.Option(help="Names of the classes: a,b,c.")] = "",
+    task: Annotated[Path | None, typer.Option(help="Task file that names them instead.")] = None,
+    proxy: Annotated[
+        Path | None, typer.Option(help="Proxy directory: are the label words one token?")
+    ] = None,
+) -> None:
+    """Read every record and count the labels."""
+    from client import config, private_data
+    from transfer import models
+    from transfer.tasks import Task
+
+    session = of(context)
+    settings = config.read(session.directory)
+    if (task is None) == (not labels):
+        raise UsageError("name the classes with --labels a,b,c or with --task TASK.toml")
+    wanted = None if task is None else Task.from_toml(task)
+    names = wanted.label_names if wanted else tuple(name.strip() for name in labels.split(","))
+    records = private_data.read(settings.data.path, names)
+    if proxy is not None:
+        if wanted is None:
+            raise UsageError("--proxy needs --task: the label words stand in the task file")
+        models.load(proxy).encoder(wanted)
+    counts = {name: records.labels.count(index) for index, name in enumerate(names)}
+    session.emit(
+        {"records": len(records.texts), "labels": counts}, lambda _: _counted(settings.data.path, counts)
+    )
+
+
+def _counted(path: Path, counts: dict[str, int]) -> Table:
+    table = Table("label", "records", title=f"{path}: {sum(counts.values())} records")
+    for name, count in counts.items():
+        table.add_row(name, str(count))
+    return table
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Check settings, keys, data, ledger and the way to the coordinator."""
+    from client import checkup
+
+    session = of(context)
+    findings = checkup.examine(session.directory)
+    session.emit(findings, _examined)
+    if not all(finding.healthy for finding in findings):
+        raise typer.Exit(PromptferryError.exit_status)
+
+
+def _examined(findings: "list[Finding]") -> Table:
+    table = Table("check", "", "found")
+    for finding in findings:
+        table.add_row(finding.check, "ok" if finding.healthy else "[red]failed", finding.detail)
+    return table

@@ -1,0 +1,83 @@
+"""The data owner's daemon: one process that stays connected and answers rounds until it is told to stop."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from client import enrolment, keys
+from client.config import ClientConfig
+from client.flower import serve
+from client.ledger import Ledger
+from client.link import Link
+from client.lock import locked
+from client.participant import Identity, Participant
+from client.proxies import Proxies
+from transfer.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+STOP_WITHIN_S = 9.0
+"""A step of tuning that outlasts this is not waited for: whatever it costs was written down before."""
+
+
+def run(config: ClientConfig) -> None:
+    """Answer rounds until SIGTERM or SIGINT; call it from the main thread.
+
+    Raises:
+        ConfigError: the client is not enrolled.
+        DataError: the private data is not there.
+        LedgerError: the ledger cannot be trusted.
+        UnavailableError: another daemon runs here, or the coordinator's certificate is not accepted.
+        AuthenticationError: the coordinator does not know this client, or not any more.
+    """
+    pinned, own = enrolment.read(config), keys.load(config.keys_directory)
+    _require_readable(config.data.path)
+    if config.daemon.threads:
+        torch.set_num_threads(config.daemon.threads)
+    link = Link(pinned.fleet, pinned.ca_pem, own.node, config.daemon.poll_s)
+    with locked(config.lock_file), Ledger.open(config.ledger_file) as ledger, _stopped_by_signals() as stop:
+        participant = Participant(
+            Identity(pinned.client, own.signing, pinned.publisher),
+            config.limits(),
+            ledger,
+            Proxies(config.proxies_directory, pinned.fetch),
+            config.data.path,
+            stop=stop,
+        )
+        logger.info("client %s waits for rounds from %s", pinned.client, pinned.fleet)
+        serve(link, participant.answer, stop)
+    logger.info("stopped")
+
+
+def _require_readable(path: Path) -> None:
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise DataError(f"{path}: the private data of [data] path is not a readable file")
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; a process still there `STOP_WITHIN_S` later is ended."""
+    stop = threading.Event()
+    # nothing is lost by a hard end: the ledger is durable and the kernel frees the lock
+    end = threading.Timer(STOP_WITHIN_S, os._exit, (0,))
+    end.daemon = True
+
+    def on_signal(number: int, _frame: object) -> None:
+        logger.info("%s: stopping", signal.Signals(number).name)
+        if not stop.is_set():
+            stop.set()
+            end.start()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        end.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,227 @@
+"""Carries campaigns out, one after the other, from the store's line of waiting ones to a published prompt.
+
+All that is needed to go on stands in the store: a coordinator that was killed continues every campaign at its
+first unfinished round, or at the transfer, and asks nobody again whose prompt it has.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from coordinator.aggregation import combine
+from coordinator.cohort import Cohort, Fleet, Identity, Question
+from coordinator.config import TargetSettings, chosen
+from coordinator.lifecycle import ACTIVE
+from coordinator.plan import CampaignPlan
+from coordinator.proxies import load_proxy
+from coordinator.publishing import publish, published_by
+from coordinator.records import Campaign, CampaignState, PromptVersion, ReplyRecord, RoundState
+from coordinator.retargeting import carried
+from coordinator.store import Store
+from transfer.errors import DeadlineError, PromptferryError, UsageError
+from transfer.models import LanguageModel, load
+from transfer.prompt import SoftPrompt
+from transfer.texts import read_texts
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_EVERY_S = 2.0
+DETAIL_LENGTH = 500
+
+
+class Interrupted(Exception):  # noqa: N818 -- not an error: the campaign was aborted or the process is stopping
+    """The campaign is not to go on here and now."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runner:
+    """Works on a store's campaigns until told to stop; one thread in one process for a store.
+
+    Attributes:
+        target: the model prompts are transferred to unless a plan names another.
+        stop: set to leave; what is under way is left as it is and goes on after a restart.
+    """
+
+    store: Store
+    fleet: Fleet
+    identity: Identity
+    target: TargetSettings
+    stop: threading.Event
+
+    def run(self, poll_s: float) -> None:
+        """Look for campaigns every `poll_s` seconds until `stop`; outlives every campaign that fails."""
+        while not self.stop.is_set():
+            try:
+                campaign = self.claim()
+                if campaign is not None:
+                    self.carry_out(campaign)
+                    continue
+            except Exception:  # the store itself: nothing can be written down, so try again
+                logger.exception("looking for campaigns")
+            self.stop.wait(poll_s)
+
+    def carry_out(self, campaign: Campaign) -> None:
+        """Bring one campaign as far as it goes: PUBLISHED, FAILED, or left where it was interrupted."""
+        logger.info("campaign %s: %s", campaign.name, campaign.state.name)
+        try:
+            _Course(self, CampaignPlan.from_json(campaign.plan)).follow()
+        except Interrupted:
+            logger.info("campaign %s: interrupted", campaign.name)
+        except PromptferryError as error:
+            self._fail(campaign.name, str(error))
+        except Exception as error:
+            logger.exception("campaign %s: failed", campaign.name)
+            self._fail(campaign.name, f"{type(error).__name__}: {error}")
+
+    def claim(self) -> Campaign | None:
+        """The campaign to work on: an interrupted one first, then the oldest that waits."""
+        interrupted = (item for item in self.store.campaigns() if item.state in ACTIVE)
+        return next(interrupted, None) or self.store.claim_campaign()
+
+    def _fail(self, name: str, reason: str) -> None:
+        detail = " ".join(reason.split())[:DETAIL_LENGTH]
+        logger.error("campaign %s: %s", name, detail)
+        try:
+            self.store.set_campaign_state(name, CampaignState.FAILED, detail)
+        except UsageError:
+            logger.info("campaign %s: was aborted meanwhile", name)
+
+
+class _Course:
+    """The way of one campaign through its states."""
+
+    def __init__(self, runner: Runner, plan: CampaignPlan) -> None:
+        self.store, self.runner, self.plan = runner.store, runner, plan
+        self._noted = 0.0
+
+    def follow(self) -> None:
+        """Rounds, transfer, publication; whatever the store says is done already is not done again."""
+        if self.store.campaign(self.plan.name).state is not CampaignState.TRANSFERRING:
+            self._rounds()
+        self._move(CampaignState.TRANSFERRING, "rounds done")
+        version = published_by(self.store, self.runner.identity, self.plan) or self._publish()
+        self._move(CampaignState.PUBLISHED, f"{version.name} is published")
+
+    def _rounds(self) -> None:
+        proxy = self._proxy()
+        rounds = {item.index: item for item in self.store.rounds(self.plan.name)}
+        if not rounds:
+            self._check_ahead(proxy)
+        prompt = start_prompt(self.plan, proxy)
+        for index in range(1, self.plan.rounds + 1):
+            done = rounds.get(index)
+            if done is None or done.state is RoundState.OPEN:
+                prompt = self._round(Question(self.plan, index, prompt))
+            elif done.prompt is not None:
+                prompt = SoftPrompt.from_bytes(done.prompt, proxy.ref)
+
+    def _check_ahead(self, proxy: LanguageModel) -> None:
+        """Fail before any client spends privacy on a campaign that could not be finished.
+
+        Raises:
+            PromptferryError: the public text, the target or the label words do not serve.
+        """
+        self._note("checking proxy, target and public text")
+        proxy.encoder(self.plan.task)
+        read_texts(Path(self.plan.public_text))
+        self._target().encoder(self.plan.task)
+
+    def _round(self, question: Question) -> SoftPrompt:
+        """One round from opening to its aggregate."""
+        plan, index = self.plan, question.index
+        self.store.open_round(plan.name, index, question.start.to_bytes())
+        cohort = Cohort(self.store, self.runner.identity, question)
+        heard = set(cohort.releases)
+
+        def on_answer(client: str) -> None:
+            heard.add(client)
+            self._note(f"round {index} of {plan.rounds}: {len(heard)} of {len(cohort.clients)} answered")
+
+        if len(cohort.clients) < plan.min_clients:
+            raise UsageError(
+                f"round {index}: {len(cohort.clients)} clients are enrolled, "
+                f"the plan's min_clients is {plan.min_clients}"
+            )
+        self._note(f"round {index} of {plan.rounds}: asking {len(cohort.clients)} clients")
+        cohort.ask(self.runner.fleet, self._interrupted, on_answer)
+        self._go_on()
+        return self._close(question, cohort)
+
+    def _close(self, question: Question, cohort: Cohort) -> SoftPrompt:
+        plan, index = self.plan, question.index
+        prompts = {client: release.prompt for client, release in cohort.releases.items()}
+        made = combine(prompts, question.start, plan.strategy) if prompts else None
+        if made is None or len(made.counted) < plan.min_clients:
+            replies = self.store.replies(plan.name, index)
+            raise DeadlineError(
+                f"round {index}: {len(made.counted) if made else 0} valid prompts, the plan's min_clients is "
+                f"{plan.min_clients} ({_reasons(replies, made.dropped if made else {})})"
+            )
+        self.store.finish_round(plan.name, index, made.prompt.to_bytes())
+        logger.info(
+            "campaign %s: round %d of %d: %s of %d prompts",
+            *(plan.name, index, plan.rounds, made.strategy, len(made.counted)),
+        )
+        for client, reason in made.dropped.items():
+            logger.warning("campaign %s: round %d: left out %s: %s", plan.name, index, client, reason)
+        return made.prompt
+
+    def _publish(self) -> PromptVersion:
+        runner = self.runner
+        history, crossing = carried(self.store, runner.identity, self.plan, runner.target, self._on_step)
+        self._go_on()
+        return publish(self.store, runner.identity, self.plan, history, crossing)
+
+    def _on_step(self, step: int, steps: int) -> None:
+        if time.monotonic() - self._noted >= PROGRESS_EVERY_S:
+            self._go_on()
+            self._note(f"transfer: step {step} of {steps}")
+
+    def _proxy(self) -> LanguageModel:
+        return load_proxy(self.store.proxy(self.plan.proxy))
+
+    def _target(self) -> LanguageModel:
+        target = chosen(self.plan.target, self.runner.target)
+        return load(target.source, name=target.name or None)
+
+    def _note(self, detail: str) -> None:
+        """Tell watchers how far it is; an abort that came first stays."""
+        self._noted = time.monotonic()
+        state = self.store.campaign(self.plan.name).state
+        if state in ACTIVE:
+            try:
+                self.store.set_campaign_state(self.plan.name, state, detail)
+            except UsageError:
+                logger.debug("campaign %s: was aborted meanwhile", self.plan.name)
+
+    def _move(self, state: CampaignState, detail: str) -> None:
+        self._go_on()
+        try:
+            self.store.set_campaign_state(self.plan.name, state, detail)
+        except UsageError as error:
+            raise Interrupted from error
+        logger.info("campaign %s: %s: %s", self.plan.name, state.name, detail)
+
+    def _interrupted(self) -> bool:
+        return self.runner.stop.is_set() or self.store.campaign(self.plan.name).state not in ACTIVE
+
+    def _go_on(self) -> None:
+        if self._interrupted():
+            raise Interrupted
+
+
+def start_prompt(plan: CampaignPlan, proxy: LanguageModel) -> SoftPrompt:
+    """Where the first round starts; equal every time for one plan and proxy."""
+    if plan.start.init == "text":
+        return proxy.text_prompt(plan.task.init_text, plan.start.length)
+    return proxy.vocabulary_prompt(plan.start.length, torch.Generator().manual_seed(plan.seed))
+
+
+def _reasons(replies: Sequence[ReplyRecord], dropped: Mapping[str, str]) -> str:
+    told = {reply.client: reply.outcome for reply in replies} | dict(dropped)
+    return ", ".join(f"{client}: {told[client]}" for client in sorted(told)) or "nobody answered"

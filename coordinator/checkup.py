@@ -1,0 +1,87 @@
+"""What `promptferry-coordinator doctor` looks at, from the settings to the process that serves."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator import config, pki, proxies, watching
+from coordinator.config import CoordinatorConfig
+from coordinator.pki import PkiPaths
+from coordinator.records import ClientState
+from coordinator.store import Store
+from transfer.errors import PromptferryError, UnavailableError, VerificationError
+from transfer.models import load
+from transfer.signing import key_id
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Result of one check; `detail` is what was found, or what is wrong and how to mend it."""
+
+    check: str
+    healthy: bool
+    detail: str
+
+
+def examine(directory: Path) -> list[Finding]:
+    """Check everything a campaign needs; one that fails does not hide the next, except missing settings."""
+    try:
+        settings = config.read(directory)
+    except PromptferryError as error:
+        return [Finding("settings", False, str(error))]
+    checks: dict[str, Callable[[CoordinatorConfig], str]] = {
+        "keys": _keys,
+        "certificate": _certificate,
+        "target": _target,
+        "store": _store,
+        "proxies": _proxies,
+        "serving": _serving,
+    }
+    findings = [Finding("settings", True, str(directory / config.FILE))]
+    for name, check in checks.items():
+        try:
+            findings.append(Finding(name, True, check(settings)))
+        except PromptferryError as error:
+            findings.append(Finding(name, False, str(error)))
+    return findings
+
+
+def _keys(settings: CoordinatorConfig) -> str:
+    pki.load_secret(settings.pki.secret)
+    publisher = pki.load_publisher(settings.pki.publisher_key)
+    return f"publisher key {key_id(publisher.public_key())[:16]}…"
+
+
+def _certificate(settings: CoordinatorConfig) -> str:
+    pki.load_server(PkiPaths(**settings.pki.model_dump()))
+    return f"{settings.pki.certificate} and its key belong together"
+
+
+def _target(settings: CoordinatorConfig) -> str:
+    model = load(settings.target.source, name=settings.target.name or None)
+    kind = "causal" if model.causal else "masked"
+    return f"{model.ref.name} {model.ref.digest[:16]}…, {kind}, hidden size {model.width}"
+
+
+def _store(settings: CoordinatorConfig) -> str:
+    with closing(Store.open(settings.store.url)) as store:
+        clients = store.clients()
+        enrolled = sum(client.state is ClientState.ENROLLED for client in clients)
+        return f"{enrolled} of {len(clients)} clients enrolled, {len(store.campaigns())} campaigns"
+
+
+def _proxies(settings: CoordinatorConfig) -> str:
+    with closing(Store.open(settings.store.url)) as store:
+        records = store.proxies()
+    broken = [record.name for record in records if not proxies.intact(record)]
+    if broken:
+        raise VerificationError(f"{', '.join(broken)}: the files are not those registered; restore them")
+    return f"{len(records)} on offer, as registered"
+
+
+def _serving(settings: CoordinatorConfig) -> str:
+    with closing(Store.open(settings.store.url)) as store:
+        if not watching.served(store):
+            raise UnavailableError("nobody serves this store; start `promptferry-coordinator serve`")
+    return "a coordinator serves this store"

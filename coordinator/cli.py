@@ -1,0 +1,110 @@
+"""The `promptferry-coordinator` command: the model owner's way to serve, to launch rounds, and to publish.
+
+What needs PyTorch, Flower or the database is imported by the command that needs it: help and usage errors
+answer at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from coordinator import cli_client, cli_prompt, cli_proxy, cli_round
+from coordinator.session import Session, of
+from transfer import console
+from transfer.console import DirectoryOption, Format, FormatOption
+from transfer.errors import PromptferryError
+
+if TYPE_CHECKING:
+    from coordinator.checkup import Finding
+
+app = console.application("Adapt a large language model to text that stays with its owners.")
+app.add_typer(cli_proxy.app, name="proxy")
+app.add_typer(cli_client.app, name="client")
+app.add_typer(cli_round.app, name="round")
+app.add_typer(cli_prompt.app, name="prompt")
+
+
+def main() -> None:
+    """Entry point of `promptferry-coordinator`."""
+    console.run(app)
+
+
+@app.callback()
+def _options(
+    context: typer.Context, directory: DirectoryOption = Path(), form: FormatOption = Format.TEXT
+) -> None:
+    context.obj = Session(directory, form)
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="New coordinator directory.")],
+    target: Annotated[str, typer.Option(help="Target: directory, or name in the local Hugging Face cache.")],
+    name: Annotated[str, typer.Option(help="Name the target is known by.")] = "",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    public_host: Annotated[str, typer.Option(help="Name clients reach it by, if another.")] = "",
+    port: Annotated[int, typer.Option(help="Port of delivery and enrolment; 0 for any.")] = 9292,
+    fleet_port: Annotated[int, typer.Option(help="Port of rounds (Flower); 0 for any.")] = 9191,
+    threads: Annotated[int, typer.Option(help="CPU threads for the transfer; 0 for PyTorch's choice.")] = 0,
+) -> None:
+    """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
+    from coordinator import directory as coordinator_directory
+
+    path = Path(target).expanduser()
+    source = str(path.resolve()) if path.exists() else target
+    values: dict[tuple[str, str], object] = {
+        ("target", "source"): source,
+        ("target", "name"): name,
+        ("delivery", "host"): host,
+        ("delivery", "port"): port,
+        ("flower", "host"): host,
+        ("flower", "port"): fleet_port,
+        ("serve", "threads"): threads,
+    }
+    if public_host:
+        values |= {("delivery", "public_address"): f"{public_host}:{port}"}
+        values |= {("flower", "public_address"): f"{public_host}:{fleet_port}"}
+    hosts = [item for item in (host, public_host) if item and item not in ("0.0.0.0", "::")]  # noqa: S104
+    coordinator_directory.make(directory, values, hosts)
+    made = {"directory": directory, "target": source, "publisher_key": directory / "publisher.pub"}
+    of(context).emit(
+        made, lambda _: f"made {directory}: next `promptferry-coordinator --dir {directory} serve`"
+    )
+
+
+@app.command()
+def serve(context: typer.Context) -> None:
+    """Serve clients and prompt users, and carry out launched campaigns, until stopped."""
+    session = of(context)
+    config = session.config()
+    console.log_to_stderr(config.serve.log_level)
+    from coordinator import serving
+
+    def ready(addresses: serving.Addresses) -> None:
+        session.emit(addresses, lambda at: f"serving: delivery {at.delivery}, fleet {at.fleet}")
+        sys.stdout.flush()
+
+    serving.serve(config, ready)
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Check settings, keys, certificate, store, target, proxies and whether somebody serves."""
+    from coordinator import checkup
+
+    session = of(context)
+    findings = checkup.examine(session.directory)
+    session.emit(findings, _examined)
+    if not all(finding.healthy for finding in findings):
+        raise typer.Exit(PromptferryError.exit_status)
+
+
+def _examined(findings: "list[Finding]") -> Table:
+    table = Table("check", "", "found")
+    for finding in findings:
+        table.add_row(finding.check, "ok" if finding.healthy else "[red]failed", finding.detail)
+    return table

@@ -1,0 +1,147 @@
+"""`promptferry-coordinator prompt …`: what users may fetch, and carrying a prompt over to another target."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from coordinator.session import Session, of
+from transfer import console
+
+if TYPE_CHECKING:
+    from coordinator.records import PromptVersion
+
+app = console.application("Published prompts and their versions.")
+NameArgument = Annotated[str, typer.Argument(help="Name of the prompt.")]
+VersionArgument = Annotated[int, typer.Argument(help="Version.", min=1)]
+
+
+@app.command("list")
+def list_(
+    context: typer.Context, name: Annotated[str | None, typer.Argument(help="Only this prompt.")] = None
+) -> None:
+    """List every version, newest first, revoked ones too."""
+    session = of(context)
+    with session.store() as store:
+        versions = store.prompt_versions(name)
+    session.emit([_brief(version) for version in versions], _listed)
+
+
+def _brief(version: "PromptVersion") -> dict[str, Any]:
+    return {
+        "name": version.name,
+        "prompt": version.prompt,
+        "version": version.version,
+        "state": version.state,
+        "created": version.create_time,
+    }
+
+
+def _listed(versions: list[dict[str, Any]]) -> Table:
+    table = Table("prompt", "version", "state", "published")
+    for item in versions:
+        table.add_row(
+            item["prompt"], str(item["version"]), item["state"], f"{item['created']:%Y-%m-%d %H:%M}"
+        )
+    return table
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    name: NameArgument,
+    version: Annotated[int | None, typer.Option(min=1, help="Version; the latest by default.")] = None,
+) -> None:
+    """Show what the signed statement of a version says."""
+    from coordinator.publishing import told_about
+    from coordinator.serving import identity
+
+    session = of(context)
+    with session.store() as store:
+        found = store.prompt_version(name, version)
+    told = {**_brief(found), "statement": dict(told_about(found, identity(session.config())))}
+    session.emit(told, _shown)
+
+
+def _shown(told: dict[str, Any]) -> Table:
+    said, privacy = told["statement"], told["statement"]["privacy"]
+    table = Table("client", "rounds", "ε", "lifetime ε", title=f"{told['name']}: {told['state']}")
+    for client in privacy["clients"]:
+        cells = (client[key] for key in ("client", "rounds", "epsilon", "lifetime_epsilon"))
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+    table.caption = (
+        f"for {said['target']['name']} {said['target']['digest'][:16]}, from campaign {said['campaign']}; "
+        f"δ {privacy['delta']:g}, {privacy['accountant']}, unit: one {privacy['unit']}"
+    )
+    return table
+
+
+@app.command("transfer")
+def transfer(
+    context: typer.Context,
+    campaign: Annotated[str, typer.Argument(help="Campaign whose rounds are done.")],
+    target: Annotated[str, typer.Option(help="Target: directory or cached hub name; default: ours.")] = "",
+    name: Annotated[str, typer.Option(help="Publish under this name; default: the plan's.")] = "",
+    public_text: Annotated[Path | None, typer.Option(help="Other public text than the plan's.")] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Publish even if it does not beat its start.")
+    ] = False,
+) -> None:
+    """Carry a campaign's prompt over to another target, at no further privacy cost, and publish it."""
+    from coordinator.plan import CampaignPlan
+    from coordinator.retargeting import retarget
+    from coordinator.serving import identity
+
+    session = of(context)
+    config = session.config()
+    console.log_to_stderr(config.serve.log_level)
+    with session.store() as store:
+        plan = CampaignPlan.from_json(store.campaign(campaign).plan)
+        changes: dict[str, Any] = {"target": target} if target else {}
+        if public_text is not None:
+            changes["public_text"] = str(public_text.resolve())
+        publication = replace(
+            plan.publish, require_improvement=plan.publish.require_improvement and not anyway
+        )
+        plan = replace(plan, publish=replace(publication, prompt=name or plan.publish.prompt), **changes)
+        with console.progress(f"transferring {campaign}") as show_step:
+            version, crossing = retarget(store, identity(config), plan, config.target, show_step)
+    told = {**_brief(version), "held_out_loss": dict(crossing.losses)}
+    session.emit(told, lambda _: f"published {version.name}: held-out public loss: {crossing.summary}")
+
+
+@app.command("publish")
+def publish(context: typer.Context, name: NameArgument, version: VersionArgument) -> None:
+    """Offer a revoked version again."""
+    _set(of(context), name, version, "published")
+
+
+@app.command("revoke")
+def revoke(context: typer.Context, name: NameArgument, version: VersionArgument) -> None:
+    """Withdraw a version: users are answered as if it had never been."""
+    _set(of(context), name, version, "revoked")
+
+
+@app.command("rollback")
+def rollback(
+    context: typer.Context,
+    name: NameArgument,
+    to: Annotated[int, typer.Option("--to", min=1, help="Version to go back to.")],
+) -> None:
+    """Publish an earlier version again as the newest, and revoke those in between."""
+    from coordinator.publishing import republish
+    from coordinator.serving import identity
+
+    session = of(context)
+    with session.store() as store:
+        version = republish(store, identity(session.config()), name, to)
+    session.emit(_brief(version), lambda _: f"published {version.name} with the content of version {to}")
+
+
+def _set(session: Session, name: str, version: int, state: Any) -> None:
+    with session.store() as store:
+        store.set_prompt_state(name, version, state)
+        found = store.prompt_version(name, version)
+    session.emit(_brief(found), lambda told: f"{told['name']} is {told['state']}")

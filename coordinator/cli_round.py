@@ -1,0 +1,182 @@
+"""`promptferry-coordinator round launch | list | show | watch | resume | abort`: campaigns of rounds."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.session import Session, of
+from transfer import console
+
+if TYPE_CHECKING:
+    from coordinator.plan import CampaignPlan
+    from coordinator.store import Store
+    from coordinator.watching import CampaignView
+
+app = console.application("Campaigns: rounds of tuning that end in a published prompt.")
+NameArgument = Annotated[str, typer.Argument(help="Name of the campaign.")]
+TimeoutOption = Annotated[float | None, typer.Option("--timeout-s", min=0, help="Seconds to wait at most.")]
+
+
+@app.command("launch")
+def launch(
+    context: typer.Context,
+    plan: Annotated[Path, typer.Argument(help="Round plan, TOML.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it to the end.")] = False,
+    timeout_s: TimeoutOption = None,
+) -> None:
+    """Put a campaign in line; the serving coordinator carries it out."""
+    from coordinator.plan import CampaignPlan
+    from transfer.texts import read_texts
+
+    session = of(context)
+    read = CampaignPlan.from_toml(plan)
+    read_texts(Path(read.public_text))
+    with session.store() as store:
+        store.proxy(read.proxy)
+        store.add_campaign(read.name, read.to_json())
+        if wait:
+            _follow(session, store, read.name, timeout_s)
+        else:
+            session.emit(_planned(read), _launched)
+
+
+def _planned(plan: "CampaignPlan") -> dict[str, Any]:
+    spend = plan.tuning.spend
+    return {
+        "campaign": plan.name,
+        "rounds": plan.rounds,
+        "epsilon": plan.epsilon,
+        "delta": plan.delta,
+        "noise_multiplier": spend.noise_multiplier,
+        "sample_rate": spend.sample_rate,
+        "steps": spend.steps,
+    }
+
+
+def _launched(plan: dict[str, Any]) -> str:
+    return (
+        f"launched {plan['campaign']}: {plan['rounds']} rounds of {plan['steps']} steps, noise multiplier "
+        f"{plan['noise_multiplier']:.4g}: ε {plan['epsilon']:.4g} at δ {plan['delta']:g} for each client"
+    )
+
+
+@app.command("list")
+def list_(context: typer.Context) -> None:
+    """List every campaign, oldest first."""
+    session = of(context)
+    with session.store() as store:
+        campaigns = store.campaigns()
+    told = [
+        {"campaign": item.name, "state": item.state, "detail": item.detail, "updated": item.update_time}
+        for item in campaigns
+    ]
+    session.emit(told, _listed)
+
+
+def _listed(campaigns: list[dict[str, Any]]) -> Table:
+    table = Table("campaign", "state", "updated", "detail")
+    for item in campaigns:
+        table.add_row(
+            item["campaign"], item["state"], f"{item['updated']:%Y-%m-%d %H:%M}", Text(item["detail"])
+        )
+    return table
+
+
+@app.command("show")
+def show(context: typer.Context, name: NameArgument) -> None:
+    """Show one campaign: its cost, its rounds, and what became of each client."""
+    from coordinator.plan import CampaignPlan
+    from coordinator.watching import look
+
+    session = of(context)
+    with session.store() as store:
+        view, plan = look(store, name), CampaignPlan.from_json(store.campaign(name).plan)
+    told = {**_planned(plan), **console.plain(view)}
+    session.emit(told, lambda _: Group(_line(_launched(_planned(plan))), summary(view)))
+
+
+@app.command("watch")
+def watch(context: typer.Context, name: NameArgument, timeout_s: TimeoutOption = None) -> None:
+    """Follow a campaign to its end."""
+    session = of(context)
+    with session.store() as store:
+        _follow(session, store, name, timeout_s)
+
+
+@app.command("resume")
+def resume(context: typer.Context, name: NameArgument) -> None:
+    """Put a failed or aborted campaign in line again; it goes on where it stopped."""
+    from coordinator.records import CampaignState
+
+    _set(of(context), name, CampaignState.PENDING, "resumed by the operator")
+
+
+@app.command("abort")
+def abort(context: typer.Context, name: NameArgument) -> None:
+    """Stop a campaign; what clients have spent stays spent."""
+    from coordinator.records import CampaignState
+
+    _set(of(context), name, CampaignState.ABORTED, "aborted by the operator")
+
+
+def _set(session: Session, name: str, state: Any, detail: str) -> None:
+    with session.store() as store:
+        campaign = store.set_campaign_state(name, state, detail)
+    session.emit({"campaign": name, "state": campaign.state}, lambda told: f"{name} is {told['state']}")
+
+
+def _follow(session: Session, store: "Store", name: str, timeout_s: float | None) -> None:
+    """Progress on stderr, the summary on stdout."""
+    from coordinator.watching import follow, require_published
+
+    if sys.stderr.isatty():
+        with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
+            view = follow(store, name, lambda seen: live.update(summary(seen)), timeout_s=timeout_s)
+    else:
+        view = follow(store, name, _News().tell, timeout_s=timeout_s)
+    require_published(view)
+    session.emit(view, summary)
+
+
+class _News:
+    """Lines on stderr about what changed since the last look."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, view: "CampaignView") -> None:
+        for item in view.rounds:
+            for client, outcome in item.outcomes.items():
+                self._line(f"{view.name}: round {item.index}: {client}: {outcome}")
+        self._line(f"{view.name}: {view.state.value}" + (f": {view.detail}" if view.detail else ""))
+
+    def _line(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+
+def table(view: "CampaignView") -> Table:
+    """A campaign as a table of rounds and clients."""
+    shown = Table("round", "state", "client", "outcome", title=f"{view.name}: {view.state.value}")
+    for item in view.rounds:
+        for number, (client, outcome) in enumerate(item.outcomes.items() or [("", "")]):
+            first = ("", "") if number else (str(item.index), item.state)
+            shown.add_row(*first, client, Text(outcome))
+    return shown
+
+
+def summary(view: "CampaignView") -> Group:
+    """The table, and below it how far the campaign is or how it ended."""
+    return Group(table(view), _line(view.detail))
+
+
+def _line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ignore")

@@ -1,0 +1,125 @@
+"""What a campaign's rounds did, read back from the store and verified anew.
+
+Nothing is taken from a summary: signatures are checked again, every aggregate is computed again from the
+replies as they arrived, and a round whose stored prompt is not that aggregate is refused.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from coordinator.aggregation import combine
+from coordinator.cohort import RELEASED, Identity, Question, read
+from coordinator.plan import CampaignPlan
+from coordinator.records import Round, RoundState
+from coordinator.store import Store
+from transfer.errors import UsageError, VerificationError
+from transfer.privacy import Guarantee, epsilon
+from transfer.prompt import ModelRef, SoftPrompt
+from transfer.rounds import Release, round_name
+
+
+@dataclass(frozen=True, slots=True)
+class RoundHistory:
+    """One closed round: SHA-256 of the prompt it started from and of the one it made, and by whom."""
+
+    name: str
+    start: str
+    prompt: str
+    strategy: str
+    counted: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCost:
+    """What a campaign cost one client's data set.
+
+    Attributes:
+        rounds: rounds it released a prompt in.
+        campaign: composition of those rounds' spends at the plan's δ.
+        lifetime: the most the client itself stated for its data set's whole life.
+    """
+
+    client: str
+    rounds: int
+    campaign: Guarantee
+    lifetime: Guarantee
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """A campaign's closed rounds, the prompt the last one made, and the cost by client."""
+
+    rounds: tuple[RoundHistory, ...]
+    prompt: SoftPrompt
+    costs: tuple[ClientCost, ...]
+
+
+def read_history(store: Store, identity: Identity, plan: CampaignPlan) -> History:
+    """The history of a campaign whose rounds are all closed.
+
+    Raises:
+        UsageError: a round is still missing.
+        VerificationError: a stored reply or prompt is not what it should be.
+    """
+    proxy = store.proxy(plan.proxy).model
+    closed = [item for item in store.rounds(plan.name) if item.state is RoundState.CLOSED]
+    if len(closed) < plan.rounds:
+        raise UsageError(
+            f"campaign {plan.name!r} has closed {len(closed)} of {plan.rounds} rounds: nothing to publish"
+        )
+    releases: dict[str, list[Release]] = {}
+    rounds, prompt = [], None
+    for item in closed:
+        answers = _releases(store, identity, plan, item, proxy)
+        for client, release in answers.items():
+            releases.setdefault(client, []).append(release)
+        told, prompt = _retrace(plan, item, answers, proxy)
+        rounds.append(told)
+    if prompt is None:
+        raise UsageError(f"campaign {plan.name!r} has no rounds")
+    costs = tuple(_cost(client, releases[client], plan.delta) for client in sorted(releases))
+    return History(tuple(rounds), prompt, costs)
+
+
+def _releases(
+    store: Store, identity: Identity, plan: CampaignPlan, item: Round, proxy: ModelRef
+) -> dict[str, Release]:
+    question = Question(plan, item.index, SoftPrompt.from_bytes(item.start_prompt, proxy))
+    found = {}
+    for record in store.replies(plan.name, item.index):
+        if record.outcome != RELEASED or record.envelope is None:
+            continue
+        request = question.to(record.client, identity)
+        reply = read(record.envelope, store.client(record.client), request)
+        if not isinstance(reply, Release):
+            raise VerificationError(f"{request.round}: the stored reply of {record.client} is no release")
+        found[record.client] = reply
+    return found
+
+
+def _retrace(
+    plan: CampaignPlan, item: Round, answers: Mapping[str, Release], proxy: ModelRef
+) -> tuple[RoundHistory, SoftPrompt]:
+    start = SoftPrompt.from_bytes(item.start_prompt, proxy)
+    made = combine({client: release.prompt for client, release in answers.items()}, start, plan.strategy)
+    content = made.prompt.to_bytes()
+    name = round_name(plan.name, item.index)
+    if content != item.prompt:
+        raise VerificationError(f"{name}: the stored prompt is not the aggregate of the stored replies")
+    told = RoundHistory(
+        name=name,
+        start=hashlib.sha256(item.start_prompt).hexdigest(),
+        prompt=hashlib.sha256(content).hexdigest(),
+        strategy=made.strategy,
+        counted=made.counted,
+        dropped=tuple(made.dropped),
+    )
+    return told, made.prompt
+
+
+def _cost(client: str, releases: Sequence[Release], delta: float) -> ClientCost:
+    spends = [release.spend for release in releases]
+    lifetime = max((release.guarantee for release in releases), key=lambda guarantee: guarantee.epsilon)
+    return ClientCost(client, len(releases), Guarantee(epsilon(spends, delta), delta), lifetime)

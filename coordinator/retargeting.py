@@ -1,0 +1,52 @@
+"""A finished campaign's prompt carried over to another target: post-processing, so at no further ε."""
+
+import logging
+
+from coordinator.cohort import Identity
+from coordinator.config import TargetSettings, chosen
+from coordinator.crossing import Crossing, cross
+from coordinator.history import History, read_history
+from coordinator.plan import CampaignPlan
+from coordinator.proxies import load_proxy
+from coordinator.publishing import publish
+from coordinator.records import PromptVersion
+from coordinator.store import Store
+from transfer.console import OnStep
+from transfer.errors import VerificationError
+from transfer.models import load
+
+logger = logging.getLogger(__name__)
+
+
+def retarget(
+    store: Store,
+    identity: Identity,
+    plan: CampaignPlan,
+    default: TargetSettings,
+    on_step: OnStep = lambda _step, _steps: None,
+) -> tuple[PromptVersion, Crossing]:
+    """Carry the last aggregate of `plan`'s campaign over to the plan's target and publish the result.
+
+    All rounds of the campaign are closed; target, public text and publication of the plan may be other ones
+    than it was launched with. `default` is the target if the plan names none.
+
+    Raises:
+        UsageError: a round is missing.
+        VerificationError: the rounds do not hold, or the prompt is not worth publishing.
+    """
+    history, crossing = carried(store, identity, plan, default, on_step)
+    return publish(store, identity, plan, history, crossing), crossing
+
+
+def carried(
+    store: Store, identity: Identity, plan: CampaignPlan, default: TargetSettings, on_step: OnStep
+) -> tuple[History, Crossing]:
+    """The same without publishing."""
+    history = read_history(store, identity, plan)
+    target = chosen(plan.target, default)
+    proxy = load_proxy(store.proxy(plan.proxy))
+    crossing = cross(history.prompt, proxy, load(target.source, name=target.name or None), plan, on_step)
+    logger.info("campaign %s: held-out public loss: %s", plan.name, crossing.summary)
+    if plan.publish.require_improvement and crossing.shortcoming:
+        raise VerificationError(f"not published: {crossing.shortcoming}")
+    return history, crossing

@@ -1,0 +1,153 @@
+"""The serving process: Flower, delivery and the campaign runner together, until it is told to stop."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from coordinator.campaign import Runner
+from coordinator.cohort import Identity
+from coordinator.config import CoordinatorConfig
+from coordinator.enrolment import Enrolment
+from coordinator.flower import Federation, LinkSettings
+from coordinator.pki import PkiPaths, load_publisher, load_secret
+from coordinator.records import ClientState, utc_now
+from coordinator.server import DeliveryServer
+from coordinator.store import Store
+from transfer.errors import NotFoundError, PromptferryError
+
+logger = logging.getLogger(__name__)
+
+BEAT_EVERY_S = 2.0
+DELIVERY_GRACE_S = 4.0
+STOP_WITHIN_S = 9.0
+"""A process still there so long after SIGTERM is ended: a campaign goes on from the store next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a serving coordinator listens, host:port."""
+
+    delivery: str
+    fleet: str
+
+
+def pki_paths(config: CoordinatorConfig) -> PkiPaths:
+    """Where the settings say the keys are."""
+    return PkiPaths(**config.pki.model_dump())
+
+
+def identity(config: CoordinatorConfig) -> Identity:
+    """The publisher's key and the nonce secret.
+
+    Raises:
+        ConfigError: one of them is missing, open to others or malformed.
+    """
+    return Identity(load_publisher(config.pki.publisher_key), load_secret(config.pki.secret))
+
+
+def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> None:
+    """Serve until SIGTERM or SIGINT; call it from the main thread.
+
+    Raises:
+        UnavailableError: a port is taken.
+        ConfigError: a key, certificate or database cannot be used.
+    """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if config.serve.threads:
+        torch.set_num_threads(config.serve.threads)
+    ours, paths = identity(config), pki_paths(config)
+    with _stopped_by_signals() as stop, ExitStack() as stack:
+        store = Store.open(config.store.url)
+        stack.callback(store.close)
+        federation = stack.enter_context(Federation(_link(config)))
+        attendant = _Attendant(store, federation)
+        attendant.admit()
+        fleet = config.flower.address(int(federation.address.rpartition(":")[2]))
+        enrolment = Enrolment(store, federation.register, fleet)
+        delivery = DeliveryServer(store, config.delivery.host, config.delivery.port, paths, enrolment)
+        port = delivery.start()
+        runner = Runner(store, federation, ours, config.target, stop)
+        work = threading.Thread(target=runner.run, args=(config.serve.poll_s,), name="campaigns", daemon=True)
+        work.start()
+        stack.callback(work.join)
+        stack.callback(delivery.stop, DELIVERY_GRACE_S)  # first of all: NOT_SERVING, and no new calls
+        stack.callback(stop.set)
+        store.beat(utc_now())
+        on_ready(Addresses(f"{config.delivery.host}:{port}", federation.address))
+        while not stop.wait(BEAT_EVERY_S):
+            attendant.attend()
+    logger.info("stopped")
+
+
+class _Attendant:
+    """Says that this process lives, and keeps Flower's list of nodes as the store has it."""
+
+    def __init__(self, store: Store, federation: Federation) -> None:
+        self._store, self._federation = store, federation
+        self._shut_out: set[str] = set()
+
+    def admit(self) -> None:
+        """Register every enrolled client: Flower's own database may have been lost."""
+        for client in self._store.clients():
+            if client.state is ClientState.ENROLLED and client.node_key is not None:
+                self._federation.register(client.node_key, client.name)
+
+    def attend(self) -> None:
+        """Beat, and shut out whom another process revoked."""
+        try:
+            self._store.beat(utc_now())
+            for client in self._store.clients():
+                if client.state is ClientState.REVOKED and client.name not in self._shut_out:
+                    self._unregister(client.name)
+        except PromptferryError as error:  # told about, tried again at the next beat
+            logger.warning("looking after clients: %s", error)
+
+    def _unregister(self, name: str) -> None:
+        try:
+            self._federation.unregister(name)
+            logger.info("client %s is revoked and shut out", name)
+        except NotFoundError:
+            logger.debug("client %s was shut out before", name)
+        self._shut_out.add(name)
+
+
+def _link(config: CoordinatorConfig) -> LinkSettings:
+    return LinkSettings(
+        host=config.flower.host,
+        port=config.flower.port,
+        certificate=config.pki.certificate,
+        certificate_key=config.pki.key,
+        ca=config.pki.ca,
+        database=Path(config.flower.database),
+    )
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; a process still there `STOP_WITHIN_S` later is ended."""
+    stop = threading.Event()
+    # a long step of a large target is not waited for: the store has everything that was finished
+    end = threading.Timer(STOP_WITHIN_S, os._exit, (0,))
+    end.daemon = True
+
+    def on_signal(number: int, _frame: object) -> None:
+        logger.info("%s: stopping", signal.Signals(number).name)
+        if not stop.is_set():
+            stop.set()
+            end.start()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        end.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,95 @@
+"""Our errors as gRPC statuses: one table, and the one place where a call's exception becomes an answer.
+
+Beside the status travels the error's symbol, so that a client can raise the very class the store raised.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+
+import grpc
+from google.protobuf.message import Message
+
+from transfer import names
+from transfer.errors import (
+    AlreadyExistsError,
+    AuthenticationError,
+    BudgetRefusedError,
+    ConfigError,
+    DataError,
+    DeadlineError,
+    LedgerError,
+    ModelError,
+    NotFoundError,
+    PolicyRefusedError,
+    PromptferryError,
+    TaskError,
+    UnavailableError,
+    UsageError,
+    VerificationError,
+)
+
+logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Message, Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How an error is told: its status, and a text instead of its own where that speaks of our insides."""
+
+    status: grpc.StatusCode
+    text: str | None = None
+
+
+_OURS = Answer(grpc.StatusCode.INTERNAL, "internal error")
+ANSWERS: Mapping[type[PromptferryError], Answer] = {
+    PromptferryError: _OURS,
+    UsageError: Answer(grpc.StatusCode.INVALID_ARGUMENT),
+    ConfigError: _OURS,
+    DataError: _OURS,
+    TaskError: _OURS,
+    ModelError: _OURS,
+    DeadlineError: Answer(grpc.StatusCode.DEADLINE_EXCEEDED),
+    PolicyRefusedError: Answer(grpc.StatusCode.PERMISSION_DENIED),
+    BudgetRefusedError: Answer(grpc.StatusCode.FAILED_PRECONDITION),
+    VerificationError: Answer(grpc.StatusCode.INVALID_ARGUMENT),
+    LedgerError: _OURS,
+    NotFoundError: Answer(grpc.StatusCode.NOT_FOUND),
+    AlreadyExistsError: Answer(grpc.StatusCode.ALREADY_EXISTS),
+    AuthenticationError: Answer(grpc.StatusCode.UNAUTHENTICATED),
+    UnavailableError: Answer(grpc.StatusCode.UNAVAILABLE, "the coordinator cannot answer now; try again"),
+}
+
+
+@asynccontextmanager
+async def errors_as_status(context: Context, limit_s: float | None = None) -> AsyncIterator[None]:
+    """Within it every exception ends the call with a status; what we did not foresee says nothing of itself.
+
+    Args:
+        context: of the call.
+        limit_s: longest time the body may take, whatever deadline the client set; None for no limit.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        await _end(context, DeadlineError(f"the call took longer than {limit_s:g} s"))
+    except PromptferryError as error:
+        await _end(context, error)
+    except (grpc.aio.AbortError, grpc.aio.UsageError):
+        raise
+    except Exception:
+        logger.exception("a call failed")
+        await context.abort(_OURS.status, str(_OURS.text))
+
+
+async def _end(context: Context, error: PromptferryError) -> NoReturn:
+    answer = ANSWERS[type(error)]
+    if answer.text is not None:
+        logger.error("a call failed: %s: %s", error.symbol, error)
+    known = ((names.ERROR_KEY, error.symbol),) if answer is not _OURS else ()
+    await context.abort(answer.status, answer.text or str(error), known)

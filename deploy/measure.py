@@ -1,0 +1,123 @@
+"""What a demo run is worth: accuracies, the delivered prompt in stock PEFT, and the table that says so.
+
+Only the demo may do this. It holds every client's text and the labelled test set at once, which nobody does in
+a real federation.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from rich.console import Group
+from rich.table import Table
+
+from client.noise import NoiseSource
+from client.private_data import PrivateRecords
+from client.tuning import tune
+from transfer.evaluation import accuracy, class_logits, score
+from transfer.models import LanguageModel, load
+from transfer.post import initial_prompt
+from transfer.privacy import Spend
+from transfer.prompt import SoftPrompt
+from transfer.rounds import Tuning
+from transfer.tasks import Task
+
+CEILING = {"steps": 300, "records": 64, "learning_rate": 0.01}
+"""Same-model tuning without privacy on everybody's text: what no federation can be expected to beat."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """Everything needed to judge a run."""
+
+    task: Task
+    target: LanguageModel
+    proxy: LanguageModel
+    proxy_prompt: SoftPrompt
+    delivered: Path
+    test: PrivateRecords
+
+
+def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str, float | None]:
+    """The five accuracies (micro) of `report.json`; `direct` is None where the widths differ."""
+    delivered = delivered_prompt(run)
+
+    def of(model: LanguageModel, prompt: SoftPrompt | None) -> float:
+        return round(accuracy(model, run.task, run.test.texts, run.test.labels, prompt).micro, 4)
+
+    direct = run.proxy_prompt.width == run.target.width
+    return {
+        "zero_shot": of(run.target, None),
+        "proxy_prompted": of(run.proxy, run.proxy_prompt),
+        "direct": of(run.target, initial_prompt(run.proxy_prompt, run.target, run.task, "prompt")) if direct else None,
+        "transferred": of(run.target, delivered),
+        "ceiling": of(run.target, ceiling(run, private, on_step)),
+    }
+
+
+def delivered_prompt(run: Measured) -> SoftPrompt:
+    """The prompt in the directory the user fetched."""
+    data = (run.delivered / "adapter_model.safetensors").read_bytes()
+    return SoftPrompt.from_bytes(data, run.target.ref)
+
+
+def ceiling(run: Measured, private: PrivateRecords, on_step: Any) -> SoftPrompt:
+    """Tune on the target itself with all private text and no privacy."""
+    records = len(private.texts)
+    spend = Spend(0.0, min(1.0, CEILING["records"] / records), int(CEILING["steps"]))
+    tuning = Tuning(spend, clip_norm=1.0, learning_rate=CEILING["learning_rate"])
+    start = run.target.text_prompt(run.task.init_text, run.proxy_prompt.length)
+    return tune(
+        run.target, private, run.task, start, tuning,
+        declared_records=records, randomness=NoiseSource(), on_step=on_step,
+    )  # fmt: skip
+
+
+def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float]:
+    """Load the delivered directory with PEFT alone; return (accuracy, largest |logit difference| to ours).
+
+    Each text goes through PEFT's own forward pass, unbatched, so that nothing of ours is in the way.
+    """
+    ours = class_logits(run.target, run.task, run.test.texts, delivered_prompt(run))
+    stock = PeftModel.from_pretrained(load(target, causal=run.target.causal).model, run.delivered).eval()
+    encoder = run.target.encoder(run.task)
+    theirs = []
+    with torch.no_grad():
+        for line in encoder.encode(run.test.texts):
+            ids = torch.tensor([line.ids])
+            logits = stock(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            theirs.append(logits[0, line.answer - len(line.ids)])  # counted from the end: the prompt stands before
+    full = torch.stack(theirs)
+    classes = torch.stack([full[:, list(ids)].mean(dim=1) for ids in encoder.words], dim=1)
+    return score(classes, run.test.labels).micro, float((classes - ours).abs().max())
+
+
+def table(report: Mapping[str, Any], spent: Sequence[Mapping[str, Any]]) -> Group:
+    """The one readable table at the end: accuracies, privacy of each client, seconds of each stage."""
+    names = {
+        "zero_shot": "target, zero-shot",
+        "proxy_prompted": "proxy, prompted",
+        "direct": "target, direct transfer",
+        "transferred": "target, transferred prompt",
+        "ceiling": "target, tuned without privacy",
+    }
+    accuracy_table = Table(title="accuracy on held-out text", title_justify="left")
+    accuracy_table.add_column("model and prompt")
+    accuracy_table.add_column("accuracy", justify="right")
+    for key, name in names.items():
+        value = report["accuracy"][key]
+        accuracy_table.add_row(name, "not legal: widths differ" if value is None else f"{value:.1%}")
+    privacy_table = Table(title="privacy spent", title_justify="left")
+    for column in ("client", "ε", "δ"):
+        privacy_table.add_column(column, justify="left" if column == "client" else "right")
+    for entry in spent:
+        privacy_table.add_row(entry["client"], f"{float(entry['epsilon']):.3f}", f"{float(entry['delta']):.0e}")
+    seconds_table = Table(title="seconds", title_justify="left")
+    seconds_table.add_column("stage")
+    seconds_table.add_column("s", justify="right")
+    for stage, seconds in report["seconds"].items():
+        seconds_table.add_row(stage, f"{seconds:.1f}")
+    return Group(accuracy_table, privacy_table, seconds_table)

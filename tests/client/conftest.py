@@ -1,0 +1,79 @@
+"""A real coordinator on loopback: TLS, Flower, gRPC and an SQLite store, with one proxy to fetch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import tomli_w
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator import pki
+from coordinator.enrolment import Enrolment, invite
+from coordinator.flower import Federation, LinkSettings
+from coordinator.pki import PkiPaths
+from coordinator.records import ProxyRecord, utc_now
+from coordinator.server import DeliveryServer
+from coordinator.store import Store
+from transfer.files import FileRef
+from transfer.prompt import ModelRef
+from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
+
+PROXY = "tiny"
+
+
+@dataclass
+class Site:
+    """What a data owner meets over the network, and the files its operator hands over."""
+
+    directory: Path
+    paths: PkiPaths
+    store: Store
+    federation: Federation
+    address: str
+    proxy: ModelRef
+
+    @property
+    def publisher(self) -> Ed25519PrivateKey:
+        return pki.load_publisher(self.paths.publisher_key)
+
+    def invite(self, client: str, lifetime: timedelta = timedelta(days=1), /, **changes: str) -> Path:
+        """File of a new invitation, with some of its fields changed."""
+        content = {
+            "client": client,
+            "token": invite(self.store, client, utc_now(), lifetime),
+            "coordinator": self.address,
+            "ca": self.paths.ca.read_text(),
+            "publisher_key": self.paths.publisher_public_key.read_text(),
+            "expire_time": utc_now() + lifetime,
+        }
+        path = self.directory / f"{client}.toml"
+        path.write_text(tomli_w.dumps({**content, **changes}))
+        return path
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("site")
+    paths = PkiPaths.under(directory)
+    pki.create(paths)
+    store = Store.open(f"sqlite:///{directory / 'store.db'}")
+    proxy = ModelRef.of_directory(PROXY, tiny_causal)
+    _offer(store, proxy, tiny_causal, pki.load_publisher(paths.publisher_key))
+    link = LinkSettings("127.0.0.1", 0, paths.certificate, paths.key, paths.ca, directory / "flower.db")
+    with Federation(link) as federation:
+        enrolment = Enrolment(store, federation.register, federation.address)
+        server = DeliveryServer(store, "127.0.0.1", 0, paths, enrolment)
+        address = f"127.0.0.1:{server.start()}"
+        yield Site(directory, paths, store, federation, address, proxy)
+        server.stop(1.0)
+    store.close()
+
+
+def _offer(store: Store, proxy: ModelRef, directory: Path, publisher: Ed25519PrivateKey) -> None:
+    files = tuple(FileRef.of_file(path) for path in sorted(directory.iterdir()))
+    said = {"proxy": {"name": proxy.name, "digest": proxy.digest}}
+    signed = statement({file.path: file.digest for file in files}, PROXY_PREDICATE, said)
+    envelope = sign(signed, STATEMENT_TYPE, publisher)
+    store.add_proxy(ProxyRecord(proxy.name, proxy, proxy, (0, 1), files, directory, envelope))

@@ -1,0 +1,286 @@
+"""Whatever is done to a ledger's files behind its back is noticed when it is opened."""
+
+import math
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client import chain
+from client.ledger import Ledger
+from transfer.errors import BudgetRefusedError, LedgerError, PromptferryError
+from transfer.privacy import Budget, Spend
+
+FREE = Spend(0, 1.0, 1)
+UNLIMITED = Budget(math.inf, 1e-6)
+NAME = "ledger.sqlite"
+
+
+def fill(ledger: Ledger, rounds: range) -> None:
+    data_set = ledger.data_set(ledger.fingerprint(f"record {n}") for n in range(20))
+    for number in rounds:
+        ledger.reserve(data_set, f"r{number}", FREE, UNLIMITED)
+        ledger.store_reply(f"r{number}", b"reply %d" % number * 20)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """A closed ledger of two data sets that were merged, ten rounds and ten replies."""
+    path = tmp_path_factory.mktemp("original") / NAME
+    with Ledger.create(path) as ledger:
+        fill(ledger, range(5))
+        ledger.data_set([ledger.fingerprint("other")])
+        ledger.data_set([ledger.fingerprint("other"), ledger.fingerprint("record 3")])
+        fill(ledger, range(5, 10))
+        assert ledger.verify() == 23
+    return path
+
+
+@pytest.fixture
+def path(original: Path, tmp_path: Path) -> Path:
+    return copy(original, tmp_path)
+
+
+def copy(original: Path, directory: Path) -> Path:
+    for file in original.parent.glob(original.name + "*"):
+        shutil.copy2(file, directory / file.name)
+    return directory / original.name
+
+
+def edit(path: Path, *statements: str, parameters: tuple[object, ...] = ()) -> None:
+    database = sqlite3.connect(path)
+    for statement in statements:
+        database.execute(statement, parameters)
+    database.commit()
+    database.close()
+
+
+def test_an_untouched_copy_opens(path: Path):
+    with Ledger.open(path) as ledger:
+        assert len(ledger.entries()) == 23
+
+
+@pytest.mark.parametrize(
+    ("statements", "message"),
+    [
+        (
+            ["UPDATE chain SET row = replace(row, '\"steps\":1', '\"steps\":2') WHERE number = 2"],
+            "entry 2 was changed",
+        ),
+        (["UPDATE chain SET row = row || ' ' WHERE number = 4"], "entry 4 was changed"),
+        (["UPDATE chain SET row = 'nonsense' WHERE number = 4"], "entry 4 was changed"),
+        (
+            ["UPDATE chain SET digest = (SELECT digest FROM chain WHERE number = 1) WHERE number = 3"],
+            "entry 3 was",
+        ),
+        (["DELETE FROM chain WHERE number = 7"], "entry 7 was changed, moved or removed"),
+        (["DELETE FROM chain WHERE number = 1"], "entry 1 was changed, moved or removed"),
+        (
+            ["DELETE FROM chain WHERE number = 7", "UPDATE chain SET number = number - 1 WHERE number > 7"],
+            "entry 7",
+        ),
+        (
+            [
+                "UPDATE chain SET number = 99 WHERE number = 5",
+                "UPDATE chain SET number = 5 WHERE number = 6",
+                "UPDATE chain SET number = 6 WHERE number = 99",
+            ],
+            "entry 5 was changed, moved or removed",
+        ),
+        (["DELETE FROM chain WHERE number > 20"], "rolled back or cut: it holds 20 entries, .* remembers 23"),
+        (["DELETE FROM chain"], "rolled back or cut: it holds 0 entries"),
+        (["INSERT INTO chain SELECT -1, row, digest FROM chain WHERE number = 2"], "entries out of order"),
+        (["INSERT INTO chain SELECT 24, row, digest FROM chain WHERE number = 23"], "entry 24 was changed"),
+        (
+            ["DELETE FROM records WHERE fingerprint = (SELECT min(fingerprint) FROM records)"],
+            "records of entry",
+        ),
+        (["INSERT INTO records VALUES (x'00', 1)"], "records of entry 1 were changed"),
+        (["INSERT INTO records VALUES (x'00', 99)"], "content of an entry 99"),
+        (["UPDATE records SET entry = 12 WHERE entry = 1"], "records of entry 1 were changed"),
+        (["UPDATE replies SET reply = x'00' WHERE entry = 3"], "reply of entry 3 was changed"),
+        (["DELETE FROM replies WHERE entry = 3"], "reply of entry 3 was changed"),
+        (["INSERT INTO replies VALUES (2, x'00')"], "content of an entry 2"),
+        (["UPDATE identity SET key = randomblob(32)"], "entry 1 was changed"),
+        (["DELETE FROM identity"], "0 fingerprint keys"),
+    ],
+)
+def test_an_edit_is_noticed_and_names_the_entry(path: Path, statements: list[str], message: str):
+    edit(path, *statements)
+    with pytest.raises(LedgerError, match=message) as noticed:
+        Ledger.open(path)
+    assert "\n" not in str(noticed.value)
+
+
+def random_edit(path: Path, dice: random.Random) -> None:
+    """One bit of one value changed, one row removed or moved, or everything from one row on removed."""
+    table, key = dice.choice([("chain", "number"), ("records", "fingerprint"), ("replies", "entry")])
+    database = sqlite3.connect(path)
+    database.row_factory = sqlite3.Row
+    row = dice.choice(database.execute(f"SELECT * FROM {table} ORDER BY {key}").fetchall())  # noqa: S608
+    column = dice.choice(row.keys())
+    match dice.choice(["value", "value", "value", "delete", "cut"]):
+        case "value":
+            update = f"UPDATE OR REPLACE {table} SET {column} = ? WHERE {key} = ?"  # noqa: S608
+            database.execute(update, (changed(row[column], dice), row[key]))
+        case "delete":
+            database.execute(f"DELETE FROM {table} WHERE {key} = ?", (row[key],))  # noqa: S608
+        case "cut":
+            database.execute(f"DELETE FROM {table} WHERE {key} >= ?", (row[key],))  # noqa: S608
+    database.commit()
+    database.close()
+
+
+def changed(value: int | str | bytes, dice: random.Random) -> int | str | bytes:
+    if isinstance(value, int):
+        return value + dice.choice([-3, -1, 1, 2, 100])
+    raw = bytearray(value.encode() if isinstance(value, str) else value)
+    raw[dice.randrange(len(raw))] ^= 1 << dice.randrange(7)
+    return raw.decode() if isinstance(value, str) else bytes(raw)
+
+
+def assert_random_edits_are_noticed(original: Path, directory: Path, count: int) -> None:
+    for seed in range(count):
+        path = copy(original, directory)
+        random_edit(path, random.Random(seed))
+        with pytest.raises(LedgerError):
+            Ledger.open(path)
+
+
+def test_a_hundred_random_edits_are_noticed(original: Path, tmp_path: Path):
+    assert_random_edits_are_noticed(original, tmp_path, 100)
+
+
+@pytest.mark.slow
+def test_a_thousand_random_edits_are_noticed(original: Path, tmp_path: Path):
+    assert_random_edits_are_noticed(original, tmp_path, 1000)
+
+
+def test_a_flipped_bit_of_the_file_is_noticed_or_changes_nothing(original: Path, tmp_path: Path):
+    with Ledger.open(copy(original, tmp_path)) as ledger:
+        expected = ledger.entries(), [ledger.reply(f"r{n}") for n in range(10)]
+    content = original.read_bytes()
+    noticed = 0
+    for seed in range(150):
+        dice = random.Random(seed)
+        path = copy(original, tmp_path)
+        flipped = bytearray(content)
+        flipped[dice.randrange(len(flipped))] ^= 1 << dice.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            with Ledger.open(path) as ledger:
+                assert (ledger.entries(), [ledger.reply(f"r{n}") for n in range(10)]) == expected
+        except PromptferryError:
+            noticed += 1
+    assert noticed > 20
+
+
+def test_an_older_copy_put_back_is_noticed(path: Path, tmp_path: Path):
+    older = path.read_bytes()
+    with Ledger.open(path) as ledger:
+        fill(ledger, range(10, 11))
+    path.write_bytes(older)
+    with pytest.raises(LedgerError, match=r"rolled back or cut: .*ledger declare-loss"):
+        Ledger.open(path)
+
+
+def test_another_history_of_the_same_length_is_noticed(path: Path, tmp_path: Path):
+    (tmp_path / "fork").mkdir()
+    fork = copy(path, tmp_path / "fork")
+    for one, rounds in ((path, range(10, 11)), (fork, range(11, 12))):
+        with Ledger.open(one) as ledger:
+            fill(ledger, rounds)
+    shutil.copy2(fork, path)
+    with pytest.raises(LedgerError, match=r"entry 24 is not the one in ledger\.sqlite\.head"):
+        Ledger.open(path)
+
+
+def test_a_missing_head_file_is_noticed(path: Path):
+    chain.head_path(path).unlink()
+    with pytest.raises(LedgerError, match=r"ledger\.sqlite\.head is missing"):
+        Ledger.open(path)
+
+
+@pytest.mark.parametrize("torn", ["", "\n24", "\n24 abcd", "\nnonsense \xff\n"])
+def test_a_head_file_left_behind_or_torn_by_a_crash_is_caught_up(path: Path, torn: str):
+    head = chain.head_path(path)
+    behind = "".join(head.read_text().splitlines(keepends=True)[:-2])
+    head.write_bytes(behind.encode() + torn.encode("latin-1"))
+    for _ in range(2):
+        with Ledger.open(path) as ledger:
+            assert ledger.verify() == 23
+    edit(path, "DELETE FROM chain WHERE number = 23", "DELETE FROM replies WHERE entry = 23")
+    with pytest.raises(LedgerError, match=r"holds 22 entries, .* remembers 23"):
+        Ledger.open(path)
+
+
+def test_a_crash_before_the_first_head_is_caught_up(tmp_path: Path):
+    Ledger.create(tmp_path / NAME).close()
+    chain.head_path(tmp_path / NAME).unlink()
+    with Ledger.open(tmp_path / NAME) as ledger:
+        assert ledger.verify() == 0
+    assert chain.head_path(tmp_path / NAME).exists()
+
+
+def test_a_ledger_cut_while_open_spends_no_more(path: Path):
+    with Ledger.open(path) as ledger:
+        [data_set] = ledger.data_sets()
+        edit(path, "DELETE FROM chain WHERE number > 20")
+        with pytest.raises(LedgerError, match="entry 23 changed while in use"):
+            ledger.reserve(data_set, "r99", FREE, UNLIMITED)
+
+
+def test_a_declared_loss_is_charged_to_every_data_set_and_opens_the_ledger(path: Path):
+    with Ledger.open(path) as ledger:
+        ledger.data_set([ledger.fingerprint("a data set apart")])
+    edit(path, "DELETE FROM chain WHERE number IN (22, 23)", "DELETE FROM replies WHERE entry = 23")
+    edit(path, "DELETE FROM chain WHERE number = 24", "DELETE FROM records WHERE entry = 24")
+    with pytest.raises(LedgerError, match="rolled back or cut"):
+        Ledger.open(path)
+    assumed = Spend(0.05, 1.0, 9)
+    with Ledger.declare_loss(path, assumed) as ledger:
+        [data_set] = ledger.data_sets()
+        assert ledger.spends(data_set) == [FREE] * 9 + [assumed]
+    with Ledger.open(path) as ledger:
+        assert ledger.verify() == 22
+        with pytest.raises(BudgetRefusedError):
+            ledger.reserve(data_set, "r99", assumed, Budget(1.0, 1e-6))
+    edit(path, "DELETE FROM chain WHERE number = 22")
+    with pytest.raises(LedgerError, match="rolled back or cut"):
+        Ledger.open(path)
+
+
+def test_a_loss_cannot_be_declared_over_a_damaged_ledger(path: Path):
+    edit(path, "UPDATE replies SET reply = x'00' WHERE entry = 3")
+    before = chain.head_path(path).read_bytes()
+    with pytest.raises(LedgerError, match="reply of entry 3"):
+        Ledger.declare_loss(path, FREE)
+    assert chain.head_path(path).read_bytes() == before
+
+
+def test_an_open_ledger_is_in_wal_mode_with_full_synchronisation(path: Path):
+    with Ledger.open(path) as ledger:
+        connection = ledger._file._connection
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda c: c.execute("PRAGMA synchronous = NORMAL"), "SQLite synchronous is 1, must be 2"),
+        (lambda c: c.execute("PRAGMA synchronous = OFF"), "SQLite synchronous is 0, must be 2"),
+        (lambda c: c.execute("PRAGMA journal_mode = DELETE"), "SQLite journal_mode is delete, must be wal"),
+    ],
+)
+def test_a_connection_that_may_lose_commits_is_refused(
+    path: Path, prepare: Callable[[object], object], message: str
+):
+    connection = chain.connect(path)
+    prepare(connection)
+    with pytest.raises(LedgerError, match=message):
+        chain.require_durable(connection, path)
+    connection.close()

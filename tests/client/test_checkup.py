@@ -1,0 +1,77 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from client import enrolment
+from client.checkup import examine
+from client.config import ClientConfig
+from client.directory import make
+from client.ledger import Ledger
+from coordinator import pki
+from coordinator.pki import PkiPaths
+from transfer.privacy import Budget, Spend
+
+
+@pytest.fixture
+def client(site, tmp_path: Path, request: pytest.FixtureRequest) -> ClientConfig:
+    data = tmp_path / "train.jsonl"
+    data.write_text(json.dumps({"text": "fine", "label": 0}) + "\n")
+    name = request.node.name.removeprefix("test_").replace("_", "-")[:60]
+    values = {
+        ("client", "name"): name,
+        ("data", "path"): str(data),
+        ("data", "declared_records"): 100,
+        ("policy", "max_epsilon"): 8.0,
+        ("policy", "tasks"): ["reviews"],
+        ("policy", "proxies"): ["*"],
+    }
+    settings = make(tmp_path / "client", values)
+    enrolment.enrol(settings, site.invite(name))
+    return settings
+
+
+@pytest.fixture
+def found(client: ClientConfig) -> Callable[[], dict[str, tuple[bool, str]]]:
+    return lambda: {
+        finding.check: (finding.healthy, finding.detail) for finding in examine(client.client.directory)
+    }
+
+
+def test_all_is_well(site, client: ClientConfig, found) -> None:
+    findings = found()
+    assert [name for name, (healthy, _) in findings.items() if not healthy] == []
+    assert findings["policy"][1] == "ε 8 at δ 1e-06; allows reviews"
+    assert findings["delivery"][1] == f"{site.address} answers; 1 proxies"
+    assert findings["rounds"][1] == f"{site.federation.address} answers; clocks agree within 60 s"
+
+
+def test_the_ledger_line_tells_what_is_spent(client: ClientConfig, found) -> None:
+    with Ledger.open(client.ledger_file) as ledger:
+        data_set = ledger.data_set([b"f" * 32])
+        ledger.reserve(data_set, "campaigns/a/rounds/1", Spend(2.0, 0.1, 5), Budget(8.0, 1e-6))
+        spent = ledger.epsilon(data_set, 1e-6)
+    assert found()["ledger"] == (True, f"2 entries hold; ε {spent:.4g} spent of 8")
+
+
+def test_an_untrusted_or_absent_coordinator_is_told(client: ClientConfig, found, tmp_path: Path) -> None:
+    paths = PkiPaths.under(tmp_path / "other")
+    pki.create(paths)
+    pinned = enrolment.read(client).model_dump()
+    client.enrolment_file.write_text(tomli_w.dumps({**pinned, "ca": paths.ca.read_text()}))
+    findings = found()
+    assert findings["delivery"][0] is findings["rounds"][0] is False
+    assert "is not signed by the given CA" in findings["delivery"][1]
+    assert "not signed by the pinned CA" in findings["rounds"][1]
+    down = {"coordinator": "127.0.0.1:9", "fleet": "127.0.0.1:9"}
+    client.enrolment_file.write_text(tomli_w.dumps({**pinned, **down}))
+    findings = found()
+    assert findings["delivery"] == (False, "no coordinator answers at 127.0.0.1:9: connection refused")
+    assert "127.0.0.1:9 cannot be reached" in findings["rounds"][1]
+
+
+def test_unreadable_settings_end_the_examination(client: ClientConfig, found) -> None:
+    (client.client.directory / "client.toml").write_text("[client]\n")
+    assert list(found()) == ["settings"]

@@ -1,0 +1,322 @@
+import json
+import logging
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client import config
+from client.cli import app
+from client.ledger import Ledger
+from client.participant import DIGEST_BYTES
+from transfer import console
+from transfer.privacy import Budget, Spend, epsilon
+from transfer.prompt import ModelRef
+
+ROWS = '{"text": "the film was great", "label": "positive"}\n{"text": "a bad plot", "label": "negative"}\n'
+TASK = """name = "reviews"
+template = "{text} It was {answer}"
+init_text = "A sentence about a review"
+[labels]
+positive = ["great", "good"]
+negative = ["terrible", "bad"]
+"""
+
+
+class Command:
+    """`promptferry-client` in this process."""
+
+    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.directory, self.capsys = directory, capsys
+        self.out = self.err = ""
+
+    def __call__(self, *words: object) -> int:
+        with pytest.raises(SystemExit) as caught:
+            console.run(app, ["--dir", str(self.directory), *map(str, words)])
+        captured = self.capsys.readouterr()
+        self.out, self.err = captured.out, captured.err
+        assert isinstance(caught.value.code, int)
+        return caught.value.code
+
+    def json(self, *words: object) -> dict:
+        self.status = self("--format", "json", *words)
+        return json.loads(self.out)
+
+    def init(self, *words: object) -> int:
+        data = self.directory.parent / "train.jsonl"
+        given = "--name", "hospital-a", "--data", data, "--records", 100, "--epsilon", 8
+        return self("init", self.directory, *given, *words)
+
+
+@pytest.fixture(autouse=True)
+def _own_log_handlers() -> Iterator[None]:
+    """Commands that log send it to the stderr of their own test."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
+
+
+@pytest.fixture
+def client(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    (tmp_path / "train.jsonl").write_text(ROWS)
+    (tmp_path / "task.toml").write_text(TASK)
+    return Command(tmp_path / "client", capsys)
+
+
+@pytest.fixture
+def ready(client: Command) -> Command:
+    assert client.init("--task", "reviews", "--proxy", "*", "--delta", "1e-4") == 0
+    return client
+
+
+def test_init_makes_settings_keys_and_ledger_that_others_cannot_read(client: Command) -> None:
+    assert client.init("--task", "reviews", "--task", "news", "--proxy", "*", "--threads", 1) == 0
+    settings = config.read(client.directory)
+    assert settings.client.name == "hospital-a"
+    assert settings.policy.tasks == ("reviews", "news")
+    assert settings.daemon.threads == 1
+    assert settings.data.path == client.directory.parent / "train.jsonl"
+    assert "# Greatest probability that a record takes part" in (client.directory / "client.toml").read_text()
+    for path in client.directory.rglob("*"):
+        assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path
+    with Ledger.open(settings.ledger_file) as ledger:
+        assert ledger.entries() == []
+
+
+def test_init_says_that_nothing_is_allowed_yet(client: Command) -> None:
+    assert client.init() == 0
+    assert "no round is allowed before you name tasks and proxies" in client.out
+
+
+def test_init_never_touches_an_existing_client(ready: Command) -> None:
+    before = {path: path.read_bytes() for path in ready.directory.rglob("*") if path.is_file()}
+    assert ready.init() == 1
+    assert "client.toml exists already" in ready.err
+    assert before == {path: path.read_bytes() for path in ready.directory.rglob("*") if path.is_file()}
+
+
+def test_init_finishes_what_a_crash_left_half_done_with_the_same_keys(ready: Command) -> None:
+    before = (ready.directory / "keys" / "signing.pem").read_bytes()
+    (ready.directory / "client.toml").unlink()
+    assert ready.init() == 0
+    assert (ready.directory / "keys" / "signing.pem").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--epsilon", "-1"), "[policy] max_epsilon: input should be greater than 0, got -1.0"),
+        (("--name", "Big Clinic"), "client name 'Big Clinic' must be 1 to 63 of a-z, 0-9 and -"),
+        (("--records", "0"), "[data] declared_records: input should be greater than or equal to 1, got 0"),
+        (("--data", "absent.jsonl"), "absent.jsonl: no such file; --data names the private text"),
+    ],
+)
+def test_a_wrong_value_makes_no_directory(client: Command, words: tuple[str, ...], message: str) -> None:
+    assert client.init(*words) == 2
+    assert message in client.err
+    assert client.err.count("\n") == 1
+    assert not client.directory.exists()
+
+
+def test_a_command_outside_a_client_directory_says_where_it_looked(client: Command) -> None:
+    assert client("ledger", "show") == 2
+    assert client.err == (
+        f"error: {client.directory / 'client.toml'}: no such file; "
+        f"`promptferry-client init {client.directory}` makes one\n"
+    )
+
+
+def test_data_check_counts_the_labels_by_names_or_by_task(ready: Command) -> None:
+    counts = {"records": 2, "labels": {"positive": 1, "negative": 1}}
+    assert ready.json("data", "check", "--labels", "positive, negative") == counts
+    assert ready.json("data", "check", "--task", ready.directory.parent / "task.toml") == counts
+    assert ready("data", "check", "--labels", "positive,negative") == 0
+    assert "positive" in ready.out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.jsonl", ROWS + "{oops\n", "train.jsonl:3: malformed JSON"),
+        ("train.jsonl", ROWS + '{"text": 3, "label": 0}\n', "train.jsonl:3: field 'text': a number"),
+        ("train.jsonl", ROWS + '{"text": "x"}\n', "train.jsonl:3: field 'label': missing"),
+        (
+            "train.jsonl",
+            ROWS + '{"text": "x", "label": "neutral"}\n',
+            "field 'label': unknown label 'neutral'",
+        ),
+        ("train.csv", "text,label\nfine,positive\nbad,negative,3\n", "train.csv:3: 3 columns"),
+        ("train.csv", "words,label\nfine,positive\n", "train.csv:1: field 'text'"),
+    ],
+)
+def test_malformed_data_is_one_line_with_file_line_and_field(
+    ready: Command, name: str, content: str, message: str
+) -> None:
+    path = ready.directory.parent / name
+    path.write_text(content)
+    settings = ready.directory / "client.toml"
+    settings.write_text(settings.read_text().replace("train.jsonl", name))
+    assert ready("data", "check", "--labels", "positive,negative") == 2
+    assert message in ready.err
+    assert ready.err.count("\n") == 1
+
+
+def test_data_check_wants_the_class_names_in_exactly_one_way(ready: Command) -> None:
+    assert ready("data", "check") == 2
+    assert ready("data", "check", "--labels", "a,b", "--task", ready.directory.parent / "task.toml") == 2
+    assert "--labels a,b,c or with --task" in ready.err
+
+
+def test_data_check_tries_the_label_words_on_a_proxy(ready: Command, tiny_causal: Path) -> None:
+    task = ready.directory.parent / "task.toml"
+    assert ready("data", "check", "--task", task, "--proxy", tiny_causal) == 0
+    task.write_text(TASK.replace('"great", "good"', '"unbelievable"'))
+    assert ready("data", "check", "--task", task, "--proxy", tiny_causal) == 2
+    assert "label word 'unbelievable' of 'positive' is" in ready.err
+    task.write_text(TASK.replace('"great", "good"', '"bad"'))
+    assert ready("data", "check", "--task", task, "--proxy", tiny_causal) == 2
+    assert "label word 'bad' stands for both 'positive' and 'negative'" in ready.err
+    assert ready("data", "check", "--task", ready.directory.parent / "x.toml", "--proxy", tiny_causal) == 2
+
+
+def test_a_directory_without_a_model_is_named(ready: Command) -> None:
+    words = "data", "check", "--task", ready.directory.parent / "task.toml", "--proxy", ready.directory
+    assert ready(*words) == 2
+    assert ready.err == f"error: {ready.directory}: not a model directory: config.json is missing\n"
+
+
+def spend(ready: Command, each: Spend, rounds: int) -> None:
+    with Ledger.open(ready.directory / "ledger.db") as ledger:
+        data_set = ledger.data_set([b"f" * 32])
+        for index in range(1, rounds + 1):
+            name = f"campaigns/a/rounds/{index}"
+            ledger.reserve(data_set, name, each, Budget(100.0, 1e-4))
+            ledger.store_reply(name, b"q" * DIGEST_BYTES + b"reply")
+
+
+def test_ledger_show_tells_the_cost_of_each_data_set_and_every_entry(ready: Command) -> None:
+    each = Spend(1.0, 0.1, 10)
+    spend(ready, each, 2)
+    shown = ready.json("ledger", "show")
+    [data_set] = shown["data_sets"]
+    assert data_set["epsilon"] == epsilon([each, each], 1e-4)
+    assert data_set["budget"] == 8.0
+    assert [entry["kind"] for entry in shown["entries"]] == ["records", "spend", "reply", "spend", "reply"]
+    assert shown["entries"][1]["spend"] == {"noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10}
+    assert ready("ledger", "show") == 0
+    assert "data-" in ready.out
+
+
+def test_ledger_verify_counts_entries_and_finds_a_changed_one(ready: Command) -> None:
+    spend(ready, Spend(1.0, 0.1, 10), 1)
+    assert ready.json("ledger", "verify")["entries"] == 3
+    content = (ready.directory / "ledger.db").read_bytes()
+    (ready.directory / "ledger.db").write_bytes(content.replace(b'"steps":10', b'"steps":11'))
+    failed = ready.json("ledger", "verify")
+    assert ready.status == 1
+    assert failed["error"] == "ledger"
+
+
+def test_a_declared_loss_is_charged_and_the_ledger_goes_on(ready: Command) -> None:
+    old = ready.directory / "ledger.db"
+    spend(ready, Spend(1.0, 0.1, 10), 1)
+    kept = old.read_bytes()
+    spend(ready, Spend(1.0, 0.1, 20), 0)
+    with Ledger.open(old) as ledger:
+        ledger.reserve(
+            ledger.data_sets()[0], "campaigns/b/rounds/1", Spend(1.0, 0.1, 20), Budget(100.0, 1e-4)
+        )
+    for leftover in ready.directory.glob("ledger.db-*"):
+        leftover.unlink()
+    old.write_bytes(kept)
+    assert ready("ledger", "show") == 1
+    assert "declare-loss" in ready.err
+    words = "ledger", "declare-loss", "--noise", 1.0, "--sample-rate", 0.1, "--steps", 20
+    assert ready(*words) == 0
+    shown = ready.json("ledger", "show")
+    assert shown["data_sets"][0]["epsilon"] == epsilon([Spend(1.0, 0.1, 30)], 1e-4)
+
+
+def test_plan_tells_epsilon_after_each_round_and_where_the_budget_ends(ready: Command) -> None:
+    each = Spend(1.0, 0.3, 20)
+    spend(ready, each, 1)
+    words = "plan", "--noise", 1.0, "--sample-rate", 0.3, "--steps", 20, "--rounds", 4
+    planned = ready.json(*words)
+    assert planned["spent"] == epsilon([each], 1e-4)
+    expected = [epsilon([each] * count, 1e-4) for count in (2, 3, 4, 5)]
+    assert [row["epsilon"] for row in planned["rounds"]] == expected
+    assert [row["covered"] for row in planned["rounds"]] == [cost <= 8.0 for cost in expected]
+    assert planned["refused_from"] == next(i for i, cost in enumerate(expected, 1) if cost > 8.0)
+    assert ready(*words) == 0
+    assert f"the budget ends before round {planned['refused_from']}" in ready.out
+
+
+def test_a_plan_without_noise_costs_everything(ready: Command) -> None:
+    planned = ready.json("plan", "--noise", 0, "--sample-rate", 1, "--steps", 1)
+    assert planned["rounds"] == [{"round": 1, "epsilon": "inf", "covered": False}]
+
+
+def test_policy_check_names_the_refusing_rule_and_ends_with_its_status(ready: Command) -> None:
+    asked = "--proxy", "0" * 64, "--noise", 1, "--sample-rate", 0.5, "--steps", 10, "--cohort", 3
+    assert ready("policy", "check", "--task", "reviews", *asked) == 0
+    assert ready("policy", "check", "--task", "diagnoses", *asked) == 4
+    assert ready.err == "error: refused by tasks\n"
+    found = ready.json("policy", "check", "--task", "diagnoses", *asked)
+    assert found["allowed"] is False
+    assert {verdict["rule"] for verdict in found["verdicts"] if not verdict["allowed"]} == {"tasks"}
+
+
+def test_a_distilled_proxy_is_registered_with_its_digest(ready: Command, tiny_causal: Path) -> None:
+    text = ready.directory.parent / "public.txt"
+    text.write_text("\n".join(f"the film number {i} was great and the plot was slow" for i in range(60)))
+    words = "proxy", "distil", "--target", tiny_causal, "--layers", 1, "--text", text, "--name", "cut"
+    made = ready.json(*words, "--steps", 3)
+    assert ready.status == 0
+    assert made["digest"] == ModelRef.of_directory("cut", ready.directory / "proxies" / "cut").digest
+    assert made["layers"] == [0]
+    assert ready.json("proxy", "list") == [{"name": "cut", "digest": made["digest"]}]
+    assert ready(*words) == 1
+    assert "cut exists already" in ready.err
+    assert [path.name for path in (ready.directory / "proxies").iterdir()] == ["cut"]
+
+
+def test_a_wrong_target_leaves_nothing_half_made(ready: Command) -> None:
+    text = ready.directory.parent / "public.txt"
+    text.write_text("some text\n")
+    words = "proxy", "distil", "--target", ready.directory, "--layers", 1, "--text", text, "--name", "cut"
+    assert ready(*words) == 2
+    assert "not a model directory" in ready.err
+    assert not (ready.directory / "proxies").exists()
+
+
+def test_an_unenrolled_client_is_told_to_enrol(ready: Command) -> None:
+    for words in (("run",), ("proxy", "fetch", "cut")):
+        assert ready(*words) == 2
+        assert "this client is not enrolled; run `promptferry-client enrol INVITATION`" in ready.err
+
+
+def test_doctor_finds_what_is_well_and_what_is_not(ready: Command) -> None:
+    findings = {finding["check"]: finding for finding in ready.json("doctor")}
+    assert ready.status == 1
+    well = {name for name, finding in findings.items() if finding["healthy"]}
+    assert well == {"settings", "policy", "keys", "data", "ledger"}
+    assert "not enrolled" in findings["delivery"]["detail"]
+    (ready.directory / "keys" / "node.pem").chmod(0o644)
+    (ready.directory.parent / "train.jsonl").unlink()
+    findings = {finding["check"]: finding for finding in ready.json("doctor")}
+    assert "chmod 600" in findings["keys"]["detail"]
+    assert "is not a readable file" in findings["data"]["detail"]
+
+
+def test_help_needs_no_pytorch() -> None:
+    script = (
+        "import sys\nfrom client.cli import app\nfrom transfer import console\n"
+        "try: console.run(app, ['--help'])\nexcept SystemExit as end: assert end.code == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "ledger" in done.stdout

@@ -1,0 +1,307 @@
+"""A spend is written down before it is spent, once a round, and only within the budget of its data set."""
+
+import math
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from client.chain import head_path
+from client.entries import Kind
+from client.ledger import Ledger
+from transfer.errors import AlreadyExistsError, BudgetRefusedError, LedgerError, UsageError
+from transfer.privacy import Budget, Spend, epsilon
+
+UNIT = Spend(0.05, 1.0, 1)
+"""So little noise that ε is above 100, where it is quick to compute."""
+DELTA = 1e-6
+UNLIMITED = Budget(math.inf, DELTA)
+
+
+def units(count: int) -> Budget:
+    """A budget for exactly `count` units."""
+    return Budget(epsilon([UNIT] * count, DELTA) * (1 + 1e-9), DELTA)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path):
+    with Ledger.create(path) as ledger:
+        yield ledger
+
+
+def register(ledger: Ledger, *texts: str) -> str:
+    return ledger.data_set([ledger.fingerprint(text) for text in texts])
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every byte the ledger keeps; SQLite's shared-memory index is only a cache."""
+    return {p.name: p.read_bytes() for p in path.parent.iterdir() if not p.name.endswith("-shm")}
+
+
+def test_a_reservation_is_there_after_reopening(path: Path):
+    with Ledger.create(path) as ledger:
+        data_set = register(ledger, "a", "b")
+        made = ledger.reserve(data_set, "r1", UNIT, UNLIMITED)
+        assert (made.fresh, made.reply, made.spend, made.data_set) == (True, None, UNIT, data_set)
+        head = ledger.head()
+    with Ledger.open(path) as again:
+        assert again.head() == head
+        assert again.spends(data_set) == [UNIT]
+        assert [entry.kind for entry in again.entries()] == [Kind.RECORDS, Kind.SPEND]
+        assert again.verify() == 2
+
+
+def test_epsilon_is_computed_from_all_spends_of_the_data_set(ledger: Ledger):
+    data_set = register(ledger, "a")
+    assert ledger.epsilon(data_set, DELTA) == 0
+    spends = [Spend(2.0, 0.01, 100), Spend(1.5, 0.02, 50)]
+    for number, spend in enumerate(spends):
+        ledger.reserve(data_set, f"r{number}", spend, Budget(8.0, DELTA))
+    assert ledger.epsilon(data_set, DELTA) == epsilon(spends, DELTA) > epsilon(spends[:1], DELTA)
+    assert ledger.epsilon("data-unknown", DELTA) == 0
+
+
+def test_a_refused_spend_changes_nothing(ledger: Ledger, path: Path):
+    data_set = register(ledger, "a")
+    for number in range(3):
+        ledger.reserve(data_set, f"r{number}", UNIT, units(3))
+    before, head = contents(path), ledger.head()
+    with pytest.raises(BudgetRefusedError) as refused:
+        ledger.reserve(data_set, "r3", UNIT, units(3))
+    assert contents(path) == before
+    assert ledger.head() == head
+    assert ledger.verify() == 4
+    now, then = (f"{epsilon([UNIT] * count, DELTA):.4g}" for count in (3, 4))
+    assert f"has spent ε {now}, this round would make it {then}, the budget is {now} at δ 1e-06" in str(
+        refused.value
+    )
+
+
+def test_a_smaller_spend_may_fit_where_a_larger_did_not(ledger: Ledger):
+    data_set = register(ledger, "a")
+    with pytest.raises(BudgetRefusedError):
+        ledger.reserve(data_set, "r1", Spend(0.05, 1.0, 2), units(1))
+    assert ledger.reserve(data_set, "r1", UNIT, units(1)).fresh
+
+
+def test_the_same_round_is_reserved_once_even_when_the_budget_is_used_up(path: Path):
+    with Ledger.create(path) as ledger:
+        data_set = register(ledger, "a")
+        assert ledger.reserve(data_set, "r1", UNIT, units(1)).fresh
+        for _ in range(50):
+            again = ledger.reserve(data_set, "r1", UNIT, units(1))
+            assert (again.fresh, again.reply) == (False, None)
+    for _ in range(3):
+        with Ledger.open(path) as ledger:
+            assert not ledger.reserve(data_set, "r1", UNIT, units(1)).fresh
+            assert ledger.spends(data_set) == [UNIT]
+
+
+def test_a_round_cannot_be_reserved_again_for_another_spend_or_data_set(ledger: Ledger):
+    first, second = register(ledger, "a"), register(ledger, "b")
+    ledger.reserve(first, "r1", UNIT, UNLIMITED)
+    head = ledger.head()
+    with pytest.raises(LedgerError, match="round r1 was reserved before"):
+        ledger.reserve(first, "r1", Spend(0.05, 1.0, 2), UNLIMITED)
+    with pytest.raises(LedgerError, match="round r1 was reserved before"):
+        ledger.reserve(second, "r1", UNIT, UNLIMITED)
+    assert ledger.head() == head
+
+
+def test_an_unknown_data_set_cannot_spend(ledger: Ledger):
+    with pytest.raises(LedgerError, match="unknown data set 'data-0'"):
+        ledger.reserve("data-0", "r1", UNIT, UNLIMITED)
+
+
+def test_a_reply_is_kept_byte_for_byte_across_reopening(path: Path):
+    reply = os.urandom(60_000)
+    with Ledger.create(path) as ledger:
+        data_set = register(ledger, "a")
+        ledger.reserve(data_set, "r1", UNIT, UNLIMITED)
+        assert ledger.reply("r1") is None
+        ledger.store_reply("r1", reply)
+        head = ledger.head()
+    for _ in range(3):
+        with Ledger.open(path) as ledger:
+            assert ledger.reply("r1") == reply
+            assert ledger.reserve(data_set, "r1", UNIT, UNLIMITED).reply == reply
+            ledger.store_reply("r1", reply)
+            assert ledger.head() == head
+
+
+def test_a_second_and_different_reply_is_refused(ledger: Ledger):
+    ledger.reserve(register(ledger, "a"), "r1", UNIT, UNLIMITED)
+    ledger.store_reply("r1", b"first")
+    with pytest.raises(LedgerError, match="has another reply already"):
+        ledger.store_reply("r1", b"second")
+    assert ledger.reply("r1") == b"first"
+
+
+def test_nothing_can_be_kept_for_a_round_without_a_reservation(ledger: Ledger):
+    with pytest.raises(LedgerError, match="no reservation: nothing may be released"):
+        ledger.store_reply("r1", b"reply")
+    assert ledger.entries() == []
+
+
+def test_a_reservation_never_shows_its_reply(ledger: Ledger):
+    data_set = register(ledger, "a")
+    ledger.reserve(data_set, "r1", UNIT, UNLIMITED)
+    ledger.store_reply("r1", b"released bytes")
+    assert "released bytes" not in repr(ledger.reserve(data_set, "r1", UNIT, UNLIMITED))
+
+
+@pytest.mark.parametrize(
+    "same",
+    ["Crème brûlée ", "  CRÈME   brûlée", "Cre\u0300me bru\u0302le\u0301e", "crème\nbrûlée", "ｃrème brûlée"],
+)
+def test_a_record_is_known_whatever_its_case_spacing_or_unicode_form(ledger: Ledger, same: str):
+    assert ledger.fingerprint(same) == ledger.fingerprint("Crème brûlée")
+    assert ledger.fingerprint("Creme brulee") != ledger.fingerprint("Crème brûlée")
+
+
+def test_fingerprints_mean_nothing_in_another_ledger(tmp_path: Path):
+    with Ledger.create(tmp_path / "a") as first, Ledger.create(tmp_path / "b") as second:
+        assert first.fingerprint("text") != second.fingerprint("text")
+
+
+def test_an_overlapping_file_shares_the_budget_and_a_disjoint_one_does_not(ledger: Ledger):
+    data_set = register(ledger, "a", "b", "c")
+    ledger.reserve(data_set, "r1", UNIT, units(1))
+    for grown in (["c", "d", "e"], ["e", "f"], ["F "]):
+        assert register(ledger, *grown) == data_set
+        with pytest.raises(BudgetRefusedError):
+            ledger.reserve(data_set, "r2", UNIT, units(1))
+    assert register(ledger, "x", "y") != data_set
+    assert ledger.data_sets() == [data_set, register(ledger, "y")]
+
+
+def test_registering_known_records_again_writes_nothing(ledger: Ledger, path: Path):
+    register(ledger, "a", "b")
+    before = contents(path)
+    register(ledger, "b", "a", "a")
+    register(ledger, "b")
+    assert contents(path) == before
+
+
+def test_data_sets_that_turn_out_to_overlap_are_charged_with_the_spends_of_both(path: Path):
+    with Ledger.create(path) as ledger:
+        sets = [register(ledger, text) for text in "abc"]
+        for number, data_set in enumerate(sets):
+            ledger.reserve(data_set, f"r{number}", Spend(0.05, 1.0, number + 1), UNLIMITED)
+        assert register(ledger, "a", "b", "new") == sets[0]
+        assert register(ledger, "new", "c") == sets[0]
+    with Ledger.open(path) as ledger:
+        assert ledger.data_sets() == sets[:1]
+        for data_set in sets:  # an id handed out before the merge stays valid
+            assert [spend.steps for spend in ledger.spends(data_set)] == [1, 2, 3]
+            with pytest.raises(BudgetRefusedError):
+                ledger.reserve(data_set, "r9", UNIT, units(6))
+            assert not ledger.reserve(data_set, "r1", Spend(0.05, 1.0, 2), units(1)).fresh
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.sets(st.integers(0, 12), min_size=1, max_size=4), min_size=1, max_size=8))
+def test_data_sets_are_the_connected_components_of_files_that_share_records(tmp_path_factory, files):
+    parent = list(range(13))
+
+    def root(record: int) -> int:
+        return record if parent[record] == record else root(parent[record])
+
+    with Ledger.create(tmp_path_factory.mktemp("lineage") / "ledger") as ledger:
+        for number, file in enumerate(files):
+            data_set = register(ledger, *map(str, file))
+            ledger.reserve(data_set, f"r{number}", UNIT, UNLIMITED)
+            for record in file:
+                parent[root(record)] = root(min(file))
+        components: dict[int, int] = {}
+        for file in files:
+            component = root(min(file))
+            components[component] = components.get(component, 0) + 1
+        assert len(ledger.data_sets()) == len(components)
+        for component, spent in components.items():
+            assert len(ledger.spends(register(ledger, str(component)))) == spent
+
+
+def test_a_data_set_needs_a_record(ledger: Ledger):
+    with pytest.raises(UsageError, match="at least one record"):
+        ledger.data_set([])
+
+
+def test_the_ledger_keeps_no_text(ledger: Ledger, path: Path):
+    data_set = register(ledger, "Zq7 the patient said")
+    ledger.reserve(data_set, "r1", UNIT, UNLIMITED)
+    for content in contents(path).values():
+        assert b"patient" not in content.lower()
+
+
+def test_every_file_of_the_ledger_is_for_its_owner_alone_whatever_the_umask(path: Path):
+    before = os.umask(0)
+    try:
+        with Ledger.create(path) as ledger:
+            register(ledger, "a")
+            modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    suffixes = ("", "-wal", "-shm", ".head")
+    assert modes == {path.name + suffix: 0o600 for suffix in suffixes}
+
+
+def test_a_ledger_others_may_read_is_refused_with_the_cure(path: Path):
+    Ledger.create(path).close()
+    path.chmod(0o640)
+    with pytest.raises(UsageError, match=r"mode 0640.*chmod 600"):
+        Ledger.open(path)
+
+
+def test_an_existing_ledger_is_never_made_anew(path: Path):
+    with Ledger.create(path) as ledger:
+        register(ledger, "a")
+    before = contents(path)
+    with pytest.raises(AlreadyExistsError):
+        Ledger.create(path)
+    head_path(path).unlink()
+    with pytest.raises(AlreadyExistsError, match="exists already"):
+        Ledger.create(path)
+    assert path.read_bytes() == before[path.name]
+
+
+def test_a_missing_ledger_is_never_taken_for_an_empty_one(path: Path):
+    with pytest.raises(LedgerError, match=r"no ledger at .*`promptferry-client init` makes one"):
+        Ledger.open(path)
+    assert not path.exists()
+    with Ledger.create(path) as ledger:
+        register(ledger, "a")
+    path.unlink()
+    with pytest.raises(LedgerError, match=r"no ledger at .*head remembers one: restore it"):
+        Ledger.open(path)
+    with pytest.raises(AlreadyExistsError, match="head remembers a ledger"):
+        Ledger.create(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a database, but text of some length" * 40, b"SQLite format 3\0" * 99]
+)
+def test_a_file_that_is_no_ledger_is_refused_in_one_line(path: Path, content: bytes):
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(LedgerError, match="the ledger cannot be used: ") as refused:
+        Ledger.open(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_another_kind_of_database_is_refused(path: Path):
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE rounds (name TEXT)")
+    other.close()
+    path.chmod(0o600)
+    with pytest.raises(LedgerError, match="no such table: identity"):
+        Ledger.open(path)

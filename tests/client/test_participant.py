@@ -1,0 +1,422 @@
+import io
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client.ledger import Ledger
+from client.participant import Identity, Participant
+from client.policy import Policy
+from client.proxies import Proxies
+from client.tuning import tune
+from transfer.errors import VerificationError
+from transfer.privacy import Budget, Spend, epsilon
+from transfer.prompt import ModelRef, SoftPrompt
+from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
+from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
+from transfer.tasks import Label, Task
+from transfer.wire import (
+    envelope_from_bytes,
+    envelope_to_bytes,
+    reply_from_bytes,
+    reply_to_bytes,
+    request_to_bytes,
+)
+
+ROUND = "campaigns/reviews/rounds/1"
+NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
+ROWS = [("the film was great", "positive"), ("a terrible plot", "negative"), ("it was good fun", "positive")]
+
+
+@dataclass
+class Owner:
+    """A data owner in a directory of its own: real ledger, real keys, one proxy on disk."""
+
+    directory: Path
+    proxy: Path
+    task: Task
+    publisher: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    signing: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    policy: Policy = field(default_factory=lambda: Policy(Budget(8.0, 1e-4), 100, ("*",), ("*",)))
+    tunings: int = 0
+
+    def __post_init__(self) -> None:
+        (self.directory / "proxies").mkdir()
+        (self.directory / "proxies" / "tiny").symlink_to(self.proxy)
+        self.write(ROWS)
+        self.ledger = Ledger.create(self.directory / "ledger.db")
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "train.jsonl"
+
+    def write(self, rows: list[tuple[str, str]]) -> None:
+        lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+        self.data.write_text("\n".join(lines) + "\n")
+
+    def participant(self, **changes: object) -> Participant:
+        settings: dict[str, object] = {"tune": self.counted, "now": lambda: NOON, **changes}
+        identity = Identity("hospital-a", self.signing, self.publisher.public_key())
+        proxies = Proxies(self.directory / "proxies")
+        return Participant(identity, self.policy, self.ledger, proxies, self.data, **settings)
+
+    def counted(self, *arguments: object, **named: object) -> SoftPrompt:
+        self.tunings += 1
+        return tune(*arguments, **named)
+
+    def request(self, **changes: object) -> RoundRequest:
+        ref = ModelRef.of_directory("tiny", self.proxy)
+        request = RoundRequest(
+            round=ROUND,
+            rounds=3,
+            client="hospital-a",
+            nonce=b"n" * 16,
+            task=self.task,
+            tuning=Tuning(Spend(1.0, 0.5, 2), clip_norm=0.5, learning_rate=0.1),
+            prompt=SoftPrompt(torch.zeros(3, 32), ref),
+            cohort=3,
+        )
+        return replace(request, **changes)
+
+    def sent(self, **changes: object) -> bytes:
+        return signed(self.request(**changes), self.publisher)
+
+    def read(self, reply: bytes) -> Reply:
+        return reply_from_bytes(envelope_from_bytes(reply).verify(self.signing.public_key(), REPLY_TYPE))
+
+    def refusal(self, reply: bytes) -> Refusal:
+        answer = self.read(reply)
+        assert isinstance(answer, Decline)
+        assert (answer.client, answer.nonce) == ("hospital-a", b"n" * 16)
+        return answer.refusal
+
+    def spends(self) -> list[Spend]:
+        return [entry.spend for entry in self.ledger.entries() if entry.spend is not None]
+
+
+def signed(request: RoundRequest, key: Ed25519PrivateKey) -> bytes:
+    return envelope_to_bytes(sign(request_to_bytes(request), REQUEST_TYPE, key))
+
+
+@pytest.fixture
+def owner(tmp_path: Path, tiny_causal: Path, tiny_task: Task) -> Iterator[Owner]:
+    owner = Owner(tmp_path, tiny_causal, tiny_task)
+    yield owner
+    owner.ledger.close()
+
+
+def test_a_round_ends_in_a_signed_release_with_its_cost_in_the_ledger(owner: Owner) -> None:
+    release = owner.read(owner.participant().answer(owner.sent()))
+    assert isinstance(release, Release)
+    assert (release.round, release.client, release.nonce) == (ROUND, "hospital-a", b"n" * 16)
+    assert release.spend == Spend(1.0, 0.5, 2)
+    assert owner.spends() == [release.spend]
+    assert release.guarantee.delta == 1e-4
+    assert release.guarantee.epsilon == epsilon([release.spend], 1e-4)
+    assert release.prompt.model == owner.request().proxy
+    assert release.prompt.vectors.abs().max() > 0
+
+
+def test_a_masked_proxy_serves_as_well(tmp_path: Path, tiny_masked: Path, tiny_task: Task) -> None:
+    owner = Owner(tmp_path, tiny_masked, tiny_task)
+    assert isinstance(owner.read(owner.participant().answer(owner.sent())), Release)
+    owner.ledger.close()
+
+
+def test_the_guarantee_covers_the_whole_life_of_the_data(owner: Owner) -> None:
+    participant = owner.participant()
+    participant.answer(owner.sent())
+    second = owner.read(participant.answer(owner.sent(round="campaigns/other/rounds/1")))
+    assert isinstance(second, Release)
+    assert second.guarantee.epsilon == epsilon([second.spend, second.spend], 1e-4)
+
+
+def test_the_same_round_asked_again_gets_the_same_bytes_also_after_a_restart(owner: Owner) -> None:
+    first = owner.participant().answer(owner.sent())
+    participant = owner.participant()
+    assert {participant.answer(owner.sent()) for _ in range(20)} == {first}
+    owner.ledger.close()
+    owner.ledger = Ledger.open(owner.directory / "ledger.db")
+    assert owner.participant().answer(owner.sent()) == first
+    assert owner.tunings == 1
+    assert len(owner.spends()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nonce": b"m" * 16},
+        {"rounds": 4},
+        {"tuning": Tuning(Spend(2.0, 0.5, 2), 0.5, 0.1)},
+        {"cohort": 4},
+    ],
+)
+def test_another_question_under_an_answered_round_is_never_a_second_tuning(
+    owner: Owner, change: dict
+) -> None:
+    participant = owner.participant()
+    first = participant.answer(owner.sent())
+    answer = owner.read(participant.answer(owner.sent(**change)))
+    assert isinstance(answer, Decline)
+    assert answer.refusal is Refusal.POLICY
+    assert owner.tunings == 1
+    assert participant.answer(owner.sent()) == first
+
+
+def test_a_request_of_another_signer_is_not_even_read(owner: Owner) -> None:
+    with pytest.raises(VerificationError, match="signed by key"):
+        owner.participant().answer(signed(owner.request(), Ed25519PrivateKey.generate()))
+
+
+def test_one_changed_byte_anywhere_in_a_request_is_noticed(owner: Owner) -> None:
+    sent, participant = owner.sent(), owner.participant()
+    for position in range(0, len(sent), 7):
+        changed = sent[:position] + bytes([sent[position] ^ 1]) + sent[position + 1 :]
+        with pytest.raises(VerificationError):
+            participant.answer(changed)
+    assert owner.ledger.entries() == []
+
+
+def test_a_request_meant_for_another_client_is_refused(owner: Owner) -> None:
+    with pytest.raises(VerificationError, match="asks client 'hospital-b', this is 'hospital-a'"):
+        owner.participant().answer(owner.sent(client="hospital-b"))
+
+
+def test_a_reply_cannot_be_played_back_as_a_request(owner: Owner) -> None:
+    reply = owner.participant().answer(owner.sent())
+    with pytest.raises(VerificationError, match="expected"):
+        owner.participant().answer(reply)
+
+
+@pytest.mark.parametrize(
+    ("policy", "change"),
+    [
+        ({"tasks": ()}, {}),
+        ({"proxies": ("0" * 64,)}, {}),
+        ({"min_noise_multiplier": 1.5}, {}),
+        ({"max_steps": 1}, {}),
+        ({"max_rounds": 2}, {}),
+        ({"min_cohort": 4}, {}),
+        ({"hours": (22, 6)}, {}),
+        ({}, {"tuning": Tuning(Spend(0.0, 0.5, 2), 0.5, 0.1)}),
+        ({}, {"rounds": 0}),
+        ({}, {"cohort": 0}),
+        ({}, {"round": "campaigns/reviews/rounds/4"}),
+    ],
+)
+def test_what_the_policy_does_not_allow_is_declined_and_costs_nothing(
+    owner: Owner, policy: dict, change: dict
+) -> None:
+    owner.policy = replace(owner.policy, **policy)
+    assert owner.refusal(owner.participant().answer(owner.sent(**change))) is Refusal.POLICY
+    assert owner.ledger.entries() == []
+    assert owner.tunings == 0
+
+
+def test_an_owner_who_widens_the_policy_takes_part_in_the_round_declined_before(owner: Owner) -> None:
+    wide = owner.policy
+    owner.policy = replace(wide, tasks=())
+    assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.POLICY
+    owner.policy = wide
+    assert isinstance(owner.read(owner.participant().answer(owner.sent())), Release)
+
+
+def test_a_round_the_budget_does_not_cover_is_declined_and_leaves_no_spend(owner: Owner) -> None:
+    spend = owner.request().tuning.spend
+    owner.policy = replace(owner.policy, budget=Budget(epsilon([spend], 1e-4) + 0.1, 1e-4))
+    participant = owner.participant()
+    assert isinstance(owner.read(participant.answer(owner.sent())), Release)
+    second = owner.sent(round="campaigns/reviews/rounds/2")
+    assert owner.refusal(participant.answer(second)) is Refusal.BUDGET
+    assert owner.refusal(participant.answer(second)) is Refusal.BUDGET
+    assert owner.spends() == [spend]
+    assert owner.tunings == 1
+    owner.policy = replace(owner.policy, budget=Budget(20.0, 1e-4))
+    assert isinstance(owner.read(owner.participant().answer(second)), Release)
+
+
+def test_a_round_paid_for_before_a_crash_is_declined_for_ever_and_not_paid_twice(owner: Owner) -> None:
+    class PowerCut(BaseException):
+        pass
+
+    def cut(*_arguments: object, **_named: object) -> SoftPrompt:
+        raise PowerCut
+
+    with pytest.raises(PowerCut):
+        owner.participant(tune=cut).answer(owner.sent())
+    assert len(owner.spends()) == 1
+    owner.policy = replace(owner.policy, tasks=())
+    assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.SPENT
+    assert owner.refusal(owner.participant().answer(owner.sent(cohort=9))) is Refusal.SPENT
+    assert len(owner.spends()) == 1
+    assert owner.tunings == 0
+
+
+def test_nothing_is_trained_before_the_spend_is_durable(owner: Owner) -> None:
+    seen: list[int] = []
+
+    def looking(*arguments: object, **named: object) -> SoftPrompt:
+        with Ledger.open(owner.directory / "ledger.db") as other:
+            seen.append(sum(entry.spend is not None for entry in other.entries()))
+        return tune(*arguments, **named)
+
+    owner.participant(tune=looking).answer(owner.sent())
+    assert seen == [1]
+
+
+def test_a_reply_that_cannot_be_kept_is_not_sent(owner: Owner) -> None:
+    def breaking(*arguments: object, **named: object) -> SoftPrompt:
+        prompt = tune(*arguments, **named)
+        owner.ledger.close()
+        return prompt
+
+    assert owner.refusal(owner.participant(tune=breaking).answer(owner.sent())) is Refusal.FAILED
+    owner.ledger = Ledger.open(owner.directory / "ledger.db")
+    assert owner.ledger.reply(ROUND) is None
+
+
+def test_stopping_abandons_tuning_and_the_spend_stays(owner: Owner, caplog: pytest.LogCaptureFixture) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert owner.refusal(owner.participant(stop=stop).answer(owner.sent())) is Refusal.FAILED
+    assert "declined: failed: abandoned, the daemon is stopping" in caplog.text
+    assert len(owner.spends()) == 1
+    assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.SPENT
+
+
+def test_a_prompt_of_another_width_fails_before_it_costs_anything(owner: Owner, caplog) -> None:
+    prompt = SoftPrompt(torch.zeros(3, 31), owner.request().proxy)
+    assert owner.refusal(owner.participant().answer(owner.sent(prompt=prompt))) is Refusal.FAILED
+    assert "the prompt is 31 wide, proxy 'tiny' 32" in caplog.text
+    assert owner.ledger.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((("unbelievable",), ("bad",)), "label word 'unbelievable' of 'positive' is"),
+        ((("great",), ("zzz",)), "label word 'zzz' of 'negative' is"),
+    ],
+)
+def test_label_words_the_proxy_cannot_say_are_told_and_cost_nothing(
+    owner: Owner, words, message, caplog
+) -> None:
+    task = replace(owner.task, labels=(Label("positive", words[0]), Label("negative", words[1])))
+    assert owner.refusal(owner.participant().answer(owner.sent(task=task))) is Refusal.FAILED
+    assert message in caplog.text
+    assert owner.ledger.entries() == []
+
+
+def test_a_label_the_task_does_not_know_fails_the_round_without_being_quoted(owner: Owner, caplog) -> None:
+    owner.write([*ROWS, ("fine", "secret-diagnosis")])
+    assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.FAILED
+    assert "DataError" in caplog.text
+    assert "secret-diagnosis" not in caplog.text
+    assert owner.spends() == []
+
+
+def test_a_proxy_that_is_not_here_fails_the_round_by_name(owner: Owner, caplog) -> None:
+    (owner.directory / "proxies" / "tiny").unlink()
+    assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.FAILED
+    assert "proxy 'tiny' with digest" in caplog.text
+    assert owner.ledger.entries() == []
+
+
+def test_changed_data_is_read_again_and_stays_the_same_data_set(owner: Owner) -> None:
+    counts: list[int] = []
+
+    def counting(*arguments: object, **named: object) -> SoftPrompt:
+        counts.append(len(arguments[1].texts))
+        return tune(*arguments, **named)
+
+    participant = owner.participant(tune=counting)
+    participant.answer(owner.sent())
+    owner.write([*ROWS, ("the music was boring", "negative")])
+    participant.answer(owner.sent(round="campaigns/reviews/rounds/2"))
+    assert counts == [3, 4]
+    assert len(owner.ledger.data_sets()) == 1
+
+
+def test_the_size_of_a_reply_and_its_fields_do_not_depend_on_the_records(owner: Owner) -> None:
+    first = owner.participant().answer(owner.sent())
+    owner.write(ROWS * 50)
+    second = owner.participant().answer(owner.sent(round="campaigns/reviews/rounds/2"))
+    assert len(first) == len(second)
+
+
+def planted() -> list[str]:
+    return [secrets.token_hex(16) for _ in range(20)]
+
+
+def leaking(records_at: int) -> Callable[..., SoftPrompt]:
+    def fail(*arguments: object, **_named: object) -> SoftPrompt:
+        raise ValueError(" ".join(arguments[records_at].texts))
+
+    return fail
+
+
+@pytest.mark.parametrize("case", ["release", "exception", "malformed", "unknown label", "budget"])
+def test_planted_strings_never_leave_the_data_file(
+    owner: Owner, case: str, caplog, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strings = planted()
+    rows = [(f"patient {string} was fine", "positive") for string in strings]
+    owner.write([("x", strings[0]), *rows] if case == "unknown label" else rows)
+    if case == "malformed":
+        owner.data.write_text(owner.data.read_text() + f'{{"text": "{strings[0]}", "label"')
+    if case == "budget":
+        owner.policy = replace(owner.policy, budget=Budget(0.01, 1e-4))
+    (owner.directory / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(owner.directory / "tmp"))
+    monkeypatch.chdir(owner.directory)
+    caplog.set_level(logging.DEBUG)
+    tuning = {"tune": leaking(1)} if case == "exception" else {}
+    reply = owner.participant(**tuning).answer(owner.sent())
+    expected = Release if case == "release" else Decline
+    assert isinstance(owner.read(reply), expected)
+    captured = capfd.readouterr()
+    streams = {
+        "reply": reply,
+        "log": caplog.text.encode(),
+        "out": captured.out.encode(),
+        "err": captured.err.encode(),
+    }
+    files = {
+        path: path.read_bytes()
+        for path in owner.directory.rglob("*")
+        if path.is_file() and path != owner.data
+    }
+    assert owner.directory / "ledger.db" in files
+    for name, content in [*streams.items(), *files.items()]:
+        for string in strings:
+            for form in (string.encode(), bytes.fromhex(string), string[:16].encode()):
+                assert form not in content, f"{name} holds a planted string"
+
+
+def test_a_log_that_cannot_be_written_does_not_print_private_text(owner: Owner, capfd) -> None:
+    stream = io.StringIO()
+    stream.close()
+    handler = logging.StreamHandler(stream)
+    logging.getLogger().addHandler(handler)
+    try:
+        answer = owner.participant(tune=leaking(1)).answer(owner.sent())
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert owner.refusal(answer) is Refusal.FAILED
+    printed = capfd.readouterr().err
+    assert "I/O operation on closed file" in printed
+    assert ROWS[0][0] not in printed
+
+
+def test_every_byte_of_a_reply_is_a_named_public_field(owner: Owner) -> None:
+    reply = owner.participant().answer(owner.sent())
+    payload = envelope_from_bytes(reply).verify(owner.signing.public_key(), REPLY_TYPE)
+    assert reply_to_bytes(reply_from_bytes(payload)) == payload

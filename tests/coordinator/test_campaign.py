@@ -1,0 +1,175 @@
+"""Campaigns over a real store and signed replies; only the network is left out."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from coordinator.records import CampaignState, RoundState
+from transfer import wire
+from transfer.models import load
+from transfer.prompt import ModelRef
+
+
+def unit(index, like):
+    vectors = torch.zeros_like(like)
+    vectors.view(-1)[index] = 1.0
+    return vectors
+
+
+def start_of(world):
+    return load(world.store.proxy("tiny").directory).text_prompt(world.plan.task.init_text, 4).vectors
+
+
+def test_a_campaign_goes_from_the_task_to_a_published_prompt(world):
+    campaign = world.carry_out()
+    assert (campaign.state, campaign.detail) == (
+        CampaignState.PUBLISHED,
+        "prompts/tiny-prompt/versions/1 is published",
+    )
+    assert [item.state for item in world.store.rounds("first")] == [RoundState.CLOSED] * 2
+    assert world.outcomes("first", 2) == dict.fromkeys(("ada", "ben", "cleo"), "released")
+    assert world.store.prompt_version("tiny-prompt").version == 1
+
+
+def test_one_hot_updates_show_that_every_client_counts_exactly_once_a_round(world):
+    world.carry_out()
+    start = start_of(world)
+    for index in (1, 2):
+        moved = (world.prompt("first", index) - start) * 3
+        expected = index * sum(unit(client, start) for client in range(3))
+        assert torch.allclose(moved, expected, atol=1e-5)
+
+
+def test_the_first_round_starts_from_the_tasks_text_or_from_random_words(world):
+    world.carry_out()
+    asked = world.fleet.owners["ada"].requests[0]
+    assert torch.equal(asked.prompt.vectors, start_of(world))
+    world.carry_out(name="second", start=replace(world.plan.start, init="vocabulary"))
+    random_start = world.fleet.owners["ada"].requests[-2].prompt.vectors
+    assert random_start.shape == (4, 32)
+    assert not torch.equal(random_start, start_of(world))
+
+
+def test_every_client_is_asked_the_same_but_for_its_name_and_nonce(world):
+    world.carry_out()
+    ada, ben = (world.fleet.owners[name].requests[1] for name in ("ada", "ben"))
+    assert ada.nonce != ben.nonce
+    assert ada.cohort == 3
+    assert wire.request_to_bytes(replace(ada, client="ben", nonce=ben.nonce)) == wire.request_to_bytes(ben)
+
+
+def test_too_few_prompts_fail_the_campaign_with_everybodys_reason(world):
+    del world.fleet.owners["ben"]
+    campaign = world.carry_out()
+    assert campaign.state is CampaignState.FAILED
+    assert "round 1: 2 valid prompts, the plan's min_clients is 3" in campaign.detail
+    assert "ben: offline" in campaign.detail
+    assert "\n" not in campaign.detail
+
+
+def test_a_client_left_out_for_its_long_update_does_not_count_towards_the_cohort(world):
+    world.fleet.owners["ben"].update = lambda request: request.prompt.vectors * 0 + 2.0
+    campaign = world.carry_out()
+    assert campaign.state is CampaignState.FAILED
+    assert "ben: update norm" in campaign.detail
+
+
+def test_fewer_clients_than_the_cohort_fail_before_anybody_is_asked(world):
+    campaign = world.carry_out(min_clients=4)
+    assert campaign.state is CampaignState.FAILED
+    assert "3 clients are enrolled, the plan's min_clients is 4" in campaign.detail
+    assert world.fleet.asked == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"proxy": "nowhere"}, "no proxy 'nowhere'"),
+        ({"target": "no/such-model"}, "no/such-model"),
+        ({"public_text": "nowhere.txt"}, "nowhere.txt"),
+    ],
+)
+def test_a_campaign_that_cannot_be_finished_fails_before_anybody_spends(world, changes, words):
+    campaign = world.carry_out(**changes)
+    assert campaign.state is CampaignState.FAILED
+    assert words in campaign.detail
+    assert world.fleet.asked == []
+
+
+def test_a_proxy_changed_on_disk_is_not_used(world, tmp_path):
+    record = world.store.proxy("tiny")
+    world.store.add_proxy(replace(record, name="other", model=ModelRef("other", "1" * 64)))
+    assert "registered was 1111" in world.carry_out(proxy="other").detail
+
+
+def test_a_prompt_that_is_no_better_than_its_start_is_not_published(world):
+    strict = replace(world.plan.publish, require_improvement=True)
+    still = replace(world.plan.transfer, learning_rate=1e-9, steps=1)
+    campaign = world.carry_out(publish=strict, transfer=still)
+    assert campaign.state is CampaignState.FAILED
+    assert "not published: held-out public loss" in campaign.detail
+    assert world.store.prompt_versions() == []
+
+
+def test_a_prompt_that_beats_its_start_is_published_under_the_same_rule(world):
+    far = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+    for owner in world.fleet.owners.values():
+        owner.update = lambda request: far
+    strict = replace(world.plan.publish, require_improvement=True)
+    settings = replace(world.plan.transfer, steps=60, learning_rate=0.02, check_every=5)
+    campaign = world.carry_out(publish=strict, transfer=settings)
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+
+
+def test_an_unexpected_error_fails_one_campaign_and_not_the_next(world):
+    def broken(owner, request):
+        raise ZeroDivisionError("a fault of the fleet")
+
+    world.fleet.owners["ada"].forge = broken
+    assert world.carry_out().detail == "ZeroDivisionError: a fault of the fleet"
+    world.fleet.owners["ada"].forge = None
+    assert world.carry_out(name="second").state is CampaignState.PUBLISHED
+
+
+def test_an_aborted_campaign_stays_aborted_whoever_is_still_answering(world):
+    def aborting(owner, request):
+        world.store.set_campaign_state("first", CampaignState.ABORTED, "by hand")
+        return owner.sealed(owner.release(request))
+
+    world.fleet.owners["ada"].forge = aborting
+    campaign = world.carry_out()
+    assert (campaign.state, campaign.detail) == (CampaignState.ABORTED, "by hand")
+    assert world.outcomes("first", 1) == {"ada": "released"}
+    assert world.store.rounds("first")[0].state is RoundState.OPEN
+
+
+def test_stopping_leaves_the_campaign_running_and_a_restart_finishes_it(world):
+    def stopping(owner, request):
+        world.stop.set()
+        return owner.sealed(owner.release(request))
+
+    world.fleet.owners["ben"].forge = stopping
+    assert world.carry_out().state is CampaignState.RUNNING
+    assert world.outcomes("first", 1) == {"ada": "released", "ben": "released"}
+    world.stop.clear()
+    world.fleet.owners["ben"].forge = None
+    assert world.go_on("first").state is CampaignState.PUBLISHED
+    assert world.fleet.asked[:2] == [["ada", "ben", "cleo"], ["cleo"]]
+
+
+def test_a_failed_campaign_put_back_asks_only_those_whose_prompt_is_missing(world):
+    cleo = world.fleet.owners.pop("cleo")
+    assert world.carry_out().state is CampaignState.FAILED
+    world.fleet.owners["cleo"] = cleo
+    world.store.set_campaign_state("first", CampaignState.PENDING)
+    assert world.go_on("first").state is CampaignState.PUBLISHED
+    assert world.fleet.asked == [["ada", "ben", "cleo"], ["cleo"], ["ada", "ben", "cleo"]]
+    assert world.outcomes("first", 1)["cleo"] == "released"
+
+
+def test_a_campaign_that_is_interrupted_comes_before_those_that_wait(world):
+    world.launch()
+    assert world.store.claim_campaign().name == "first"
+    world.launch(name="second")
+    assert world.runner().claim().name == "first"

@@ -1,0 +1,71 @@
+"""The `prompt` commands on a directory whose campaign was carried out in this process."""
+
+import pytest
+
+from coordinator import serving
+from coordinator.config import read
+from coordinator.publishing import told_about
+from coordinator.records import CampaignState
+from coordinator.store import Store
+
+
+@pytest.fixture
+def published(command, make_world):
+    """A coordinator with version 1 of tiny-prompt, and its world."""
+    config = read(command.directory)
+    store = Store.open(config.store.url)
+    world = make_world(store, serving.identity(config), config.target)
+    assert world.carry_out().state is CampaignState.PUBLISHED
+    yield command, world
+    store.close()
+
+
+def test_a_version_is_listed_and_shown_with_its_privacy(published):
+    command, _ = published
+    (listed,) = command.json("prompt", "list")
+    assert (listed["name"], listed["state"]) == ("prompts/tiny-prompt/versions/1", "published")
+    shown = command.json("prompt", "show", "tiny-prompt")
+    assert shown["statement"]["privacy"]["clients"][0]["client"] == "ada"
+    for words in (("list",), ("show", "tiny-prompt"), ("show", "tiny-prompt", "--version", "1")):
+        assert command("prompt", *words) == 0
+        assert "tiny-prompt" in command.out
+    assert command("prompt", "show", "tiny-prompt", "--version", "2") == 1
+
+
+def test_a_version_is_revoked_and_offered_again(published):
+    command, world = published
+    assert command.json("prompt", "revoke", "tiny-prompt", "1")["state"] == "revoked"
+    assert world.store.prompt_versions(published_only=True) == []
+    assert command.json("prompt", "publish", "tiny-prompt", "1")["state"] == "published"
+    assert command.json("prompt", "revoke", "tiny-prompt", "7")["error"] == "not_found"
+
+
+def test_a_roll_back_publishes_the_old_content_as_a_new_version(published):
+    command, world = published
+    world.carry_out(name="second", seed=1)
+    assert command.json("prompt", "rollback", "tiny-prompt", "--to", "1")["version"] == 3
+    assert world.store.prompt_version("tiny-prompt").version == 3
+
+
+def test_a_prompt_is_carried_over_to_another_target_at_no_further_privacy_cost(published, tiny_masked):
+    command, world = published
+    asked = len(world.fleet.asked)
+    answer = command.json(
+        "prompt", "transfer", "first", "--target", tiny_masked, "--name", "masked-prompt", "--anyway"
+    )
+    assert (command.status, answer["name"]) == (0, "prompts/masked-prompt/versions/1"), answer
+    assert {"transferred", "start", "random"} <= set(answer["held_out_loss"])
+    ours = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    theirs = told_about(world.store.prompt_version("masked-prompt"), world.identity)
+    assert theirs["privacy"] == ours["privacy"]
+    assert theirs["lineage"]["rounds"] == ours["lineage"]["rounds"]
+    assert theirs["target"] != ours["target"]
+    assert theirs["causal"] is False
+    assert len(world.fleet.asked) == asked
+
+
+def test_a_campaign_without_its_rounds_has_nothing_to_carry_over(published):
+    command, world = published
+    world.launch(name="second")
+    assert command("prompt", "transfer", "second") == 2
+    assert "closed 0 of 2 rounds" in command.err

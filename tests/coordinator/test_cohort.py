@@ -1,0 +1,172 @@
+"""What becomes of replies that are not what was asked for: written down, and out of the aggregate."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from coordinator.records import CampaignState
+from transfer import wire
+from transfer.privacy import Spend
+from transfer.prompt import TENSOR_KEY, ModelRef, SoftPrompt
+from transfer.rounds import Decline, Refusal
+from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
+
+PROXY = ModelRef("tiny", "0" * 64)
+
+
+def resized(owner, request):
+    prompt = SoftPrompt(torch.zeros(5, 32), request.proxy)
+    return owner.sealed(replace(owner.release(request), prompt=prompt))
+
+
+def huge(owner, request):
+    prompt = SoftPrompt(torch.full((4, 32), 1e38), request.proxy)
+    return owner.sealed(replace(owner.release(request), prompt=prompt))
+
+
+def of_values(value):
+    """A reply whose prompt file holds a number no `SoftPrompt` could."""
+
+    def forge(owner, request):
+        vectors = request.prompt.vectors.clone()
+        vectors[0, 0] = value
+        genuine, false = request.prompt.to_bytes(), save({TENSOR_KEY: vectors})
+        release = replace(owner.release(request), prompt=request.prompt)
+        payload = wire.reply_to_bytes(release).replace(genuine, false)
+        return wire.envelope_to_bytes(sign(payload, REPLY_TYPE, owner.key))
+
+    return forge
+
+
+def of_another_round(owner, request):
+    return owner.sealed(replace(owner.release(request), round="campaigns/first/rounds/2"))
+
+
+def with_another_nonce(owner, request):
+    return owner.sealed(replace(owner.release(request), nonce=b"x" * 16))
+
+
+def under_another_name(owner, request):
+    return owner.sealed(replace(owner.release(request), client="ada"))
+
+
+def on_another_proxy(owner, request):
+    return owner.sealed(replace(owner.release(request), prompt=SoftPrompt(request.prompt.vectors, PROXY)))
+
+
+def with_less_noise(owner, request):
+    return owner.sealed(replace(owner.release(request), spend=Spend(0.1, 0.5, 10)))
+
+
+def with_a_changed_bit(owner, request):
+    data = bytearray(owner.sealed(owner.release(request)))
+    data[len(data) // 2] ^= 1
+    return bytes(data)
+
+
+def as_a_request(owner, request):
+    payload = wire.reply_to_bytes(owner.release(request))
+    return wire.envelope_to_bytes(sign(payload, REQUEST_TYPE, owner.key))
+
+
+def declining_another_round(owner, request):
+    return owner.sealed(Decline("campaigns/x/rounds/1", owner.name, request.nonce, Refusal.POLICY))
+
+
+FORGERIES = [
+    resized,
+    huge,
+    of_values(float("nan")),
+    of_values(float("inf")),
+    of_another_round,
+    with_another_nonce,
+    under_another_name,
+    on_another_proxy,
+    with_less_noise,
+    with_a_changed_bit,
+    as_a_request,
+    declining_another_round,
+    lambda owner, request: b"",
+    lambda owner, request: b"\xff" * 100,
+]
+
+
+@pytest.fixture
+def mallory(world, request):
+    """A fourth enrolled client; sorted between the honest ones, so that order cannot hide a difference."""
+    return world.enrol(
+        type(world.fleet.owners["ada"])("bob", lambda request: request.prompt.vectors * 0 + 0.1)
+    )
+
+
+def test_a_forged_reply_is_recorded_and_leaves_the_aggregate_bit_identical(world, mallory):
+    del world.fleet.owners["bob"]
+    short = {"rounds": 1, "transfer": replace(world.plan.transfer, steps=1)}
+    world.carry_out(name="clean", **short)
+    clean = world.prompt("clean", 1)
+    world.fleet.owners["bob"] = mallory
+    for number, forge in enumerate(FORGERIES):
+        mallory.forge = forge
+        name = f"attack-{number}"
+        assert world.carry_out(name=name, **short).state is CampaignState.PUBLISHED
+        outcomes = world.outcomes(name, 1)
+        assert outcomes.pop("bob").startswith("invalid: "), (number, outcomes)
+        assert set(outcomes.values()) == {"released"}
+        assert torch.equal(world.prompt(name, 1), clean), number
+
+
+def test_a_reply_signed_by_another_clients_key_is_invalid(world, mallory):
+    ada = world.fleet.owners["ada"]
+
+    def signed_by_ada(owner, request):
+        return ada.sealed(owner.release(request))
+
+    mallory.forge = signed_by_ada
+    world.carry_out()
+    assert "signed by key" in world.outcomes("first", 1)["bob"]
+
+
+def test_a_reply_replayed_from_the_round_before_is_invalid(world, mallory):
+    earlier = []
+
+    def replayed(owner, request):
+        earlier.append(owner.sealed(owner.release(request)))
+        return earlier[0]
+
+    mallory.forge = replayed
+    world.carry_out()
+    assert world.outcomes("first", 1)["bob"] == "released"
+    assert world.outcomes("first", 2)["bob"].startswith("invalid: campaigns/first/rounds/2: reply of bob")
+
+
+def test_a_reply_of_another_campaigns_same_round_is_invalid(world, mallory):
+    earlier = []
+
+    def replayed(owner, request):
+        earlier.append(owner.sealed(owner.release(request)))
+        return earlier[0]
+
+    mallory.forge = replayed
+    world.carry_out(rounds=1)
+    world.carry_out(rounds=1, name="second")
+    assert world.outcomes("second", 1)["bob"].startswith("invalid: ")
+
+
+def test_a_decline_is_written_down_and_the_round_goes_on_with_the_others(world, mallory):
+    def declining(owner, request):
+        return owner.sealed(Decline(request.round, owner.name, request.nonce, Refusal.BUDGET))
+
+    mallory.forge = declining
+    assert world.carry_out().state is CampaignState.PUBLISHED
+    assert world.outcomes("first", 1)["bob"] == "declined: budget"
+
+
+def test_who_is_offline_is_written_down_and_who_is_revoked_is_not_asked(world, mallory):
+    del world.fleet.owners["bob"]
+    world.carry_out()
+    assert world.outcomes("first", 1)["bob"] == "offline"
+    world.store.revoke("bob")
+    world.carry_out(name="second")
+    assert world.fleet.asked[-1] == ["ada", "ben", "cleo"]

@@ -1,0 +1,194 @@
+import math
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.plan import CampaignPlan, Publication, Start
+from transfer.errors import ConfigError, TaskError, UsageError, VerificationError
+from transfer.post import TransferSettings
+from transfer.privacy import Spend
+from transfer.rounds import Tuning
+from transfer.tasks import Label, Task
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "plan.toml"
+TASK = """
+name = "sst2"
+template = "{text} It was {answer}."
+init_text = "Predict the sentiment of the review."
+[labels]
+negative = ["bad"]
+positive = ["good"]
+"""
+PLAN = """
+name = "first"
+task = "tasks/sst2.toml"
+proxy = "mini"
+public_text = "public.jsonl"
+rounds = 2
+[tuning]
+epsilon = 8.0
+steps = 5
+[publish]
+prompt = "sst2"
+"""
+
+
+@pytest.fixture
+def directory(tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "sst2.toml").write_text(TASK, encoding="utf-8")
+    return tmp_path
+
+
+def plan(directory, text=PLAN):
+    path = directory / "plan.toml"
+    path.write_text(text, encoding="utf-8")
+    return CampaignPlan.from_toml(path)
+
+
+def test_a_plan_holds_its_task_and_absolute_paths(directory):
+    read = plan(directory)
+    assert read.task.label_names == ("negative", "positive")
+    assert read.public_text == str(directory / "public.jsonl")
+    assert read.rounds == 2
+    assert read.start == Start()
+
+
+def test_all_rounds_together_spend_the_epsilon_that_was_asked_for(directory):
+    read = plan(directory)
+    assert 7.8 < read.epsilon <= 8.0
+    assert read.tuning.spend.steps == 5
+
+
+def test_an_infinite_epsilon_asks_for_no_noise(directory):
+    read = plan(directory, PLAN.replace("8.0", "inf"))
+    assert read.tuning.spend.noise_multiplier == 0
+    assert math.isinf(read.epsilon)
+
+
+def test_the_noise_multiplier_can_be_given_instead(directory):
+    read = plan(directory, PLAN.replace("epsilon = 8.0", "noise_multiplier = 1.5"))
+    assert read.tuning.spend.noise_multiplier == 1.5
+
+
+def test_the_stored_json_needs_no_file_any_more(directory):
+    read = plan(directory)
+    (directory / "tasks" / "sst2.toml").unlink()
+    assert CampaignPlan.from_json(read.to_json()) == read
+
+
+def test_transfer_settings_left_out_keep_the_measured_defaults(directory):
+    read = plan(directory, PLAN.replace("rounds = 2", "rounds = 2\nseed = 7") + "[transfer]\nsteps = 9\n")
+    assert read.transfer == replace(TransferSettings(), steps=9, seed=7)
+
+
+def test_the_shipped_example_is_a_plan_with_the_documented_defaults(directory):
+    (directory / "task.toml").write_text(TASK, encoding="utf-8")
+    text = EXAMPLE.read_text(encoding="utf-8")
+    given = plan(directory, text)
+    short = """
+        name = "sst2-first"
+        task = "task.toml"
+        proxy = "minilm-proxy"
+        public_text = "public.jsonl"
+        tuning = {epsilon = 8.0}
+        publish = {prompt = "sst2"}
+    """
+    assert given == plan(directory, short)
+
+
+def test_the_examples_commented_keys_are_the_defaults_too():
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    start = lines.index("[transfer]")
+    shown = tomllib.loads(
+        "\n".join(line.removeprefix("# ") for line in lines[start:] if " = " in line and "# " in line)
+    )
+    defaults = TransferSettings()
+    assert shown == {key: getattr(defaults, key) for key in shown}
+    assert len(shown) == 9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "first"', 'name = "First try"', "campaign name 'First try'"),
+        ("rounds = 2", "rounds = 0", "rounds: .* got 0"),
+        ("rounds = 2", "round = 2", "unknown key 'round'; did you mean 'rounds'"),
+        ("epsilon = 8.0", "", "needs epsilon"),
+        ("epsilon = 8.0", "epsilon = 8.0\nnoise_multiplier = 1.0", "not both"),
+        ("epsilon = 8.0", "epsilon = -1.0", r"\[tuning\] epsilon"),
+        ("epsilon = 8.0", "epsilon = nan", r"\[tuning\] epsilon"),
+        ("steps = 5", "steps = 0", r"\[tuning\] steps"),
+        ("steps = 5", "stepz = 5", "unknown key 'stepz' in .tuning.; did you mean 'steps'"),
+        ("[publish]", "[transfer]\nalpha = 2.0\n[publish]", "alpha"),
+        ("[publish]", "[prompt]\ninit = 'zeros'\n[publish]", r"\[prompt\] init"),
+        ("rounds = 2", 'strategy = "krum"', "strategy"),
+        ("rounds = 2", "deadline_s = inf", "deadline_s"),
+        ('prompt = "sst2"', "", r"\[publish\] prompt: missing"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_file_and_key(directory, old, new, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        plan(directory, PLAN.replace(old, new))
+    assert "plan.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_task_file_is_named(directory):
+    with pytest.raises(TaskError, match=r"sst3\.toml"):
+        plan(directory, PLAN.replace("sst2.toml", "sst3.toml"))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "not json", '{"name": 3}'])
+def test_a_damaged_stored_plan_is_refused_in_one_line(text):
+    with pytest.raises(VerificationError, match="stored plan") as caught:
+        CampaignPlan.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+names = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
+plans = st.builds(
+    CampaignPlan,
+    name=names,
+    task=st.builds(
+        Task,
+        name=names,
+        template=st.just("{text} so {answer}"),
+        labels=st.just((Label("a", ("x", "y")), Label("b", ("z",)))),
+        init_text=st.text(min_size=1).filter(str.strip),
+        max_tokens=st.integers(1, 512),
+    ),
+    proxy=names,
+    public_text=st.text(),
+    target=st.text(),
+    rounds=st.integers(1, 50),
+    deadline_s=st.floats(1e-3, 1e6),
+    min_clients=st.integers(1, 50),
+    strategy=st.sampled_from(["default", "mean", "median"]),
+    start=st.builds(Start, st.integers(1, 100), st.sampled_from(["text", "vocabulary"])),
+    tuning=st.builds(
+        Tuning,
+        st.builds(Spend, st.just(0.0) | st.floats(0.001, 100), st.floats(0.001, 1), st.integers(1, 1000)),
+        st.floats(0.01, 10),
+        st.floats(1e-5, 1),
+    ),
+    delta=st.floats(1e-12, 0.1),
+    transfer=st.builds(TransferSettings, alpha=st.floats(0, 1), steps=st.integers(1, 500)),
+    publish=st.builds(Publication, names, st.booleans()),
+    seed=st.integers(0, 2**31),
+)
+
+
+@given(plans)
+@settings(max_examples=50, deadline=None)
+def test_every_plan_survives_storage(value):
+    assert CampaignPlan.from_json(value.to_json()) == value
+
+
+def test_a_plan_without_rounds_cannot_be_made(directory):
+    with pytest.raises(UsageError, match="rounds 0"):
+        replace(plan(directory), rounds=0)

@@ -1,0 +1,200 @@
+import json
+import math
+import sqlite3
+from dataclasses import replace
+
+import pytest
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import PeftConfig
+
+from coordinator.history import read_history
+from coordinator.publishing import artifact, number, published_by, republish, told_about
+from coordinator.records import CampaignState
+from transfer.errors import NotFoundError, UsageError, VerificationError
+from transfer.privacy import Spend, epsilon
+from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, ModelRef, SoftPrompt
+from transfer.rounds import Decline, Refusal, Tuning
+from transfer.signing import PROMPT_PREDICATE, Statement
+
+MODEL = ModelRef("target", "c" * 64)
+
+
+@pytest.fixture
+def published(world):
+    assert world.carry_out().state is CampaignState.PUBLISHED
+    return world.store.prompt_version("tiny-prompt")
+
+
+def files(world, version):
+    return {
+        file.path: world.store.prompt_file(version.prompt, version.version, file.path)
+        for file in version.files
+    }
+
+
+def test_the_statement_is_signed_and_binds_every_file(world, published):
+    key = world.identity.publisher.public_key()
+    statement = Statement.verified(published.statement, key, PROMPT_PREDICATE)
+    content = files(world, published)
+    assert set(content) == set(statement.digests) == {WEIGHTS_FILE, CONFIG_FILE}
+    for name in content:
+        statement.check(name, content[name])
+
+
+def test_the_statement_says_what_a_user_has_to_know(world, published):
+    told = told_about(published, world.identity)
+    assert {
+        "prompt",
+        "version",
+        "task",
+        "target",
+        "proxy",
+        "causal",
+        "campaign",
+        "rounds",
+        "lineage",
+        "privacy",
+    } == set(told)
+    assert (told["prompt"], told["version"], told["campaign"], told["rounds"]) == (
+        "tiny-prompt",
+        1,
+        "first",
+        2,
+    )
+    assert told["target"]["name"] == "tiny-target"
+    assert told["proxy"]["name"] == "tiny"
+    assert told["causal"] is True
+    assert told["task"]["labels"][0] == {"name": "positive", "words": ["great", "good"]}
+    assert told["lineage"]["public_text"]["texts"] == 48
+    assert [item["counted"] for item in told["lineage"]["rounds"]] == [["ada", "ben", "cleo"]] * 2
+
+
+def test_the_privacy_told_is_the_composition_of_this_campaigns_spends(world, published):
+    privacy = told_about(published, world.identity)["privacy"]
+    expected = epsilon([world.plan.tuning.spend] * 2, 1e-6)
+    assert privacy["epsilon"] == pytest.approx(expected)
+    assert privacy["delta"] == 1e-6
+    assert (privacy["unit"], privacy["adjacency"]) == ("record", "add/remove one")
+    assert "PRV" in privacy["accountant"]
+    ada = privacy["clients"][0]
+    assert (ada["client"], ada["rounds"]) == ("ada", 2)
+    assert ada["epsilon"] == pytest.approx(expected)
+    assert ada["lifetime_epsilon"] == pytest.approx(epsilon([world.plan.tuning.spend] * 2, 1e-7))
+    assert any("label names" in item for item in privacy["not_private"])
+
+
+def test_a_client_pays_only_for_the_rounds_it_released_a_prompt_in(world):
+    dora = world.enrol(type(world.fleet.owners["ada"])("dora", world.fleet.owners["ada"].update))
+
+    def only_first(owner, request):
+        if request.round.endswith("/1"):
+            return owner.sealed(owner.release(request))
+        return owner.sealed(Decline(request.round, owner.name, request.nonce, Refusal.BUDGET))
+
+    dora.forge = only_first
+    world.carry_out()
+    clients = told_about(world.store.prompt_version("tiny-prompt"), world.identity)["privacy"]["clients"]
+    cost = {item["client"]: item for item in clients}
+    assert cost["dora"]["rounds"] == 1
+    assert cost["dora"]["epsilon"] == pytest.approx(epsilon([world.plan.tuning.spend], 1e-6))
+    assert cost["dora"]["epsilon"] < cost["ada"]["epsilon"]
+
+
+def test_no_noise_is_told_as_an_infinite_epsilon_in_plain_json(world):
+    world.carry_out(tuning=Tuning(Spend(0.0, 1.0, 5), 1.0, 0.1))
+    version = world.store.prompt_version("tiny-prompt")
+    told = told_about(version, world.identity)
+    assert told["privacy"]["epsilon"] == "inf"
+    assert {item["epsilon"] for item in told["privacy"]["clients"]} == {"inf"}
+    json.loads(version.statement.payload, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_a_client_left_out_of_the_aggregate_is_still_accounted_for(world):
+    eve = world.enrol(type(world.fleet.owners["ada"])("eve", lambda request: torch.full((4, 32), 2.0)))
+    assert eve.name == "eve"
+    world.carry_out()
+    told = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    assert [item["dropped"] for item in told["lineage"]["rounds"]] == [["eve"]] * 2
+    assert "eve" in {item["client"] for item in told["privacy"]["clients"]}
+
+
+def test_the_published_vectors_are_the_transferred_ones_and_peft_reads_the_configuration(
+    world, published, tmp_path
+):
+    content = files(world, published)
+    prompt = SoftPrompt.from_bytes(content[WEIGHTS_FILE], MODEL)
+    (tmp_path / CONFIG_FILE).write_bytes(content[CONFIG_FILE])
+    config = PeftConfig.from_pretrained(str(tmp_path))
+    assert (config.num_virtual_tokens, config.token_dim) == prompt.vectors.shape == (4, 32)
+    assert config.base_model_name_or_path == "tiny-target"
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=6, max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_every_prompt_loads_back_bit_for_bit(values):
+    prompt = SoftPrompt(torch.tensor(values).reshape(2, 3), MODEL)
+    loaded = SoftPrompt.from_bytes(artifact(prompt, causal=True)[WEIGHTS_FILE], MODEL)
+    assert torch.equal(loaded.vectors.view(torch.int32), prompt.vectors.view(torch.int32))
+
+
+def test_an_unfinished_campaign_has_nothing_to_publish(world):
+    world.launch()
+    with pytest.raises(UsageError, match="closed 0 of 2 rounds"):
+        read_history(world.store, world.identity, world.plan)
+
+
+def test_a_reply_changed_in_the_store_is_found(world, published):
+    bens = "(SELECT envelope FROM replies WHERE client='ben' AND number=1)"
+    change(world, f"UPDATE replies SET envelope = {bens} WHERE client='ada' AND number=1")  # noqa: S608
+    with pytest.raises(VerificationError, match="signed by key"):
+        read_history(world.store, world.identity, world.plan)
+
+
+def test_a_reply_withheld_from_the_store_is_found(world, published):
+    change(world, "DELETE FROM replies WHERE client='ada' AND number=2")
+    with pytest.raises(VerificationError, match="rounds/2: the stored prompt is not the aggregate"):
+        read_history(world.store, world.identity, world.plan)
+
+
+def change(world, statement):
+    with sqlite3.connect(world.directory / "store.db") as connection:
+        assert connection.execute(statement).rowcount == 1
+    connection.close()
+
+
+def test_a_campaign_finds_the_version_it_has_published(world, published):
+    assert published_by(world.store, world.identity, world.plan) == published
+    assert published_by(world.store, world.identity, replace(world.plan, name="other")) is None
+
+
+def test_a_roll_back_is_a_new_version_with_the_old_files_and_revokes_those_between(world, published):
+    world.carry_out(name="second", seed=3)
+    world.carry_out(name="third", seed=4)
+    newest = republish(world.store, world.identity, "tiny-prompt", 1)
+    assert newest.version == 4
+    assert files(world, newest) == files(world, published)
+    told = told_about(newest, world.identity)
+    assert (told["version"], told["campaign"], told["lineage"]["republishes"]) == (4, "first", 1)
+    assert [item.state for item in world.store.prompt_versions("tiny-prompt")] == [
+        "published",
+        "revoked",
+        "revoked",
+        "published",
+    ]
+    assert world.store.prompt_version("tiny-prompt").version == 4
+
+
+def test_what_another_coordinator_signed_is_not_published_again(world, published):
+    stranger = replace(world.identity, publisher=Ed25519PrivateKey.generate())
+    with pytest.raises(VerificationError, match="signed by key"):
+        republish(world.store, stranger, "tiny-prompt", 1)
+    with pytest.raises(NotFoundError):
+        republish(world.store, world.identity, "tiny-prompt", 9)
+
+
+def test_epsilon_is_a_number_or_inf():
+    assert number(1.5) == 1.5
+    assert number(math.inf) == "inf"

@@ -1,0 +1,125 @@
+"""More tiny models: learned positions (GPT-2), another width, windowed layers (Qwen2); real assets."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from transfer.models import LanguageModel, load
+
+
+def like(tokenizer_of: Path, model: PreTrainedModel, directory: Path) -> Path:
+    """A directory of `model` with the tokeniser of another."""
+    model.save_pretrained(directory)
+    PreTrainedTokenizerFast.from_pretrained(tokenizer_of).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a random GPT-2: 4 layers, learned positions, tied head."""
+    torch.manual_seed(1)
+    config = GPT2Config(
+        vocab_size=400,
+        n_embd=32,
+        n_layer=4,
+        n_head=4,
+        n_positions=128,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return like(tiny_causal, GPT2LMHeadModel(config), tmp_path_factory.mktemp("tiny-gpt2") / "lm")
+
+
+@pytest.fixture(scope="session")
+def tiny_wide(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a random Llama of hidden size 48 with the tokeniser of `tiny_causal`."""
+    torch.manual_seed(2)
+    config = LlamaConfig(
+        vocab_size=400,
+        hidden_size=48,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=128,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return like(tiny_causal, LlamaForCausalLM(config), tmp_path_factory.mktemp("tiny-wide") / "lm")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a random Qwen2 whose upper two of four layers attend to a window of 3 tokens only."""
+    torch.manual_seed(3)
+    config = Qwen2Config(
+        vocab_size=400,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        use_sliding_window=True,
+        sliding_window=3,
+        max_window_layers=2,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return like(tiny_causal, Qwen2ForCausalLM(config), tmp_path_factory.mktemp("tiny-qwen2") / "lm")
+
+
+@pytest.fixture
+def causal(tiny_causal: Path) -> LanguageModel:
+    return load(tiny_causal, name="tiny-causal")
+
+
+@pytest.fixture
+def masked(tiny_masked: Path) -> LanguageModel:
+    return load(tiny_masked, name="tiny-masked")
+
+
+@pytest.fixture
+def gpt2(tiny_gpt2: Path) -> LanguageModel:
+    return load(tiny_gpt2, name="tiny-gpt2")
+
+
+@pytest.fixture
+def qwen2(tiny_qwen2: Path) -> LanguageModel:
+    return load(tiny_qwen2, name="tiny-qwen2")
+
+
+@pytest.fixture
+def wide(tiny_wide: Path) -> LanguageModel:
+    return load(tiny_wide, name="tiny-wide")
+
+
+@pytest.fixture(params=["causal", "masked", "gpt2"])
+def model(request: pytest.FixtureRequest) -> LanguageModel:
+    """Each tiny model in turn."""
+    loaded: LanguageModel = request.getfixturevalue(request.param)
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real models and data sets."""
+    if "PROMPTFERRY_ASSETS" not in os.environ:
+        pytest.skip("PROMPTFERRY_ASSETS is unset: no real models to load")
+    return Path(os.environ["PROMPTFERRY_ASSETS"])

@@ -1,0 +1,211 @@
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptferry.v1 import rounds_pb2
+from transfer import wire
+from transfer.errors import VerificationError
+from transfer.privacy import Guarantee, Spend
+from transfer.prompt import ModelRef, SoftPrompt
+from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest, Tuning, round_name
+from transfer.signing import Envelope
+from transfer.tasks import Label, Task
+
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
+WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1, max_size=8)
+ROUNDS = st.builds(round_name, NAMES, st.integers(1, 999_999))
+NONCES = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
+POSITIVE = st.floats(1e-6, 1e6)
+MODELS = st.builds(ModelRef, NAMES, st.from_regex(r"[0-9a-f]{64}", fullmatch=True))
+SPENDS = st.builds(
+    Spend, st.just(0.0) | st.floats(1e-3, 1e6), st.floats(0, 1, exclude_min=True), st.integers(1, 2**31 - 1)
+)
+
+
+@st.composite
+def prompts(draw):
+    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    return SoftPrompt(torch.randn(shape, generator=generator), draw(MODELS))
+
+
+@st.composite
+def tasks(draw):
+    words = draw(st.lists(WORDS, min_size=4, max_size=6, unique=True))
+    names = draw(st.lists(WORDS, min_size=2, max_size=2, unique=True))
+    labels = (Label(names[0], tuple(words[:2])), Label(names[1], tuple(words[2:])))
+    init = draw(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip))
+    return Task(draw(NAMES), "{text} It was {answer}.", labels, init, draw(st.integers(1, 2**31 - 1)))
+
+
+REQUESTS = st.builds(
+    RoundRequest,
+    round=ROUNDS,
+    rounds=st.integers(1, 1000),
+    client=NAMES,
+    nonce=NONCES,
+    task=tasks(),
+    tuning=st.builds(Tuning, SPENDS, POSITIVE, POSITIVE),
+    prompt=prompts(),
+    cohort=st.integers(0, 1000),
+)
+GUARANTEES = st.builds(
+    Guarantee, st.floats(0, 1e9) | st.just(math.inf), st.floats(0, 1, exclude_min=True, exclude_max=True)
+)
+REPLIES = st.builds(Decline, ROUNDS, NAMES, NONCES, st.sampled_from(Refusal)) | st.builds(
+    Release, ROUNDS, NAMES, NONCES, prompts(), SPENDS, GUARANTEES
+)
+RELEASE = Release(
+    round_name("first", 1),
+    "alice",
+    bytes(range(NONCE_BYTES)),
+    SoftPrompt(torch.ones(2, 3), ModelRef("proxy", "ab" * 32)),
+    Spend(1.5, 0.25, 20),
+    Guarantee(2.5, 1e-6),
+)
+REQUEST = RoundRequest(
+    round_name("first", 1),
+    3,
+    "alice",
+    bytes(range(NONCE_BYTES)),
+    Task("t", "{text} It was {answer}", (Label("a", ("x",)), Label("b", ("y",))), "Init."),
+    Tuning(Spend(1.5, 0.25, 20), 1.0, 0.1),
+    SoftPrompt(torch.ones(2, 3), ModelRef("proxy", "ab" * 32)),
+    5,
+)
+
+
+def fields(value):
+    """All fields, the prompt as its bytes and model: tensors do not compare."""
+    found = {name: getattr(value, name) for name in value.__dataclass_fields__}
+    if "prompt" in found:
+        found["prompt"] = (value.prompt.to_bytes(), value.prompt.model)
+    return found
+
+
+@settings(deadline=None, max_examples=60)
+@given(REQUESTS)
+def test_a_request_survives_the_wire_exactly(request):
+    data = wire.request_to_bytes(request)
+    received = wire.request_from_bytes(data)
+    assert fields(received) == fields(request)
+    assert wire.request_to_bytes(received) == data
+
+
+@settings(deadline=None, max_examples=60)
+@given(REPLIES)
+def test_a_reply_survives_the_wire_exactly(reply):
+    data = wire.reply_to_bytes(reply)
+    received = wire.reply_from_bytes(data)
+    assert type(received) is type(reply)
+    assert fields(received) == fields(reply)
+    assert wire.reply_to_bytes(received) == data
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.builds(Envelope, WORDS, st.binary(), WORDS, st.binary()))
+def test_an_envelope_survives_the_wire_exactly(envelope):
+    assert wire.envelope_from_bytes(wire.envelope_to_bytes(envelope)) == envelope
+
+
+def mutated(good, source):
+    data = bytearray(good)
+    for _ in range(source.randint(1, 3)):
+        data[source.randrange(len(data))] = source.randrange(256)
+    return bytes(data[: source.randrange(len(data))] if source.random() < 0.2 else data)
+
+
+@pytest.mark.parametrize(
+    ("good", "read"),
+    [
+        (wire.request_to_bytes(REQUEST), wire.request_from_bytes),
+        (wire.reply_to_bytes(RELEASE), wire.reply_from_bytes),
+        (wire.envelope_to_bytes(Envelope("kind", b"payload", "key", b"s" * 64)), wire.envelope_from_bytes),
+    ],
+)
+def test_mutated_bytes_give_a_value_or_a_verification_error_and_nothing_else(good, read):
+    source, refused = random.Random(0), 0
+    for _ in range(2000):
+        try:
+            read(mutated(good, source))
+        except VerificationError:
+            refused += 1
+    assert refused > 300
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=60))
+def test_arbitrary_bytes_are_refused_in_our_own_words(data):
+    for read in (wire.request_from_bytes, wire.reply_from_bytes):
+        with pytest.raises(VerificationError):
+            read(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"refusal": 99}, "99 is not a valid Refusal"),
+        ({"prompt": b""}, "prompt is not a safetensors file"),
+        ({"epsilon": math.nan}, "ε nan"),
+        ({"delta": 0.0}, "δ 0.0"),
+        ({"spend": rounds_pb2.Spend()}, "sample rate 0.0"),
+    ],
+)
+def test_an_impossible_field_of_a_reply_is_named(change, says):
+    message = rounds_pb2.RoundReply.FromString(wire.reply_to_bytes(RELEASE))
+    for name, value in change.items():
+        if name == "spend":
+            message.spend.CopyFrom(value)
+        else:
+            setattr(message, name, value)
+    with pytest.raises(VerificationError, match=says) as caught:
+        wire.reply_from_bytes(message.SerializeToString())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"round": "campaigns/first"}, "round name"),
+        ({"nonce": b"short"}, "nonce"),
+        ({"tuning": rounds_pb2.Tuning(steps=0, sample_rate=0.5)}, "steps 0"),
+        ({"proxy": None}, "digest"),
+        ({"task": None}, "task"),
+    ],
+)
+def test_an_impossible_field_of_a_request_is_named(change, says):
+    message = rounds_pb2.RoundRequest.FromString(wire.request_to_bytes(REQUEST))
+    for name, value in change.items():
+        message.ClearField(name)
+        if isinstance(value, rounds_pb2.Tuning):
+            message.tuning.CopyFrom(value)
+        elif value is not None:
+            setattr(message, name, value)
+    with pytest.raises(VerificationError, match=says):
+        wire.request_from_bytes(message.SerializeToString())
+
+
+def test_nothing_but_these_fields_can_leave_a_data_owner():
+    assert wire.reply_fields() == [
+        "round",
+        "client",
+        "nonce",
+        "proxy",
+        "refusal",
+        "prompt",
+        "spend",
+        "epsilon",
+        "delta",
+    ]
+    spend = rounds_pb2.Spend.DESCRIPTOR.fields
+    assert [field.name for field in spend] == ["noise_multiplier", "sample_rate", "steps"]
+
+
+def test_a_decline_carries_no_prompt_and_no_cost():
+    data = wire.reply_to_bytes(Decline(RELEASE.round, "alice", RELEASE.nonce, Refusal.BUDGET))
+    present = {field.name for field, _ in rounds_pb2.RoundReply.FromString(data).ListFields()}
+    assert present == {"round", "client", "nonce", "refusal"}
