@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from client.files import require_private
-from transfer.errors import AlreadyExistsError, UsageError
+from transfer.errors import UsageError
 from transfer.files import write_new
 from transfer.signing import key_id
 
@@ -55,9 +55,6 @@ def create(directory: Path) -> Keys:
         UsageError: the directory cannot be written.
     """
     signing_file, node_file = directory / SIGNING_FILE, directory / NODE_FILE
-    for path in (signing_file, node_file):
-        if path.exists():
-            raise AlreadyExistsError(f"{path} exists already: keys are never overwritten")
     keys = Keys(Ed25519PrivateKey.generate(), generate_private_key(SECP384R1()))
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -93,11 +93,7 @@ class LedgerFile:
     def writing(self) -> Iterator[History]:
         """One transaction on the history so far; durable once the block is left, undone if it raises."""
         with chain.reported(self.path), self._chain.writing() as rows:
-            try:
-                yield self._history(rows)
-            except BaseException:
-                self._entries.clear()  # some may be about to be undone
-                raise
+            yield self._history(rows)
 
     def history(self) -> History:
         """All entries so far."""

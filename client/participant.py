@@ -120,8 +120,7 @@ class Participant:
                 f"{asked.round} asks client {asked.client!r}, this is {self._identity.client!r}"
             )
         question = hashlib.sha256(payload).digest()
-        kept = self._ledger.reply(asked.round)
-        if kept is not None:
+        if (kept := self._ledger.reply(asked.round)) is not None:
             return self._again(asked, question, kept)
         if any(e.kind is Kind.SPEND and e.subject == asked.round for e in self._ledger.entries()):
             return self._decline(asked, Refusal.SPENT, "paid for before, the reply was lost")

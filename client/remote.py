@@ -1,7 +1,4 @@
-"""A coordinator over the network: promptferry.v1 as values, its statuses as the errors the store raises.
-
-What comes back is unverified: whoever uses an offer verifies its statement first.
-"""
+"""A coordinator over the network: promptferry.v1 as unverified values, its statuses as the store's errors."""
 
 import re
 import time

@@ -134,7 +134,7 @@ def try_prompt(
     from client import trial
     from transfer import models
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # Transformers types it not
     chances = trial.probabilities(directory, claim, models.load(model, causal=claim.causal), text)
     results = [
         {"text": line, "label": max(each.items(), key=itemgetter(1))[0], "probabilities": each}

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.table import Table
 
-from coordinator.session import Session, of
+from coordinator.session import Session, line, of
 from transfer import console
 
 if TYPE_CHECKING:
@@ -65,17 +66,17 @@ def show(
     session.emit(told, _shown)
 
 
-def _shown(told: dict[str, Any]) -> Table:
+def _shown(told: dict[str, Any]) -> Group:
     said, privacy = told["statement"], told["statement"]["privacy"]
     table = Table("client", "rounds", "ε", "lifetime ε", title=f"{told['name']}: {told['state']}")
     for client in privacy["clients"]:
         cells = (client[key] for key in ("client", "rounds", "epsilon", "lifetime_epsilon"))
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
-    table.caption = (
-        f"for {said['target']['name']} {said['target']['digest'][:16]}, from campaign {said['campaign']}; "
-        f"δ {privacy['delta']:g}, {privacy['accountant']}, unit: one {privacy['unit']}"
+    target = f"for {said['target']['name']} {said['target']['digest'][:16]}, from campaign {said['campaign']}"
+    unit = (
+        f"δ {privacy['delta']:g} for one {privacy['unit']} ({privacy['adjacency']}), {privacy['accountant']}"
     )
-    return table
+    return Group(table, line(target), line(unit))
 
 
 @app.command("transfer")

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.session import Session, of
+from coordinator.session import Session, line, of
 from transfer import console
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def show(context: typer.Context, name: NameArgument) -> None:
     with session.store() as store:
         view, plan = look(store, name), CampaignPlan.from_json(store.campaign(name).plan)
     told = {**_planned(plan), **console.plain(view)}
-    session.emit(told, lambda _: Group(_line(_launched(_planned(plan))), summary(view)))
+    session.emit(told, lambda _: Group(line(_launched(_planned(plan))), summary(view)))
 
 
 @app.command("watch")
@@ -156,10 +156,10 @@ class _News:
                 self._line(f"{view.name}: round {item.index}: {client}: {outcome}")
         self._line(f"{view.name}: {view.state.value}" + (f": {view.detail}" if view.detail else ""))
 
-    def _line(self, line: str) -> None:
-        if line not in self._told:
-            self._told.add(line)
-            sys.stderr.write(line + "\n")
+    def _line(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            sys.stderr.write(text + "\n")
             sys.stderr.flush()
 
 
@@ -175,8 +175,4 @@ def table(view: "CampaignView") -> Table:
 
 def summary(view: "CampaignView") -> Group:
     """The table, and below it how far the campaign is or how it ended."""
-    return Group(table(view), _line(view.detail))
-
-
-def _line(text: str) -> Text:
-    return Text(text, no_wrap=True, overflow="ignore")
+    return Group(table(view), line(view.detail))

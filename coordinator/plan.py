@@ -20,9 +20,9 @@ from transfer.rounds import Tuning
 from transfer.settings import Located, Settings, load
 from transfer.tasks import Task
 
-PROMPT_LENGTH = 10
+PROMPT_LENGTH = 5
 ROUNDS, MIN_CLIENTS, DEADLINE_S = 3, 3, 600.0
-STEPS, SAMPLE_RATE, CLIP_NORM, LEARNING_RATE = 20, 1.0, 1.0, 0.01
+STEPS, SAMPLE_RATE, CLIP_NORM, LEARNING_RATE = 20, 0.25, 1.0, 0.02
 DELTA = 1e-6
 
 Init = Literal["text", "vocabulary"]

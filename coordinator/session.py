@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 from rich.console import RenderableType
+from rich.text import Text
 
 from coordinator.config import CoordinatorConfig, read
 from transfer.console import Format, emit
@@ -54,3 +55,8 @@ def of(context: typer.Context) -> Session:
     """The session the application's callback made."""
     session: Session = context.obj
     return session
+
+
+def line(text: str) -> Text:
+    """One line that no terminal width breaks."""
+    return Text(text, no_wrap=True, overflow="ignore")

@@ -35,6 +35,8 @@ from transfer.errors import (
 logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Message, Message]
+MAX_TEXT = 1000
+"""Characters of an error sent at most: it may quote what the caller sent, and travels in a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +94,4 @@ async def _end(context: Context, error: PromptferryError) -> NoReturn:
     if answer.text is not None:
         logger.error("a call failed: %s: %s", error.symbol, error)
     known = ((names.ERROR_KEY, error.symbol),) if answer is not _OURS else ()
-    await context.abort(answer.status, answer.text or str(error), known)
+    await context.abort(answer.status, (answer.text or str(error))[:MAX_TEXT], known)

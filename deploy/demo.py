@@ -231,18 +231,20 @@ def report(demo: Run, inputs: Inputs, task: Task) -> dict[str, Any]:
     verified = command(
         "promptferry", "verify", demo.out / "prompt", "--key", demo.coordinator / "publisher.pub", json_result=True
     )
-    privacy = verified["privacy"]
-    spent = privacy["clients"]
+    spent = [
+        {"client": f"client-{index}", **demo.own(index, "ledger", "show", json_result=True)["data_sets"][0]}
+        for index in range(1, len(shards) + 1)
+    ]
     result = {
         "accuracy": reached,
-        "privacy": {key: privacy[key] for key in ("epsilon", "delta", "unit", "accountant")},
+        "privacy": {key: verified[key] for key in ("epsilon", "delta", "unit", "accountant")},
         "clients": len(inputs.private),
         "rounds": demo.rounds,
         "seconds": demo.seconds,
         "delivered": {
             "name": verified["name"],
             "version": verified["version"],
-            "verified": True,
+            "verified": verified["verified"],
             "peft_accuracy": round(peft_accuracy, 4),
             "peft_logits_max_abs_diff": difference,
         },
@@ -301,8 +303,9 @@ def main(
     set_up(demo, inputs, wanted)
     with demo.stage("distil"):
         make_proxy(demo, inputs, cache)
-    with demo.stage("distil at a client"):
-        own_proxy(demo, inputs)
+    if target is None:
+        with demo.stage("distil at a client"):
+            own_proxy(demo, inputs)
     campaign(demo, inputs, wanted)
     report(demo, inputs, wanted)
 

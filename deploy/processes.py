@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def command(*arguments: object, json_result: bool = False) -> Any:
     """
     words = [str(word) for word in arguments]
     if json_result:
-        words[1:1] = ["--format", "json"]
+        words += ["--format", "json"]
     stdout = subprocess.PIPE if json_result else sys.stderr
     done = subprocess.run([BIN / words[0], *words[1:]], stdout=stdout, env=environment(), check=False)  # noqa: S603
     if done.returncode:
@@ -73,13 +73,13 @@ def daemon(*arguments: object, log: Path, ready: str) -> Iterator[subprocess.Pop
             process.wait()
 
 
-def wait_for_line(process: subprocess.Popen[bytes], log: Path, ready: str) -> None:
+def wait_for_line(process: subprocess.Popen[bytes], log: Path, ready: str, timeout_s: float = READY_S) -> None:
     """Wait until `ready` is in the log; see `daemon` for what it raises."""
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + timeout_s
     while ready not in (written := log.read_text(errors="replace")):
         if process.poll() is not None:
             last = written.strip().splitlines()[-1:] or ["nothing"]
             raise PromptferryError(f"{log}: the process ended with {process.returncode}; it last said: {last[0]}")
         if time.monotonic() > deadline:
-            raise DeadlineError(f"{log}: no {ready!r} after {READY_S:.0f} s")
+            raise DeadlineError(f"{log}: no {ready!r} after {timeout_s:.0f} s")
         time.sleep(0.05)

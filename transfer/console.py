@@ -64,6 +64,8 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
     `{"error": symbol, "message": …}` on stdout.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if app.registered_callback:
+        given = _hoisted(given, ("--dir", "--format"))
     try:
         # not app(): typer's own hook prints the local variables of every frame, which may hold private text
         result = typer.main.get_command(app).main(args=given, standalone_mode=False)
@@ -79,6 +81,21 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
         # whoever read our output has left; closing stdout at exit would fail the same way again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _hoisted(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """`words` with options of the whole command moved before its verb, so that they may stand at the end too."""
+    front: list[str] = []
+    rest: list[str] = []
+    queue = iter(words)
+    for word in queue:
+        if word == "--":
+            rest += [word, *queue]
+        elif word in options:
+            front += [word, *([value] if (value := next(queue, None)) is not None else [])]
+        else:
+            (front if word.startswith(tuple(f"{option}=" for option in options)) else rest).append(word)
+    return front + rest
 
 
 def _fail(symbol: str, message: str, status: int, arguments: Sequence[str]) -> NoReturn:

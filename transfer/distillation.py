@@ -46,7 +46,7 @@ class DistilSettings:
     steps: int = 3000
     batch_tokens: int = 2048
     sequence_tokens: int = 64
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     temperature: float = 2.0
     weights: tuple[float, float, float] = (5.0, 2.0, 1.0)
     masked_share: float = 0.15

@@ -90,6 +90,7 @@ def test_an_untouched_copy_opens(path: Path):
             ],
             "entry 5 was changed, moved or removed",
         ),
+        (["UPDATE chain SET number = 99 WHERE number = 23"], "entry 23 was changed, moved or removed"),
         (["DELETE FROM chain WHERE number > 20"], "rolled back or cut: it holds 20 entries, .* remembers 23"),
         (["DELETE FROM chain"], "rolled back or cut: it holds 0 entries"),
         (["INSERT INTO chain SELECT -1, row, digest FROM chain WHERE number = 2"], "entries out of order"),

@@ -230,23 +230,25 @@ def test_processes_that_register_overlapping_files_at_once_agree_on_one_data_set
 
 
 @pytest.mark.parametrize("room", [0, 100, 5_000, 20_000])
-def test_a_full_disk_grants_nothing_and_damages_nothing(tmp_path: Path, room: int):
+def test_a_full_disk_grants_nothing_and_the_same_ledger_goes_on_when_there_is_room(tmp_path: Path, room: int):
     owner = Owner(tmp_path / "owner")
 
-    def fill() -> None:
-        limit = owner.ledger.stat().st_size + room
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    def answer_all(ledger: Ledger) -> None:
+        for number in range(1000):
+            owner.answer(ledger, f"r{number}")
+
+    def fill_and_make_room() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with Ledger.open(owner.ledger) as ledger:
-            for number in range(1000):
-                owner.answer(ledger, f"r{number}")
+            limit, hard = owner.ledger.stat().st_size + room, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            with pytest.raises(LedgerError):
+                answer_all(ledger)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            owner.answer(ledger, "after")
+            ledger.verify()
 
-    def fails_with_a_ledger_error() -> None:
-        with pytest.raises(LedgerError):
-            fill()
-
-    assert wait(fork(fails_with_a_ledger_error)) == 0
+    assert wait(fork(fill_and_make_room)) == 0
     assert owner.violations() == 0
     with Ledger.open(owner.ledger) as ledger:
-        owner.answer(ledger, "after")
         assert ledger.reply("after") is not None

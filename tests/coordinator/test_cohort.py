@@ -6,6 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from coordinator.aggregation import combine
+from coordinator.cohort import Cohort, Question
 from coordinator.records import CampaignState
 from transfer import wire
 from transfer.privacy import Spend
@@ -41,7 +43,7 @@ def of_values(value):
 
 
 def of_another_round(owner, request):
-    return owner.sealed(replace(owner.release(request), round="campaigns/first/rounds/2"))
+    return owner.sealed(replace(owner.release(request), round="campaigns/attacked/rounds/2"))
 
 
 def with_another_nonce(owner, request):
@@ -93,28 +95,47 @@ FORGERIES = [
 ]
 
 
+def mallory_of(world):
+    """A fourth client; sorted between the honest ones, so that order cannot hide a difference."""
+    return type(world.fleet.owners["ada"])("bob", lambda request: request.prompt.vectors * 0 + 0.1)
+
+
 @pytest.fixture
-def mallory(world, request):
-    """A fourth enrolled client; sorted between the honest ones, so that order cannot hide a difference."""
-    return world.enrol(
-        type(world.fleet.owners["ada"])("bob", lambda request: request.prompt.vectors * 0 + 0.1)
-    )
+def mallory(world):
+    return world.enrol(mallory_of(world))
 
 
-def test_a_forged_reply_is_recorded_and_leaves_the_aggregate_bit_identical(world, mallory):
-    del world.fleet.owners["bob"]
-    short = {"rounds": 1, "transfer": replace(world.plan.transfer, steps=1)}
-    world.carry_out(name="clean", **short)
-    clean = world.prompt("clean", 1)
-    world.fleet.owners["bob"] = mallory
-    for number, forge in enumerate(FORGERIES):
-        mallory.forge = forge
-        name = f"attack-{number}"
-        assert world.carry_out(name=name, **short).state is CampaignState.PUBLISHED
-        outcomes = world.outcomes(name, 1)
-        assert outcomes.pop("bob").startswith("invalid: "), (number, outcomes)
-        assert set(outcomes.values()) == {"released"}
-        assert torch.equal(world.prompt(name, 1), clean), number
+@pytest.fixture
+def ask(world):
+    """Asks one round and returns its cohort; a round of its own each time."""
+
+    def asked(name):
+        plan = world.launch(name=name)
+        start = SoftPrompt(torch.ones(4, 32), world.store.proxy("tiny").model)
+        world.store.open_round(name, 1, start.to_bytes())
+        cohort = Cohort(world.store, world.identity, Question(plan, 1, start))
+        cohort.ask(world.fleet, lambda: False, lambda client: None)
+        prompts = {client: release.prompt for client, release in cohort.releases.items()}
+        return combine(prompts, start).prompt.vectors
+
+    return asked
+
+
+@pytest.mark.parametrize("number", range(len(FORGERIES)))
+def test_a_forged_reply_is_recorded_and_leaves_the_aggregate_bit_identical(world, ask, number):
+    clean = ask("clean")
+    bob = world.enrol(mallory_of(world))
+    bob.forge = FORGERIES[number]
+    assert torch.equal(ask("attacked"), clean)
+    outcomes = world.outcomes("attacked", 1)
+    assert outcomes.pop("bob").startswith("invalid: ")
+    assert set(outcomes.values()) == {"released"}
+
+
+def test_a_genuine_fourth_reply_does_change_the_aggregate(world, ask):
+    clean = ask("clean")
+    world.enrol(mallory_of(world))
+    assert not torch.equal(ask("joined"), clean)
 
 
 def test_a_reply_signed_by_another_clients_key_is_invalid(world, mallory):

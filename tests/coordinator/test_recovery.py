@@ -35,6 +35,8 @@ class MortalStore(Store):
             return found
 
         def mortal(*args, **kwargs):
+            if str(args[-1]).startswith("transfer: step"):  # noted every few seconds: how often, time decides
+                return found(*args, **kwargs)
             self.left -= 1
             if self.left == 0 and self.before:
                 raise Killed

@@ -224,7 +224,12 @@ def test_a_download_of_the_latest_is_refused(delivery, prompts) -> None:
 
 
 def test_an_oversize_request_is_refused(prompts) -> None:
-    assert refused(lambda: get(prompts, "x" * 65_536))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    status, text, _ = refused(lambda: get(prompts, "x" * 65_536))
+    assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "vs. 65536" in text
+    status, text, _ = refused(lambda: get(prompts, "x" * 65_000))
+    assert status is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(text) == 1000
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_only_an_infinite_budget_covers_a_run_without_noise():
 @pytest.mark.parametrize(
     ("target", "rate", "steps"),
     [
-        (8.0, 1.0, 20),
+        (10.0, 1.0, 20),
         pytest.param(1.0, 0.1, 60, marks=pytest.mark.slow),
         pytest.param(50.0, 0.5, 10, marks=pytest.mark.slow),
     ],

@@ -171,5 +171,5 @@ def test_files_that_decide_nothing_leave_the_model_as_it_is(tiny_causal, tmp_pat
 
 def test_renaming_a_file_is_noticed(tiny_causal, tmp_path):
     copy = shutil.copytree(tiny_causal, tmp_path / "copy")
-    (copy / "tokenizer.json").rename(copy / "vocabulary.json")
+    (copy / "config.json").rename(copy / "a.json")  # still first in order
     assert ModelRef.of_directory("a", copy).digest != ModelRef.of_directory("a", tiny_causal).digest

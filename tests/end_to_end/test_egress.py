@@ -1,0 +1,125 @@
+"""What really leaves a data owner: the plaintext of every connection of a campaign, and every file it left."""
+
+import json
+import secrets
+import socket
+import ssl
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from deploy.processes import command, daemon, free_ports
+from transfer.tasks import Task
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+CLIENTS = 3
+
+
+class Tap:
+    """A relay that ends TLS with the coordinator's own key, keeps what clients sent, and passes it on."""
+
+    def __init__(self, port: int, upstream: int, pki: Path) -> None:
+        self.sent = bytearray()
+        self._upstream = upstream
+        self._server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._server.load_cert_chain(pki / "server.pem", pki / "server.key")
+        self._client = ssl.create_default_context(cafile=str(pki / "ca.pem"))
+        self._listener = socket.create_server(("127.0.0.1", port))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                raw, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
+
+    def _serve(self, raw: socket.socket) -> None:
+        try:
+            near = self._server.wrap_socket(raw, server_side=True)
+            far = self._client.wrap_socket(
+                socket.create_connection(("127.0.0.1", self._upstream)), server_hostname="127.0.0.1"
+            )
+        except OSError:
+            return
+        back = threading.Thread(target=self._pump, args=(far, near, None), daemon=True)
+        back.start()
+        self._pump(near, far, self.sent)
+
+    @staticmethod
+    def _pump(source: ssl.SSLSocket, sink: ssl.SSLSocket, copy: bytearray | None) -> None:
+        try:
+            while chunk := source.recv(65536):
+                if copy is not None:
+                    copy += chunk
+                sink.sendall(chunk)
+        except OSError:
+            pass
+        finally:
+            sink.close()
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def test_nothing_but_signed_prompts_leaves_a_data_owner(tiny_causal: Path, tiny_task: Task, tmp_path: Path) -> None:
+    planted = [secrets.token_hex(16) for _ in range(20)]
+    texts = ["The film was great.", "A terrible plot", "We liked the music", "Nobody liked the noise"]
+    public = tmp_path / "public.jsonl"
+    public.write_text("".join(json.dumps({"text": f"{text} {n}"}) + "\n" for n in range(20) for text in texts))
+    task = tmp_path / "task.toml"
+    labels = {label.name: list(label.words) for label in tiny_task.labels}
+    task.write_text(
+        tomli_w.dumps(
+            {"name": "reviews", "template": tiny_task.template, "init_text": tiny_task.init_text, "max_tokens": 64,
+             "labels": labels}
+        )
+    )  # fmt: skip
+    delivery, fleet, tapped = free_ports(3)
+    coordinator = tmp_path / "coordinator"
+    operator = ("promptferry-coordinator", "--dir", coordinator)
+    command(
+        "promptferry-coordinator", "init", coordinator, "--target", tiny_causal, "--port", delivery,
+        "--fleet-port", fleet, "--threads", 1,
+    )  # fmt: skip
+    settings = coordinator / "coordinator.toml"
+    head, mark, tail = settings.read_text().partition("[flower]")
+    tail = tail.replace('public_address = ""', f'public_address = "127.0.0.1:{tapped}"', 1)
+    settings.write_text(head + mark + tail)
+    command(*operator, "proxy", "distil", "--layers", 1, "--text", public, "--name", "tiny", "--steps", 2)
+    with ExitStack() as stack:
+        stack.enter_context(daemon(*operator, "serve", log=tmp_path / "serve.log", ready="serving:"))
+        tap = Tap(tapped, fleet, coordinator / "pki")
+        stack.callback(tap.close)
+        for number in range(CLIENTS):
+            home = tmp_path / f"client-{number}"
+            data = tmp_path / f"private-{number}.jsonl"
+            rows = [{"text": f"{texts[n % 4]} {planted[n]}", "label": n % 2} for n in range(20)]
+            data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            command(
+                "promptferry-client", "init", home, "--name", f"client-{number}", "--data", data, "--records", 20,
+                "--epsilon", 8, "--task", "reviews", "--proxy", "*", "--threads", 1,
+            )  # fmt: skip
+            invitation = tmp_path / f"invitation-{number}.toml"
+            command(*operator, "client", "invite", f"client-{number}", "--out", invitation)
+            command("promptferry-client", "--dir", home, "enrol", invitation)
+            log = home / "daemon.log"
+            stack.enter_context(daemon("promptferry-client", "--dir", home, "run", log=log, ready="connected"))
+        plan = {
+            "name": "egress", "task": str(task), "proxy": "tiny", "public_text": str(public), "rounds": 2,
+            "tuning": {"epsilon": 8.0, "steps": 2, "sample_rate": 0.5}, "transfer": {"steps": 2},
+            "publish": {"prompt": "reviews", "require_improvement": False},
+        }  # fmt: skip
+        (tmp_path / "plan.toml").write_text(tomli_w.dumps(plan))
+        command(*operator, "round", "launch", tmp_path / "plan.toml", "--wait")
+    sent = bytes(tap.sent)
+    assert sent.count(b"application/vnd.promptferry.round-reply.v1+protobuf") >= 2 * CLIENTS, "the tap saw the replies"
+    left = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "private-" not in path.name}
+    assert any(path.name == "store.db" for path in left)
+    for secret in planted:
+        assert secret.encode() not in sent
+        assert [path for path, content in left.items() if secret.encode() in content] == []
