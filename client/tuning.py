@@ -89,6 +89,11 @@ def tune(
     """Tune `start` on private records with exactly `tuning.spend.steps` noisy steps.
 
     Args:
+        model: the proxy the prompt belongs to.
+        records: the private text.
+        task: how a text becomes a question.
+        start: prompt to start from.
+        tuning: steps, sampling, noise, clipping and step size.
         declared_records: public number N of records; q·N is the denominator whatever the file holds.
         randomness: inclusions and noise; `NoiseSource()` outside tests.
         on_step: called with (steps done, steps in all) after each step.

@@ -52,7 +52,9 @@ def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str
     return {
         "zero_shot": of(run.target, None),
         "proxy_prompted": of(run.proxy, run.proxy_prompt),
-        "direct": of(run.target, initial_prompt(run.proxy_prompt, run.target, run.task, "prompt")) if direct else None,
+        "direct": of(run.target, initial_prompt(run.proxy_prompt, run.target, run.task, "prompt"))
+        if direct
+        else None,
         "transferred": of(run.target, delivered),
         "ceiling": of(run.target, ceiling(run, private, on_step)),
     }
@@ -89,7 +91,9 @@ def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float]:
         for line in encoder.encode(run.test.texts):
             ids = torch.tensor([line.ids])
             logits = stock(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-            theirs.append(logits[0, line.answer - len(line.ids)])  # counted from the end: the prompt stands before
+            theirs.append(
+                logits[0, line.answer - len(line.ids)]
+            )  # counted from the end: the prompt stands before
     full = torch.stack(theirs)
     classes = torch.stack([full[:, list(ids)].mean(dim=1) for ids in encoder.words], dim=1)
     return score(classes, run.test.labels).micro, float((classes - ours).abs().max())
@@ -114,7 +118,9 @@ def table(report: Mapping[str, Any], spent: Sequence[Mapping[str, Any]]) -> Grou
     for column in ("client", "ε", "δ"):
         privacy_table.add_column(column, justify="left" if column == "client" else "right")
     for entry in spent:
-        privacy_table.add_row(entry["client"], f"{float(entry['epsilon']):.3f}", f"{float(entry['delta']):.0e}")
+        privacy_table.add_row(
+            entry["client"], f"{float(entry['epsilon']):.3f}", f"{float(entry['delta']):.0e}"
+        )
     seconds_table = Table(title="seconds", title_justify="left")
     seconds_table.add_column("stage")
     seconds_table.add_column("s", justify="right")

@@ -31,7 +31,12 @@ def free_ports(count: int) -> list[int]:
 
 def environment() -> dict[str, str]:
     """Ours, with colour off in logs and no hub to ask."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
 
 
 def command(*arguments: object, json_result: bool = False) -> Any:
@@ -44,7 +49,7 @@ def command(*arguments: object, json_result: bool = False) -> Any:
     if json_result:
         words += ["--format", "json"]
     stdout = subprocess.PIPE if json_result else sys.stderr
-    done = subprocess.run([BIN / words[0], *words[1:]], stdout=stdout, env=environment(), check=False)  # noqa: S603
+    done = subprocess.run([BIN / words[0], *words[1:]], stdout=stdout, env=environment(), check=False)
     if done.returncode:
         raise PromptferryError(f"`{' '.join(words)}` ended with exit status {done.returncode}")
     return json.loads(done.stdout) if json_result else None
@@ -60,7 +65,7 @@ def daemon(*arguments: object, log: Path, ready: str) -> Iterator[subprocess.Pop
     """
     words = [str(word) for word in arguments]
     with log.open("ab") as out:
-        process = subprocess.Popen([BIN / words[0], *words[1:]], stdout=out, stderr=out, env=environment())  # noqa: S603
+        process = subprocess.Popen([BIN / words[0], *words[1:]], stdout=out, stderr=out, env=environment())
     try:
         wait_for_line(process, log, ready)
         yield process
@@ -73,13 +78,17 @@ def daemon(*arguments: object, log: Path, ready: str) -> Iterator[subprocess.Pop
             process.wait()
 
 
-def wait_for_line(process: subprocess.Popen[bytes], log: Path, ready: str, timeout_s: float = READY_S) -> None:
+def wait_for_line(
+    process: subprocess.Popen[bytes], log: Path, ready: str, timeout_s: float = READY_S
+) -> None:
     """Wait until `ready` is in the log; see `daemon` for what it raises."""
     deadline = time.monotonic() + timeout_s
     while ready not in (written := log.read_text(errors="replace")):
         if process.poll() is not None:
             last = written.strip().splitlines()[-1:] or ["nothing"]
-            raise PromptferryError(f"{log}: the process ended with {process.returncode}; it last said: {last[0]}")
+            raise PromptferryError(
+                f"{log}: the process ended with {process.returncode}; it last said: {last[0]}"
+            )
         if time.monotonic() > deadline:
             raise DeadlineError(f"{log}: no {ready!r} after {timeout_s:.0f} s")
         time.sleep(0.05)

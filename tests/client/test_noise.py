@@ -253,7 +253,6 @@ def test_the_sum_is_bit_for_bit_that_of_the_records_alone_in_any_order(rows, dat
 
 
 def test_a_large_batch_sums_bit_for_bit_as_its_records():
-    """Floating norms would differ in the last bits between a batch and a single row of this width."""
     rows = torch.randn(33, 20, 768, generator=torch.Generator().manual_seed(3))
     alone = sum(clip_to_grid(row[None], 1.0, 2.0**-20) for row in rows)
     assert torch.equal(clip_to_grid(rows, 1.0, 2.0**-20), alone)
@@ -276,13 +275,8 @@ def test_a_short_record_on_the_grid_is_kept_exactly():
 
 
 def test_a_record_as_long_as_the_norm_is_shortened_until_whole_steps_fit():
-    """C/g is 7.99…: in floating point the record's 8 steps look as if they fit."""
-    clip_norm = 1.0
-    grid = math.nextafter(clip_norm / 8, 1)
-    assert clip_to_grid(torch.tensor([[clip_norm, 0.0]], dtype=torch.float64), clip_norm, grid).tolist() == [
-        7,
-        0,
-    ]
+    """The double 0.1 is above a tenth: ten such steps exceed 1, though 1 / 0.1 is 10.0 in doubles."""
+    assert clip_to_grid(torch.tensor([[1.0, 0.0]], dtype=torch.float64), 1.0, 0.1).tolist() == [9, 0]
 
 
 def test_no_records_give_zeros_and_a_record_with_one_bad_value_gives_nothing():

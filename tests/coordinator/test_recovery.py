@@ -35,7 +35,9 @@ class MortalStore(Store):
             return found
 
         def mortal(*args, **kwargs):
-            if str(args[-1]).startswith("transfer: step"):  # noted every few seconds: how often, time decides
+            if args and str(args[-1]).startswith(
+                "transfer: step"
+            ):  # noted every few seconds: how often, time decides
                 return found(*args, **kwargs)
             self.left -= 1
             if self.left == 0 and self.before:

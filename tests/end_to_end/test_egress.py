@@ -66,11 +66,15 @@ class Tap:
         self._listener.close()
 
 
-def test_nothing_but_signed_prompts_leaves_a_data_owner(tiny_causal: Path, tiny_task: Task, tmp_path: Path) -> None:
+def test_nothing_but_signed_prompts_leaves_a_data_owner(
+    tiny_causal: Path, tiny_task: Task, tmp_path: Path
+) -> None:
     planted = [secrets.token_hex(16) for _ in range(20)]
     texts = ["The film was great.", "A terrible plot", "We liked the music", "Nobody liked the noise"]
     public = tmp_path / "public.jsonl"
-    public.write_text("".join(json.dumps({"text": f"{text} {n}"}) + "\n" for n in range(20) for text in texts))
+    public.write_text(
+        "".join(json.dumps({"text": f"{text} {n}"}) + "\n" for n in range(20) for text in texts)
+    )
     task = tmp_path / "task.toml"
     labels = {label.name: list(label.words) for label in tiny_task.labels}
     task.write_text(
@@ -108,7 +112,9 @@ def test_nothing_but_signed_prompts_leaves_a_data_owner(tiny_causal: Path, tiny_
             command(*operator, "client", "invite", f"client-{number}", "--out", invitation)
             command("promptferry-client", "--dir", home, "enrol", invitation)
             log = home / "daemon.log"
-            stack.enter_context(daemon("promptferry-client", "--dir", home, "run", log=log, ready="connected"))
+            stack.enter_context(
+                daemon("promptferry-client", "--dir", home, "run", log=log, ready="connected")
+            )
         plan = {
             "name": "egress", "task": str(task), "proxy": "tiny", "public_text": str(public), "rounds": 2,
             "tuning": {"epsilon": 8.0, "steps": 2, "sample_rate": 0.5}, "transfer": {"steps": 2},
@@ -117,8 +123,14 @@ def test_nothing_but_signed_prompts_leaves_a_data_owner(tiny_causal: Path, tiny_
         (tmp_path / "plan.toml").write_text(tomli_w.dumps(plan))
         command(*operator, "round", "launch", tmp_path / "plan.toml", "--wait")
     sent = bytes(tap.sent)
-    assert sent.count(b"application/vnd.promptferry.round-reply.v1+protobuf") >= 2 * CLIENTS, "the tap saw the replies"
-    left = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "private-" not in path.name}
+    assert sent.count(b"application/vnd.promptferry.round-reply.v1+protobuf") >= 2 * CLIENTS, (
+        "the tap saw the replies"
+    )
+    left = {
+        path: path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file() and "private-" not in path.name
+    }
     assert any(path.name == "store.db" for path in left)
     for secret in planted:
         assert secret.encode() not in sent

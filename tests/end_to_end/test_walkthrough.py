@@ -15,7 +15,11 @@ from deploy.processes import environment, free_ports, wait_for_line
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"<!-- walkthrough: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
-ENVIRONMENT = {**environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    **environment(),
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "OMP_NUM_THREADS": "1",
+}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -39,7 +43,12 @@ class Terminals:
 
     def run(self, script: str) -> str:
         done = subprocess.run(
-            ["bash", "-euc", script], cwd=self.directory, env=ENVIRONMENT, capture_output=True, text=True, check=False
+            ["bash", "-euc", script],
+            cwd=self.directory,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -1,0 +1,183 @@
+"""The stages of a run on one machine, each a few commands a person could type."""
+
+import hashlib
+import json
+import random
+import shutil
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from rich.console import Console
+
+from client.private_data import read
+from deploy.processes import command, daemon, free_ports
+from transfer.models import load
+from transfer.tasks import Task
+
+DELTA = 1e-6
+PROXY = "demo-proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a run starts from; `private` holds one file a client."""
+
+    target: str
+    task: Path
+    corpus: Path
+    public: Path
+    private: tuple[Path, ...]
+    test: Path
+
+
+@dataclass(slots=True)
+class Run:
+    """One run in `out`: its options, and the seconds each stage took."""
+
+    out: Path
+    epsilon: float
+    rounds: int
+    proxy_layers: int
+    distil_steps: int
+    seed: int
+    plan: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Say what is being done, and remember how long it took."""
+        Console(stderr=True).rule(f"[bold]{name}", align="left")
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 1)
+
+    @property
+    def coordinator(self) -> Path:
+        """The coordinator's directory."""
+        return self.out / "coordinator"
+
+    def operate(self, *words: object, json_result: bool = False) -> Any:
+        """Run a coordinator command."""
+        return command("promptferry-coordinator", "--dir", self.coordinator, *words, json_result=json_result)
+
+    def client(self, index: int) -> Path:
+        """Directory of client `index`, counted from 1."""
+        return self.out / f"client-{index}"
+
+    def own(self, index: int, *words: object, json_result: bool = False) -> Any:
+        """Run a command of client `index`."""
+        return command("promptferry-client", "--dir", self.client(index), *words, json_result=json_result)
+
+
+def split(path: Path, labels: tuple[str, ...], clients: int, out: Path, seed: int) -> tuple[Path, ...]:
+    """Shuffle a labelled file into one disjoint file a client."""
+    records = read(path, labels)
+    rows = list(zip(records.texts, records.labels, strict=True))
+    random.Random(seed).shuffle(rows)
+    shards = tuple(out / f"private-{index}.jsonl" for index in range(1, clients + 1))
+    for index, shard in enumerate(shards):
+        lines = (json.dumps({"text": text, "label": label}) for text, label in rows[index::clients])
+        shard.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return shards
+
+
+def set_up(demo: Run, inputs: Inputs, task: Task) -> None:
+    """A coordinator directory, and one client directory a shard."""
+    fleet, delivery = free_ports(2)
+    command(
+        "promptferry-coordinator", "init", demo.coordinator,
+        "--target", inputs.target, "--fleet-port", fleet, "--port", delivery,
+    )  # fmt: skip
+    for index, shard in enumerate(inputs.private, 1):
+        records = len(read(shard, task.label_names).texts)
+        command(
+            "promptferry-client", "init", demo.client(index), "--name", f"client-{index}", "--data", shard,
+            "--records", records, "--epsilon", demo.epsilon, "--delta", min(DELTA, 1 / (10 * records)),
+            "--task", task.name, "--proxy", "*", "--threads", 1,
+        )  # fmt: skip
+
+
+def make_proxy(demo: Run, inputs: Inputs, cache: Path) -> None:
+    """Distil the proxy at the coordinator; one made before from the same target and text is registered instead."""
+    with inputs.corpus.open("rb") as file:
+        text = hashlib.file_digest(file, "sha256").hexdigest()
+    recipe = f"{load(inputs.target).ref.digest} {text} {demo.proxy_layers} {demo.distil_steps}"
+    kept = cache / "proxies" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    if kept.is_dir():
+        demo.operate("proxy", "register", kept, "--name", PROXY)
+        return
+    demo.operate(
+        "proxy", "distil", "--layers", demo.proxy_layers, "--text", inputs.corpus, "--name", PROXY,
+        "--steps", demo.distil_steps,
+    )  # fmt: skip
+    draft = kept.with_suffix(".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(demo.coordinator / "proxies" / PROXY, draft)
+    draft.rename(kept)
+
+
+def own_proxy(demo: Run, inputs: Inputs) -> None:
+    """The other way to a proxy: a client distils one from the open weights, and nobody has to send it."""
+    demo.own(
+        1, "proxy", "distil", "--target", inputs.target, "--layers", demo.proxy_layers, "--text", inputs.corpus,
+        "--name", "own", "--steps", min(20, demo.distil_steps),
+    )  # fmt: skip
+
+
+def enrol(demo: Run, clients: int) -> None:
+    """Invite every client, let it enrol, and let it fetch the proxy, checked by digest."""
+    for index in range(1, clients + 1):
+        invitation = demo.out / f"invitation-{index}.toml"
+        demo.operate("client", "invite", f"client-{index}", "--out", invitation)
+        demo.own(index, "enrol", invitation)
+        demo.own(index, "proxy", "fetch", PROXY)
+
+
+def write_plan(demo: Run, inputs: Inputs, task: Task) -> Path:
+    """The round plan for the operator."""
+    plan = {
+        "name": "demo",
+        "task": str(inputs.task.resolve()),
+        "proxy": PROXY,
+        "public_text": str(inputs.public.resolve()),
+        "rounds": demo.rounds,
+        "min_clients": len(inputs.private),
+        "deadline_s": 3600.0,
+        "seed": demo.seed,
+        "publish": {"prompt": task.name},
+        **demo.plan,
+    }
+    plan["tuning"] = {"epsilon": demo.epsilon, "delta": DELTA, **plan.get("tuning", {})}
+    path = demo.out / "plan.toml"
+    path.write_text(tomli_w.dumps(plan), encoding="utf-8")
+    return path
+
+
+def campaign(demo: Run, inputs: Inputs, task: Task) -> None:
+    """Start the daemons, run the campaign to its end, fetch the published prompt as a user would."""
+    clients = len(inputs.private)
+    with ExitStack() as running:
+        log = demo.coordinator / "serve.log"
+        running.enter_context(
+            daemon("promptferry-coordinator", "--dir", demo.coordinator, "serve", log=log, ready="serving:")
+        )
+        with demo.stage("enrol"):
+            enrol(demo, clients)
+        for index in range(1, clients + 1):
+            words = ("promptferry-client", "--dir", demo.client(index), "run")
+            running.enter_context(daemon(*words, log=demo.client(index) / "daemon.log", ready="connected"))
+        with demo.stage("campaign"):
+            demo.operate("round", "launch", write_plan(demo, inputs, task), "--wait")
+        with demo.stage("deliver"):
+            settings = tomllib.loads((demo.coordinator / "coordinator.toml").read_text(encoding="utf-8"))
+            command(
+                "promptferry", "fetch", task.name, "--out", demo.out / "prompt",
+                "--server", f"127.0.0.1:{settings['delivery']['port']}", "--ca", demo.coordinator / "pki/ca.pem",
+                "--key", demo.coordinator / "publisher.pub", "--state", demo.out / "versions.json",
+            )  # fmt: skip
