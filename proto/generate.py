@@ -18,7 +18,19 @@ def generate(out: Path) -> None:
     sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.proto"))
     kinds = ["--python_out", "--grpc_python_out", "--mypy_out", "--mypy_grpc_out"]
     include = str(files("grpc_tools") / "_proto")
-    arguments = ["protoc", f"-I{ROOT}", f"-I{include}", *(f"{kind}={out}" for kind in kinds), *sources]
+    # by path: the environment's bin directory need not be on PATH
+    plugins = [
+        f"--plugin={name}={Path(sys.executable).parent / name}"
+        for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+    ]
+    arguments = [
+        "protoc",
+        *plugins,
+        f"-I{ROOT}",
+        f"-I{include}",
+        *(f"{kind}={out}" for kind in kinds),
+        *sources,
+    ]
     if protoc.main(arguments) != 0:
         raise SystemExit("protoc failed")
     for path in (*out.rglob("*_pb2_grpc.py"), *out.rglob("*_pb2_grpc.pyi")):
