@@ -38,6 +38,7 @@ __all__ = ["Federation", "LinkSettings", "Outcome"]
 
 logger = logging.getLogger(__name__)
 
+TTL_MARGIN_S = 30.0
 SLOWEST_POLL_S = 1.0
 
 Quorum = Callable[[dict[str, Outcome]], bool]
@@ -190,7 +191,8 @@ class Federation:
             if self._run is None:
                 self._run = Run(self._superlink, self._control, self._bundle)
             for name, presence in exchange.due(self._presences()).items():
-                message_id = self._run.push(presence.node_id, exchange.requests[name], left_s)
+                # an exchange withdraws its messages itself: one that expired first would look like a lost node
+                message_id = self._run.push(presence.node_id, exchange.requests[name], left_s + TTL_MARGIN_S)
                 if message_id is not None:
                     exchange.sent(message_id, name, presence)
             awaited = exchange.message_ids
