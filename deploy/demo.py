@@ -28,7 +28,7 @@ from deploy.measure import Measured, accuracies, in_stock_peft, table
 from deploy.processes import command
 from deploy.stages import PROXY, Inputs, Run, campaign, make_proxy, own_proxy, set_up, split
 from deploy.world import make
-from transfer.console import application, progress, run
+from transfer.console import application, log_to_stderr, progress, run
 from transfer.errors import UsageError
 from transfer.models import load
 from transfer.prompt import SoftPrompt
@@ -115,12 +115,18 @@ def fresh(out: Path) -> None:
 @app.command()
 def main(
     target: Annotated[str | None, typer.Option(help="Causal or masked LM: directory or hub name.")] = None,
-    task: Annotated[Path | None, typer.Option(help="Task file: template, labels, label words.")] = None,
-    private: Annotated[Path | None, typer.Option(help="Labelled text, split among the clients.")] = None,
-    public: Annotated[Path | None, typer.Option(help="Unlabelled text to transfer with.")] = None,
-    test: Annotated[Path | None, typer.Option(help="Labelled text to measure on.")] = None,
+    task: Annotated[
+        Path | None, typer.Option(exists=True, help="Task file: template, labels, label words.")
+    ] = None,
+    private: Annotated[
+        Path | None, typer.Option(exists=True, help="Labelled text, split among the clients.")
+    ] = None,
+    public: Annotated[
+        Path | None, typer.Option(exists=True, help="Unlabelled text to transfer with.")
+    ] = None,
+    test: Annotated[Path | None, typer.Option(exists=True, help="Labelled text to measure on.")] = None,
     corpus: Annotated[
-        Path | None, typer.Option(help="Public text to distil on; --public if not given.")
+        Path | None, typer.Option(exists=True, help="Public text to distil on; --public if not given.")
     ] = None,
     clients: Annotated[int, typer.Option(min=1, help="Data owners.")] = 3,
     epsilon: Annotated[float, typer.Option(help="ε each client may spend; inf for no privacy.")] = 8.0,
@@ -128,7 +134,7 @@ def main(
     proxy_layers: Annotated[int, typer.Option(min=1, help="Layers the proxy keeps.")] = 2,
     distil_steps: Annotated[int, typer.Option(min=0, help="Most distillation steps.")] = 600,
     plan: Annotated[
-        Path | None, typer.Option(help="TOML with [prompt], [tuning], [transfer] to override.")
+        Path | None, typer.Option(exists=True, help="TOML with [prompt], [tuning], [transfer] to override.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run.")] = Path("demo-out"),
     cache: Annotated[Path, typer.Option(help="Where made worlds and distilled proxies are kept.")] = Path(
@@ -140,8 +146,12 @@ def main(
     given = (target, task, private, public, test)
     if any(given) and not all(given):
         raise UsageError("give --target, --task, --private, --public and --test together, or none of them")
+    log_to_stderr("info")
     fresh(out)
     torch.manual_seed(seed)
+    if target is None:  # models so narrow only wait at the barriers between threads
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
     overrides = tomllib.loads(plan.read_text(encoding="utf-8")) if plan else {}
     demo = Run(out.resolve(), epsilon, rounds, proxy_layers, distil_steps, seed, overrides)
     with demo.stage("prepare"):

@@ -155,8 +155,11 @@ def _train(documents: Sequence[str], seed: int, size: Size, target: Path) -> Non
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn
         torch.manual_seed(seed)
         model = LlamaForCausalLM(_config(tokenizer, size))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # so narrow a model only waits at the barriers between threads
         with progress("training the demo's target") as on_step:
             _fit(model, lines, size, on_step)
+        torch.set_num_threads(threads)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
