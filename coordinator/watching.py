@@ -11,8 +11,8 @@ from coordinator.store import Store
 from transfer.errors import DeadlineError, PromptferryError, UnavailableError
 
 LOOK_EVERY_S = 0.5
-SILENCE_S = 10.0
-"""Without a heartbeat for so long nobody serves the store."""
+SILENCE_S = 20.0
+"""Without a heartbeat for so long nobody serves the store; a crowded machine may well delay one by ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
