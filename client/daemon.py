@@ -2,10 +2,6 @@
 
 import logging
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -19,6 +15,7 @@ from client.lock import locked
 from client.participant import Identity, Participant
 from client.proxies import Proxies
 from transfer.errors import DataError
+from transfer.stopping import stopped_by_signals
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +38,12 @@ def run(config: ClientConfig) -> None:
     if config.daemon.threads:
         torch.set_num_threads(config.daemon.threads)
     link = Link(pinned.fleet, pinned.ca_pem, own.node, config.daemon.poll_s)
-    with locked(config.lock_file), Ledger.open(config.ledger_file) as ledger, _stopped_by_signals() as stop:
+    # nothing is lost by a hard end: the ledger is durable and the kernel frees the lock
+    with (
+        locked(config.lock_file),
+        Ledger.open(config.ledger_file) as ledger,
+        stopped_by_signals(STOP_WITHIN_S) as stop,
+    ):
         participant = Participant(
             Identity(pinned.client, own.signing, pinned.publisher),
             config.limits(),
@@ -58,26 +60,3 @@ def run(config: ClientConfig) -> None:
 def _require_readable(path: Path) -> None:
     if not path.is_file() or not os.access(path, os.R_OK):
         raise DataError(f"{path}: the private data of [data] path is not a readable file")
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; a process still there `STOP_WITHIN_S` later is ended."""
-    stop = threading.Event()
-    # nothing is lost by a hard end: the ledger is durable and the kernel frees the lock
-    end = threading.Timer(STOP_WITHIN_S, os._exit, (0,))
-    end.daemon = True
-
-    def on_signal(number: int, _frame: object) -> None:
-        logger.info("%s: stopping", signal.Signals(number).name)
-        if not stop.is_set():
-            stop.set()
-            end.start()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        end.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)

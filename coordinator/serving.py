@@ -1,11 +1,9 @@
 """The serving process: Flower, delivery and the campaign runner together, until it is told to stop."""
 
 import logging
-import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from coordinator.records import ClientState, utc_now
 from coordinator.server import DeliveryServer
 from coordinator.store import Store
 from transfer.errors import NotFoundError, PromptferryError
+from transfer.stopping import stopped_by_signals
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,8 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
     if config.serve.threads:
         torch.set_num_threads(config.serve.threads)
     ours, paths = identity(config), pki_paths(config)
-    with _stopped_by_signals() as stop, ExitStack() as stack:
+    # a long step of a large target is not waited for: the store has everything that was finished
+    with stopped_by_signals(STOP_WITHIN_S) as stop, ExitStack() as stack:
         store = Store.open(config.store.url)
         stack.callback(store.close)
         federation = stack.enter_context(Federation(_link(config)))
@@ -128,26 +128,3 @@ def _link(config: CoordinatorConfig) -> LinkSettings:
         ca=config.pki.ca,
         database=Path(config.flower.database),
     )
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; a process still there `STOP_WITHIN_S` later is ended."""
-    stop = threading.Event()
-    # a long step of a large target is not waited for: the store has everything that was finished
-    end = threading.Timer(STOP_WITHIN_S, os._exit, (0,))
-    end.daemon = True
-
-    def on_signal(number: int, _frame: object) -> None:
-        logger.info("%s: stopping", signal.Signals(number).name)
-        if not stop.is_set():
-            stop.set()
-            end.start()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        end.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
