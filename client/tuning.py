@@ -22,7 +22,7 @@ from torch import nn
 from client.noise import GRID_BITS, Randomness, clip_to_grid
 from client.private_data import PrivateRecords
 from transfer.errors import PromptferryError
-from transfer.models import FORWARD_TOKENS, LanguageModel, label_logits
+from transfer.models import FORWARD_TOKENS, LanguageModel
 from transfer.objectives import label_loss
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Tuning
@@ -158,7 +158,7 @@ def per_record_gradients(
         return vectors.new_zeros(shape)
     batch = model.collate([data.lines[index] for index in group])
     rows = vectors.detach().expand(shape).clone().requires_grad_(True)  # [B, P, H], one copy a record
-    losses = label_loss(label_logits(model.logits(batch, rows), data.words), data.labels[list(group)])  # [B]
+    losses = label_loss(model.logits(batch, rows, data.words), data.labels[list(group)])  # [B]
     (gradients,) = torch.autograd.grad(losses.sum(), rows)
     if gradients.shape != shape:
         raise PromptferryError(

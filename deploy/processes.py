@@ -79,11 +79,11 @@ def daemon(*arguments: object, log: Path, ready: str) -> Iterator[subprocess.Pop
 
 
 def wait_for_line(
-    process: subprocess.Popen[bytes], log: Path, ready: str, timeout_s: float = READY_S
+    process: subprocess.Popen[bytes], log: Path, ready: str, timeout_s: float = READY_S, times: int = 1
 ) -> None:
-    """Wait until `ready` is in the log; see `daemon` for what it raises."""
+    """Wait until `ready` is in the log `times` times; see `daemon` for what it raises."""
     deadline = time.monotonic() + timeout_s
-    while ready not in (written := log.read_text(errors="replace")):
+    while (written := log.read_text(errors="replace")).count(ready) < times:
         if process.poll() is not None:
             last = written.strip().splitlines()[-1:] or ["nothing"]
             raise PromptferryError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from transfer.models import LanguageModel, label_logits
+from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 
@@ -23,7 +23,7 @@ def class_logits(
 ) -> torch.Tensor:
     """Class logits [N, C] of `texts` behind `prompt`, or of the bare model for None."""
     encoder = model.encoder(task)
-    return label_logits(model.answer_logits(encoder.encode(texts), prompt), encoder.words)
+    return model.answer_logits(encoder.encode(texts), prompt, encoder.words)
 
 
 def accuracy(

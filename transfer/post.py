@@ -8,7 +8,7 @@ backward pass of the target. The best step is chosen on held-out public text.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from transfer.errors import UsageError
-from transfer.models import LanguageModel, label_logits
+from transfer.models import FORWARD_TOKENS, LanguageModel
 from transfer.objectives import transfer_loss
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Line, Task, buckets
@@ -162,18 +162,17 @@ def _reference(
     texts: Sequence[str],
     space: Space,
 ) -> _Reference:
-    """The three constant forward passes, projected to the space of comparison at once to bound memory."""
+    """The three constant forward passes, in the space of comparison."""
     ours, theirs = proxy.encoder(task), target.encoder(task)
     proxy_lines, lines = ours.encode(texts), theirs.encode(texts)
 
-    def project(logits: torch.Tensor, words: Sequence[Sequence[int]]) -> torch.Tensor:
-        return label_logits(logits, words) if space == "labels" else logits
-
+    labels = space == "labels"
+    our_words, their_words = (ours.words, theirs.words) if labels else (None, None)
     return _Reference(
         lines,
-        project(proxy.answer_logits(proxy_lines, prompt), ours.words),
-        project(proxy.answer_logits(proxy_lines), ours.words),
-        project(target.answer_logits(lines), theirs.words),
+        proxy.answer_logits(proxy_lines, prompt, our_words),
+        proxy.answer_logits(proxy_lines, None, our_words),
+        target.answer_logits(lines, None, their_words),
     )
 
 
@@ -184,7 +183,7 @@ class _Run:
         self, target: LanguageModel, task: Task, reference: _Reference, settings: TransferSettings
     ) -> None:
         self.target, self.reference, self.settings = target, reference, settings
-        self.words = target.encoder(task).words
+        self.words = target.encoder(task).words if settings.space == "labels" else None
 
     def train(
         self,
@@ -207,7 +206,8 @@ class _Run:
                 queue = torch.cat([queue, train[torch.randperm(len(train), generator=generator)]])
             chosen, queue = queue[: settings.batch_size].tolist(), queue[settings.batch_size :]
             optimizer.zero_grad()
-            self.loss(vectors, chosen).backward()  # type: ignore[no-untyped-call]
+            for part in self._parts(vectors, chosen):  # one forward and backward pass each bounds memory
+                (self.loss(vectors, part) * (len(part) / len(chosen))).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             if step % settings.check_every == 0 or step == settings.steps:
@@ -222,9 +222,7 @@ class _Run:
     def loss(self, vectors: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
         """Mean transfer loss of the chosen texts."""
         batch = self.target.collate([self.reference.lines[i] for i in chosen])
-        logits = self.target.logits(batch, vectors.expand(len(batch), -1, -1))
-        if self.settings.space == "labels":
-            logits = label_logits(logits, self.words)
+        logits = self.target.logits(batch, vectors.expand(len(batch), -1, -1), self.words)
         reference, index = self.reference, list(chosen)
         return transfer_loss(
             logits,
@@ -238,9 +236,11 @@ class _Run:
     @torch.no_grad()
     def held_out_loss(self, vectors: torch.Tensor, held_out: torch.Tensor) -> float:
         """Mean transfer loss over the held-out texts."""
-        indices = held_out.tolist()
-        lengths = [len(self.reference.lines[i].ids) + vectors.shape[0] for i in indices]
-        total = 0.0
-        for group in buckets(lengths, 8192):
-            total += len(group) * self.loss(vectors, [indices[i] for i in group]).item()
-        return total / len(indices)
+        parts = self._parts(vectors, held_out.tolist())
+        return sum(len(part) * self.loss(vectors, part).item() for part in parts) / len(held_out)
+
+    def _parts(self, vectors: torch.Tensor, chosen: Sequence[int]) -> Iterator[list[int]]:
+        """The chosen texts in groups of similar length, so that little is padding."""
+        lengths = [len(self.reference.lines[index].ids) + vectors.shape[0] for index in chosen]
+        for group in buckets(lengths, FORWARD_TOKENS):
+            yield [chosen[place] for place in group]

@@ -31,7 +31,7 @@ class Terminals:
         self.directory = directory
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def background(self, script: str, name: str, ready: str) -> None:
+    def background(self, script: str, name: str, ready: str, times: int = 1) -> None:
         log = self.directory / f"{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
@@ -39,7 +39,7 @@ class Terminals:
                 start_new_session=True,
             )  # fmt: skip
         self._running.append(process)
-        wait_for_line(process, log, ready, timeout_s=600)
+        wait_for_line(process, log, ready, timeout_s=600, times=times)
 
     def run(self, script: str) -> str:
         done = subprocess.run(
@@ -78,7 +78,7 @@ def test_the_walk_through_of_the_readme_works_to_the_letter(terminals: Terminals
         "init coordinator", f"init coordinator --port {delivery} --fleet-port {fleet}"
     )
     terminals.background(coordinator, "coordinator", "serving:")
-    terminals.background(blocks["client"] + "wait\n", "clients", "connected to the coordinator")
+    terminals.background(blocks["client"] + "wait\n", "clients", "connected to the coordinator", times=3)
     assert "published" in terminals.run(blocks["operator"])
     answers = terminals.run(blocks["user"].replace("127.0.0.1:9292", f"127.0.0.1:{delivery}"))
     assert "sport" in answers

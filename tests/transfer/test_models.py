@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertModel, PreTrainedTokenizerFast
 
 from transfer.errors import ModelError
-from transfer.models import FORWARD_TOKENS, LanguageModel, label_logits, load
+from transfer.models import FORWARD_TOKENS, LanguageModel, label_logits, load, only_of
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Batch, Line
 
@@ -123,6 +123,19 @@ def test_a_vocabulary_prompt_draws_different_words_from_its_seed(causal):
 def test_class_logits_are_the_mean_of_the_label_words():
     logits = torch.tensor([[0.0, 1.0, 2.0, 9.0], [4.0, 0.0, 2.0, 9.0]])
     assert label_logits(logits, [[0, 2], [1]]).tolist() == [[1.0, 1.0], [3.0, 0.0]]
+
+
+def test_class_logits_need_no_other_row_of_the_head(model, lines):
+    words = [[7, 11, 3], [5]]
+    prompt = prompt_of(model, 3)
+    full = model.answer_logits(lines, prompt)
+    torch.testing.assert_close(
+        model.answer_logits(lines, prompt, words), label_logits(full, words), atol=1e-5, rtol=0
+    )
+    with only_of(model.model, words):
+        head = model.model.get_output_embeddings()
+        assert head(torch.ones(1, model.width)).shape == (1, 4)
+    assert torch.equal(model.answer_logits(lines, prompt), full)  # the head is whole again
 
 
 @pytest.mark.parametrize("eos", [True, False])
