@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -13,27 +12,16 @@ from client import config, enrolment, keys
 from client.config import ClientConfig
 from client.ledger import Ledger
 from client.link import Link
+from transfer import checkup
+from transfer.checkup import Finding
 from transfer.errors import PromptferryError, UnavailableError
 
 CLOCK_SLACK_S = 60.0
 """The coordinator refuses the node's signatures from a clock that is 300 s off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Result of one check; `detail` is what was found, or what is wrong and how to mend it."""
-
-    check: str
-    healthy: bool
-    detail: str
-
-
 def examine(directory: Path) -> list[Finding]:
-    """Check everything a round needs; one that fails does not hide the next, except missing settings."""
-    try:
-        settings = config.read(directory)
-    except PromptferryError as error:
-        return [Finding("settings", False, str(error))]
+    """Check everything a round needs."""
     checks: dict[str, Callable[[ClientConfig], str]] = {
         "policy": _policy,
         "keys": _keys,
@@ -42,13 +30,7 @@ def examine(directory: Path) -> list[Finding]:
         "delivery": _delivery,
         "rounds": _rounds,
     }
-    findings = [Finding("settings", True, str(directory / config.FILE))]
-    for name, check in checks.items():
-        try:
-            findings.append(Finding(name, True, check(settings)))
-        except PromptferryError as error:
-            findings.append(Finding(name, False, str(error)))
-    return findings
+    return checkup.examine(directory / config.FILE, lambda: config.read(directory), checks)
 
 
 def _policy(settings: ClientConfig) -> str:

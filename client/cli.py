@@ -4,19 +4,18 @@ What needs PyTorch is imported by the command that needs it: help and usage erro
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from client import cli_privacy, cli_proxy
-from client.session import Session, of
+from client.session import of
 from transfer import console
+from transfer.checkup import tell
 from transfer.console import DirectoryOption, Format, FormatOption
-from transfer.errors import PromptferryError, UsageError
-
-if TYPE_CHECKING:
-    from client.checkup import Finding
+from transfer.errors import UsageError
+from transfer.session import Session
 
 app = console.application("Tune prompts on private text that never leaves this machine.")
 data_app = console.application("Look at the private data, here and for your eyes only.")
@@ -156,14 +155,4 @@ def doctor(context: typer.Context) -> None:
     from client import checkup
 
     session = of(context)
-    findings = checkup.examine(session.directory)
-    session.emit(findings, _examined)
-    if not all(finding.healthy for finding in findings):
-        raise typer.Exit(PromptferryError.exit_status)
-
-
-def _examined(findings: "list[Finding]") -> Table:
-    table = Table("check", "", "found")
-    for finding in findings:
-        table.add_row(finding.check, "ok" if finding.healthy else "[red]failed", finding.detail)
-    return table
+    tell(session, checkup.examine(session.directory))

@@ -1,33 +1,8 @@
-"""What every `promptferry-client` command starts from: whose directory, and how results are written."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+"""The session of a `promptferry-client` command."""
 
 import typer
-from rich.console import RenderableType
 
-from transfer.console import Format, emit
-
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The options that stand before the command.
-
-    Attributes:
-        directory: holds client.toml.
-        form: text or JSON.
-    """
-
-    directory: Path
-    form: Format
-
-    def emit(self, value: Value, render: Callable[[Value], RenderableType]) -> None:
-        """Write a result to stdout."""
-        emit(value, self.form, render)
+from transfer.session import Session
 
 
 def of(context: typer.Context) -> Session:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator import config, pki, proxies, watching
@@ -10,26 +9,15 @@ from coordinator.config import CoordinatorConfig
 from coordinator.pki import PkiPaths
 from coordinator.records import ClientState
 from coordinator.store import Store
-from transfer.errors import PromptferryError, UnavailableError, VerificationError
+from transfer import checkup
+from transfer.checkup import Finding
+from transfer.errors import UnavailableError, VerificationError
 from transfer.models import load
 from transfer.signing import key_id
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Result of one check; `detail` is what was found, or what is wrong and how to mend it."""
-
-    check: str
-    healthy: bool
-    detail: str
-
-
 def examine(directory: Path) -> list[Finding]:
-    """Check everything a campaign needs; one that fails does not hide the next, except missing settings."""
-    try:
-        settings = config.read(directory)
-    except PromptferryError as error:
-        return [Finding("settings", False, str(error))]
+    """Check everything a campaign needs."""
     checks: dict[str, Callable[[CoordinatorConfig], str]] = {
         "keys": _keys,
         "certificate": _certificate,
@@ -38,13 +26,7 @@ def examine(directory: Path) -> list[Finding]:
         "proxies": _proxies,
         "serving": _serving,
     }
-    findings = [Finding("settings", True, str(directory / config.FILE))]
-    for name, check in checks.items():
-        try:
-            findings.append(Finding(name, True, check(settings)))
-        except PromptferryError as error:
-            findings.append(Finding(name, False, str(error)))
-    return findings
+    return checkup.examine(directory / config.FILE, lambda: config.read(directory), checks)
 
 
 def _keys(settings: CoordinatorConfig) -> str:

@@ -6,19 +6,15 @@ answer at once.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from coordinator import cli_client, cli_prompt, cli_proxy, cli_round
 from coordinator.session import Session, of
 from transfer import console
+from transfer.checkup import tell
 from transfer.console import DirectoryOption, Format, FormatOption
-from transfer.errors import PromptferryError
-
-if TYPE_CHECKING:
-    from coordinator.checkup import Finding
 
 app = console.application("Adapt a large language model to text that stays with its owners.")
 app.add_typer(cli_proxy.app, name="proxy")
@@ -97,14 +93,4 @@ def doctor(context: typer.Context) -> None:
     from coordinator import checkup
 
     session = of(context)
-    findings = checkup.examine(session.directory)
-    session.emit(findings, _examined)
-    if not all(finding.healthy for finding in findings):
-        raise typer.Exit(PromptferryError.exit_status)
-
-
-def _examined(findings: "list[Finding]") -> Table:
-    table = Table("check", "", "found")
-    for finding in findings:
-        table.add_row(finding.check, "ok" if finding.healthy else "[red]failed", finding.detail)
-    return table
+    tell(session, checkup.examine(session.directory))

@@ -1,39 +1,23 @@
-"""What every `promptferry-coordinator` command starts from: whose directory, and how results are written."""
+"""The session of a `promptferry-coordinator` command, with its settings and its store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import RenderableType
 from rich.text import Text
 
 from coordinator.config import CoordinatorConfig, read
-from transfer.console import Format, emit
+from transfer import session
 
 if TYPE_CHECKING:
     from coordinator.store import Store
 
-Value = TypeVar("Value")
 
+class Session(session.Session):
+    """A session in a coordinator's directory."""
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The options that stand before the command.
-
-    Attributes:
-        directory: holds coordinator.toml.
-        form: text or JSON.
-    """
-
-    directory: Path
-    form: Format
-
-    def emit(self, value: Value, render: Callable[[Value], RenderableType]) -> None:
-        """Write a result to stdout."""
-        emit(value, self.form, render)
+    __slots__ = ()
 
     def config(self) -> CoordinatorConfig:
         """The settings of the directory."""
@@ -53,8 +37,8 @@ class Session:
 
 def of(context: typer.Context) -> Session:
     """The session the application's callback made."""
-    session: Session = context.obj
-    return session
+    made: Session = context.obj
+    return made
 
 
 def line(text: str) -> Text:
