@@ -39,6 +39,7 @@ from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
+from transfer.subspace import Subspace
 from transfer.tasks import Task
 from transfer.wire import envelope_from_bytes, envelope_to_bytes, reply_to_bytes, request_from_bytes
 
@@ -61,6 +62,7 @@ class Tune(Protocol):
         *,
         declared_records: int,
         randomness: Randomness,
+        subspace: Subspace | None,
         on_step: OnStep,
     ) -> SoftPrompt:
         """Prompt tuned from `start` in `tuning.spend.steps` noisy steps."""
@@ -144,10 +146,7 @@ class Participant:
         except BudgetRefusedError as error:
             refusal, why = Refusal.BUDGET, str(error)
         except Exception as error:  # noqa: BLE001 -- its text may quote private data, its class does not
-            refusal, why = (
-                Refusal.FAILED,
-                f"{type(error).__name__}; `promptferry-client data check` may tell more",
-            )
+            refusal, why = Refusal.FAILED, f"{type(error).__name__}; try `promptferry-client data check`"
             if isinstance(error, PromptferryError) and not opened:
                 why = str(error)
             elif self._stop.is_set():
@@ -212,6 +211,7 @@ class Participant:
                 asked.tuning,
                 declared_records=self._limits.declared_records,
                 randomness=NoiseSource(),
+                subspace=asked.subspace,
                 on_step=on_step,
             )
 

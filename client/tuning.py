@@ -26,6 +26,7 @@ from transfer.models import FORWARD_TOKENS, LanguageModel
 from transfer.objectives import label_loss
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Tuning
+from transfer.subspace import Subspace
 from transfer.tasks import Line, Task, buckets
 
 
@@ -84,6 +85,7 @@ def tune(
     *,
     declared_records: int,
     randomness: Randomness,
+    subspace: Subspace | None = None,
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
 ) -> SoftPrompt:
     """Tune `start` on private records with exactly `tuning.spend.steps` noisy steps.
@@ -96,6 +98,7 @@ def tune(
         tuning: steps, sampling, noise, clipping and step size.
         declared_records: public number N of records; q·N is the denominator whatever the file holds.
         randomness: inclusions and noise; `NoiseSource()` outside tests.
+        subspace: tune coordinates in it, and clip and noise nothing else; None for the whole prompt.
         on_step: called with (steps done, steps in all) after each step.
 
     Raises:
@@ -104,23 +107,47 @@ def tune(
     """
     encoder = model.encoder(task)
     data = LabelledLines(encoder.encode(records.texts), torch.tensor(records.labels), encoder.words)
-    vectors = nn.Parameter(start.vectors.clone())
+    tuned = Tuned(start.vectors, subspace)
     spend = tuning.spend
-    optimizer = NoisyAdam(vectors, tuning, spend.sample_rate * declared_records, randomness)
+    optimizer = NoisyAdam(tuned.parameter, tuning, spend.sample_rate * declared_records, randomness)
     for step in range(spend.steps):
         included = randomness.bernoulli(len(data.lines), spend.sample_rate).nonzero()[0].tolist()
-        noisy_step(model, data, included, vectors, optimizer)
+        noisy_step(model, data, included, tuned, optimizer)
         on_step(step + 1, spend.steps)
+    vectors = tuned.vectors()
     if not torch.isfinite(vectors).all():
         raise PromptferryError("tuning diverged; ask for a lower learning rate")
-    return SoftPrompt(vectors.detach().clone(), start.model)
+    return SoftPrompt(vectors, start.model)
+
+
+class Tuned:
+    """A prompt under way: [P, H] numbers, or D coordinates of how far it is from its start in a subspace.
+
+    Attributes:
+        parameter: what is clipped, noised and stepped.
+    """
+
+    def __init__(self, start: torch.Tensor, subspace: Subspace | None = None) -> None:
+        self._start, self._subspace = start.clone(), subspace
+        self.parameter = nn.Parameter(
+            self._start.clone() if subspace is None else start.new_zeros(subspace.dimensions)
+        )
+
+    def vectors(self) -> torch.Tensor:
+        """The prompt [P, H] as it is now, detached."""
+        now = self.parameter.detach().clone()
+        return now if self._subspace is None else self._start + self._subspace.vectors(now)
+
+    def gradients(self, per_record: torch.Tensor) -> torch.Tensor:
+        """Per-record gradients [B, P, H] with respect to `parameter`: the same, or [B, D]."""
+        return per_record if self._subspace is None else self._subspace.coordinates(per_record)
 
 
 def noisy_step(
     model: LanguageModel,
     data: LabelledLines,
     included: Sequence[int],
-    vectors: nn.Parameter,
+    tuned: Tuned,
     optimizer: NoisyAdam,
     forward_tokens: int = FORWARD_TOKENS,
 ) -> None:
@@ -128,9 +155,11 @@ def noisy_step(
 
     No record included is a step like any other: a zero sum, noise added, and accounted for.
     """
+    vectors = tuned.vectors()
     groups = list(physical_batches(data, included, vectors.shape[0], forward_tokens)) or [[]]
     for group in groups:
-        vectors.grad_sample = per_record_gradients(model, data, group, vectors)  # type: ignore[attr-defined]
+        gradients = tuned.gradients(per_record_gradients(model, data, group, vectors))
+        tuned.parameter.grad_sample = gradients  # type: ignore[attr-defined]
         optimizer.signal_skip_step(do_skip=group is not groups[-1])
         optimizer.step()
         optimizer.zero_grad()

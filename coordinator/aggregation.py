@@ -21,6 +21,8 @@ from transfer.errors import UsageError, VerificationError
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Release, RoundRequest
 
+OUTSIDE = 1e-3
+"""Part of an update outside the subspace it was asked in that float32 may leave, generously."""
 NORM_GATE = 3.0
 """An update longer than this many median updates is left out; needs at least `GATED_CLIENTS` to compare."""
 GATED_CLIENTS = 3
@@ -75,6 +77,8 @@ def gate(release: Release, request: RoundRequest) -> SoftPrompt:
     shape, asked = list(release.prompt.vectors.shape), list(request.prompt.vectors.shape)
     if shape != asked:
         raise VerificationError(f"{request.round}: prompt of {request.client} has shape {shape}, not {asked}")
+    if request.subspace is not None:
+        _require_inside(release.prompt, request)
     norm, longest = _norm(release.prompt, request.prompt), longest_update(request)
     if not norm <= longest:
         raise VerificationError(
@@ -82,6 +86,17 @@ def gate(release: Release, request: RoundRequest) -> SoftPrompt:
             f"no honest one exceeds {longest:.3g}"
         )
     return release.prompt
+
+
+def _require_inside(prompt: SoftPrompt, request: RoundRequest) -> None:
+    """An honest update has no part outside the subspace but what rounding to float32 leaves."""
+    update = (prompt.vectors.double() - request.prompt.vectors.double()).flatten()
+    axes = request.subspace.directions.double().flatten(1) if request.subspace else update.unsqueeze(0)
+    outside = torch.linalg.vector_norm(update - (axes @ update) @ axes)
+    if not outside <= OUTSIDE * (1 + torch.linalg.vector_norm(update)):
+        raise VerificationError(
+            f"{request.round}: update of {request.client} leaves the subspace by {outside:.3g}"
+        )
 
 
 def longest_update(request: RoundRequest) -> float:

@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from coordinator.aggregation import combine
 from coordinator.cohort import Cohort, Fleet, Identity, Question
 from coordinator.config import TargetSettings, chosen
 from coordinator.lifecycle import ACTIVE
+from coordinator.opening import directions, start_prompt
 from coordinator.plan import CampaignPlan
 from coordinator.proxies import load_proxy
 from coordinator.publishing import publish, published_by
-from coordinator.records import Campaign, CampaignState, PromptVersion, ReplyRecord, RoundState
+from coordinator.records import Campaign, CampaignState, PromptVersion, ReplyRecord, Round, RoundState
 from coordinator.retargeting import carried
 from coordinator.store import Store
 from transfer.errors import DeadlineError, PromptferryError, UsageError
@@ -116,7 +115,7 @@ class _Course:
         for index in range(1, self.plan.rounds + 1):
             done = rounds.get(index)
             if done is None or done.state is RoundState.OPEN:
-                prompt = self._round(Question(self.plan, index, prompt))
+                prompt = self._round(self._question(index, prompt, proxy, done))
             elif done.prompt is not None:
                 prompt = SoftPrompt.from_bytes(done.prompt, proxy.ref)
 
@@ -131,10 +130,19 @@ class _Course:
         read_texts(Path(self.plan.public_text))
         self._target().encoder(self.plan.task)
 
+    def _question(
+        self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None
+    ) -> Question:
+        """Open a round; one that is open already is asked to the letter as before."""
+        subspace = None if opened else directions(self.plan, index, start, proxy)
+        packed = subspace.to_bytes() if subspace else None
+        return Question.of(
+            self.plan, self.store.open_round(self.plan.name, index, start.to_bytes(), packed), proxy.ref
+        )
+
     def _round(self, question: Question) -> SoftPrompt:
-        """One round from opening to its aggregate."""
+        """One open round up to its aggregate."""
         plan, index = self.plan, question.index
-        self.store.open_round(plan.name, index, question.start.to_bytes())
         cohort = Cohort(self.store, self.runner.identity, question)
         heard = set(cohort.releases)
 
@@ -213,13 +221,6 @@ class _Course:
     def _go_on(self) -> None:
         if self._interrupted():
             raise Interrupted
-
-
-def start_prompt(plan: CampaignPlan, proxy: LanguageModel) -> SoftPrompt:
-    """Where the first round starts; equal every time for one plan and proxy."""
-    if plan.start.init == "text":
-        return proxy.text_prompt(plan.task.init_text, plan.start.length)
-    return proxy.vocabulary_prompt(plan.start.length, torch.Generator().manual_seed(plan.seed))
 
 
 def _reasons(replies: Sequence[ReplyRecord], dropped: Mapping[str, str]) -> str:

@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from coordinator.aggregation import gate
 from coordinator.exchange import Outcome
 from coordinator.plan import CampaignPlan
-from coordinator.records import Client, ClientState
+from coordinator.records import Client, ClientState, Round
 from coordinator.store import Store
 from transfer import wire
 from transfer.errors import VerificationError
-from transfer.prompt import SoftPrompt
+from transfer.prompt import ModelRef, SoftPrompt
 from transfer.rounds import Decline, Release, RoundRequest, nonce, round_name
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
+from transfer.subspace import Subspace
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,13 @@ class Question:
     plan: CampaignPlan
     index: int
     start: SoftPrompt
+    subspace: Subspace | None = None
+
+    @staticmethod
+    def of(plan: CampaignPlan, opened: Round, proxy: ModelRef) -> "Question":
+        """The question a round was opened with."""
+        subspace = Subspace.from_bytes(opened.subspace) if opened.subspace else None
+        return Question(plan, opened.index, SoftPrompt.from_bytes(opened.start_prompt, proxy), subspace)
 
     def to(self, client: str, identity: Identity) -> RoundRequest:
         """The request to one client; equal whenever the round is asked again."""
@@ -70,6 +78,7 @@ class Question:
             tuning=self.plan.tuning,
             prompt=self.start,
             cohort=self.plan.min_clients,
+            subspace=self.subspace,
         )
 
 

@@ -86,7 +86,7 @@ def read_history(store: Store, identity: Identity, plan: CampaignPlan) -> Histor
 def _releases(
     store: Store, identity: Identity, plan: CampaignPlan, item: Round, proxy: ModelRef
 ) -> dict[str, Release]:
-    question = Question(plan, item.index, SoftPrompt.from_bytes(item.start_prompt, proxy))
+    question = Question.of(plan, item, proxy)
     found = {}
     for record in store.replies(plan.name, item.index):
         if record.outcome != RELEASED or record.envelope is None:

@@ -23,6 +23,7 @@ from transfer.tasks import Task
 PROMPT_LENGTH = 5
 ROUNDS, MIN_CLIENTS, DEADLINE_S = 3, 3, 600.0
 STEPS, SAMPLE_RATE, CLIP_NORM, LEARNING_RATE = 20, 0.25, 1.0, 0.02
+DIMENSIONS = 0
 DELTA = 1e-6
 
 Init = Literal["text", "vocabulary"]
@@ -61,6 +62,7 @@ class CampaignPlan:
         min_clients: fewest valid prompts a round may end with.
         strategy: of `coordinator.aggregation`.
         tuning: what each client does in each round.
+        dimensions: directions of the prompt that clients tune in, learnt from the public text; 0 for all.
         delta: δ at which ε is stated.
         seed: of everything public that is drawn.
     """
@@ -76,6 +78,7 @@ class CampaignPlan:
     strategy: str
     start: Start
     tuning: Tuning
+    dimensions: int
     delta: float
     transfer: TransferSettings
     publish: Publication
@@ -149,6 +152,7 @@ class _TuningTable(Settings):
     sample_rate: Annotated[float, Field(gt=0, le=1)] = SAMPLE_RATE
     clip_norm: Positive = CLIP_NORM
     learning_rate: Positive = LEARNING_RATE
+    dimensions: Annotated[int, Field(ge=0)] = DIMENSIONS
 
     def tuning(self, rounds: int) -> Tuning:
         """One round's tuning, with the noise all rounds together need."""
@@ -211,6 +215,7 @@ class _PlanFile(Settings):
             strategy=self.strategy,
             start=Start(self.prompt.length, self.prompt.init),
             tuning=self.tuning.tuning(self.rounds),
+            dimensions=self.tuning.dimensions,
             delta=self.tuning.delta,
             transfer=self.transfer.settings(self.seed),
             publish=Publication(self.publish.prompt, self.publish.require_improvement),

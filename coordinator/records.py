@@ -109,12 +109,16 @@ class RoundState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Round `index` ≥ 1 of a campaign: the prompt it started from and, once closed, the one it made."""
+    """Round `index` ≥ 1 of a campaign: the prompt it started from and, once closed, the one it made.
+
+    `subspace` holds the directions clients were asked to tune in, if not all.
+    """
 
     campaign: str
     index: int
     state: RoundState
     start_prompt: bytes
+    subspace: bytes | None
     prompt: bytes | None
     open_time: datetime
     close_time: datetime | None

@@ -150,6 +150,7 @@ class RoundRow(Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
     start_prompt: Mapped[bytes]
+    subspace: Mapped[bytes | None]
     prompt: Mapped[bytes | None]
     open_time: Mapped[datetime]
     close_time: Mapped[datetime | None]
@@ -161,6 +162,7 @@ class RoundRow(Base):
             index=self.number,
             state=RoundState(self.state),
             start_prompt=self.start_prompt,
+            subspace=self.subspace,
             prompt=self.prompt,
             open_time=self.open_time,
             close_time=self.close_time,

@@ -13,6 +13,7 @@ from enum import Enum
 from transfer.errors import UsageError
 from transfer.privacy import Guarantee, Spend
 from transfer.prompt import ModelRef, SoftPrompt
+from transfer.subspace import Subspace
 from transfer.tasks import Task
 
 ROUND_NAME = re.compile(r"campaigns/[a-z0-9][a-z0-9-]{0,62}/rounds/[1-9][0-9]{0,5}")
@@ -42,7 +43,12 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class RoundRequest:
-    """What a coordinator asks one client in one round; `prompt` is where tuning starts."""
+    """What a coordinator asks one client in one round.
+
+    Attributes:
+        prompt: where tuning starts.
+        subspace: the only directions it may move in, or None for all.
+    """
 
     round: str
     rounds: int
@@ -52,8 +58,14 @@ class RoundRequest:
     tuning: Tuning
     prompt: SoftPrompt
     cohort: int
+    subspace: Subspace | None = None
 
     def __post_init__(self) -> None:
+        if self.subspace and self.subspace.directions.shape[1:] != self.prompt.vectors.shape:
+            raise UsageError(
+                f"round {self.round}: subspace is for prompts {list(self.subspace.directions.shape[1:])}, "
+                f"the prompt is {list(self.prompt.vectors.shape)}"
+            )
         if not ROUND_NAME.fullmatch(self.round):
             raise UsageError(f"round name {self.round!r} is not campaigns/NAME/rounds/NUMBER")
         if len(self.nonce) != NONCE_BYTES:

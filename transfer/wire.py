@@ -15,6 +15,7 @@ from transfer.privacy import Guarantee, Spend
 from transfer.prompt import ModelRef, SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import Envelope
+from transfer.subspace import Subspace
 from transfer.tasks import Label, Task
 
 
@@ -106,6 +107,7 @@ def request_to_bytes(request: RoundRequest) -> bytes:
         tuning=tuning,
         prompt=request.prompt.to_bytes(),
         cohort=request.cohort,
+        subspace=request.subspace.to_bytes() if request.subspace else b"",
     )
     return message.SerializeToString(deterministic=True)
 
@@ -132,6 +134,7 @@ def request_from_bytes(payload: bytes) -> RoundRequest:
             ),
             prompt=SoftPrompt.from_bytes(message.prompt, model_value(message.proxy)),
             cohort=message.cohort,
+            subspace=Subspace.from_bytes(message.subspace) if message.subspace else None,
         )
 
 

@@ -15,12 +15,13 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from client.noise import GRID_BITS, NoiseSource
 from client.private_data import PrivateRecords
-from client.tuning import LabelledLines, NoisyAdam, noisy_step, per_record_gradients, tune
+from client.tuning import LabelledLines, NoisyAdam, Tuned, noisy_step, per_record_gradients, tune
 from transfer.errors import ModelError
 from transfer.models import LanguageModel, label_logits, load
 from transfer.objectives import label_loss
 from transfer.privacy import Spend
 from transfer.rounds import Tuning
+from transfer.subspace import Subspace
 from transfer.tasks import Task
 
 TEXTS = (
@@ -65,6 +66,19 @@ def vectors(model: LanguageModel) -> nn.Parameter:
 
 def tuning(sigma: float, rate: float = 1.0, steps: int = 1, clip: float = 0.05) -> Tuning:
     return Tuning(Spend(sigma, rate, steps), clip_norm=clip, learning_rate=0.01)
+
+
+def whole(parameter: nn.Parameter) -> Tuned:
+    """A whole prompt under way that is this very parameter."""
+    tuned = Tuned(parameter.detach())
+    tuned.parameter = parameter
+    return tuned
+
+
+def subspace(dimensions: int) -> Subspace:
+    """Random orthonormal directions."""
+    draw = torch.randn(P * 32, dimensions, generator=torch.Generator().manual_seed(2))
+    return Subspace(torch.linalg.qr(draw).Q.T.reshape(dimensions, P, 32).contiguous())
 
 
 def looped(model: LanguageModel, data: LabelledLines, index: int, vectors: torch.Tensor) -> torch.Tensor:
@@ -127,7 +141,7 @@ def test_virtual_batches_give_the_weights_of_full_batches(
     for parameter, tokens in ((full, 10_000), (virtual, 30)):
         optimizer = NoisyAdam(parameter, tuning(1.0), len(TEXTS), Silent())
         for included in ([0, 1, 2, 3, 4, 5], [2, 5], [], [1, 2, 3, 4]):
-            noisy_step(model, data, included, parameter, optimizer, tokens)
+            noisy_step(model, data, included, whole(parameter), optimizer, tokens)
     assert not torch.equal(full, start)
     torch.testing.assert_close(full, virtual, rtol=0, atol=1e-9)
 
@@ -146,7 +160,7 @@ def test_an_empty_step_still_moves_by_noise(
 ) -> None:
     before = vectors.detach().clone()
     optimizer = NoisyAdam(vectors, tuning(1.0), 6, NoiseSource())
-    noisy_step(model, data, [], vectors, optimizer)
+    noisy_step(model, data, [], whole(vectors), optimizer)
     assert not torch.equal(before, vectors)
 
 
@@ -161,7 +175,7 @@ def test_released_gradient_is_the_clipped_sum_plus_the_drawn_noise(
     seen: list[torch.Tensor] = []
     optimizer = NoisyAdam(vectors, tuning(sigma, clip=clip), denominator, Fixed(noise))
     optimizer.attach_step_hook(lambda _: seen.append(vectors.grad.clone()))  # type: ignore[union-attr]
-    noisy_step(model, data, range(6), vectors, optimizer)
+    noisy_step(model, data, range(6), whole(vectors), optimizer)
     grid = sigma * clip / 2**GRID_BITS
     expected = (clipped + torch.from_numpy(noise) * grid) / denominator
     assert (seen[0].double() - expected).abs().max() <= 6 * grid / denominator
@@ -208,8 +222,38 @@ def test_the_denominator_is_declared_not_counted(
         parameter = copy.deepcopy(vectors)
         optimizer = NoisyAdam(parameter, tuning(1.0, clip=1e-6), 10.0, Silent())
         optimizer.attach_step_hook(lambda _, p=parameter: grads.append(p.grad.norm().item()))
-        noisy_step(model, data, included, parameter, optimizer)
+        noisy_step(model, data, included, whole(parameter), optimizer)
     assert grads[0] == pytest.approx(1e-7, rel=0.1), "one clipped record over the declared ten"
+
+
+def test_in_a_subspace_only_its_coordinates_are_clipped_and_noised(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter
+) -> None:
+    axes, sigma = subspace(3), 2.0
+    rows = torch.stack([looped(model, data, index, vectors).flatten() for index in range(6)])
+    inside = (rows @ axes.directions.flatten(1).T).double()  # [6, 3]
+    clip = inside.norm(dim=1).median().item()  # after the projection: half the records are clipped
+    noise = np.array([5 << GRID_BITS, -(2 << GRID_BITS), 1 << GRID_BITS])
+    tuned = Tuned(vectors.detach(), axes)
+    optimizer = NoisyAdam(tuned.parameter, tuning(sigma, clip=clip), 10.0, Fixed(noise))
+    seen: list[torch.Tensor] = []
+    optimizer.attach_step_hook(lambda _: seen.append(tuned.parameter.grad.clone()))
+    noisy_step(model, data, range(6), tuned, optimizer)
+    clipped = inside * (clip / inside.norm(dim=1, keepdim=True)).clamp(max=1)
+    expected = (clipped.sum(0) + torch.tensor([5.0, -2.0, 1.0]).double() * sigma * clip) / 10
+    assert relative_error(seen[0].double(), expected) <= 1e-4
+
+
+def test_tuning_in_a_subspace_moves_nowhere_else(model: LanguageModel, tiny_task: Task) -> None:
+    axes = subspace(3)
+    start = model.text_prompt(tiny_task.init_text, P)
+    tuned = tune(
+        model, PrivateRecords(TEXTS, LABELS), tiny_task, start, tuning(1.0, rate=0.5, steps=5),
+        declared_records=6, randomness=NoiseSource(), subspace=axes,
+    )  # fmt: skip
+    update = (tuned.vectors - start.vectors).unsqueeze(0)
+    assert update.norm() > 1e-3
+    torch.testing.assert_close(axes.vectors(axes.coordinates(update)[0]), update[0], atol=1e-6, rtol=0)
 
 
 class HookedPrompt(nn.Module):

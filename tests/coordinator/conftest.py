@@ -216,6 +216,7 @@ def tiny_plan(directory: Path, task: Task) -> CampaignPlan:
         strategy="default",
         start=Start(length=4),
         tuning=Tuning(Spend(2.0, 0.5, 10), clip_norm=1.0, learning_rate=0.1),
+        dimensions=0,
         delta=1e-6,
         transfer=TransferSettings(steps=4, learning_rate=0.05, check_every=2),
         publish=Publication("tiny-prompt", require_improvement=False),

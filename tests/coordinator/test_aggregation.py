@@ -12,6 +12,7 @@ from transfer.errors import UsageError, VerificationError
 from transfer.privacy import Guarantee, Spend
 from transfer.prompt import ModelRef, SoftPrompt
 from transfer.rounds import Release, RoundRequest, Tuning
+from transfer.subspace import Subspace
 from transfer.tasks import Label, Task
 
 torch.set_num_threads(1)
@@ -45,6 +46,17 @@ def release(**changes):
         Guarantee(1.0, 1e-6),
     )
     return replace(value, **changes)
+
+
+def test_an_update_stays_in_the_subspace_it_was_asked_in():
+    axes = Subspace(torch.eye(6).reshape(6, 2, 3)[:2].contiguous())
+    request = replace(REQUEST, subspace=axes)
+    inside, outside = torch.zeros(2, 3), torch.zeros(2, 3)
+    inside[0, :2] = 0.1
+    outside[0] = 0.1
+    assert torch.equal(gate(release(prompt=prompt(inside)), request).vectors, inside)
+    with pytest.raises(VerificationError, match=r"update of ada leaves the subspace by 0\.1"):
+        gate(release(prompt=prompt(outside)), request)
 
 
 prompts = st.lists(

@@ -51,6 +51,26 @@ def test_the_first_round_starts_from_the_tasks_text_or_from_random_words(world):
     assert not torch.equal(random_start, start_of(world))
 
 
+def test_a_round_moves_in_directions_of_the_public_text_and_nowhere_else(world):
+    for name in ("ada", "ben", "cleo"):
+        world.fleet.owners[name].update = lambda request: request.subspace.vectors(
+            torch.tensor([0.1, 0.0, 0.3])
+        )
+    assert world.carry_out(dimensions=3).state is CampaignState.PUBLISHED
+    first, second = world.fleet.owners["ada"].requests
+    assert not torch.equal(
+        first.subspace.directions, second.subspace.directions
+    )  # learnt where a round starts
+    expected = first.prompt.vectors + first.subspace.vectors(torch.tensor([0.1, 0.0, 0.3]))
+    torch.testing.assert_close(world.prompt("first", 1), expected)
+
+    world.fleet.owners["ben"].update = lambda request: torch.ones_like(request.prompt.vectors)
+    world.carry_out(name="second", dimensions=3, min_clients=2)
+    assert world.outcomes("second", 1)["ben"].startswith(
+        "invalid: campaigns/second/rounds/1: update of ben leaves"
+    )
+
+
 def test_every_client_is_asked_the_same_but_for_its_name_and_nonce(world):
     world.carry_out()
     ada, ben = (world.fleet.owners[name].requests[1] for name in ("ada", "ben"))

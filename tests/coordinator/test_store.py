@@ -199,8 +199,9 @@ def test_a_campaign_remembers_state_and_detail(store: Store) -> None:
 
 def test_a_round_that_is_opened_or_closed_again_stays_as_it_was(store: Store) -> None:
     store.add_campaign("one", "{}")
-    opened = store.open_round("one", 1, b"start")
-    assert store.open_round("one", 1, b"start") == opened
+    opened = store.open_round("one", 1, b"start", b"directions")
+    assert opened.subspace == b"directions"
+    assert store.open_round("one", 1, b"start", b"other directions") == opened
     with pytest.raises(AlreadyExistsError, match="opened on another prompt"):
         store.open_round("one", 1, b"other")
 

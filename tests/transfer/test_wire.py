@@ -13,6 +13,7 @@ from transfer.privacy import Guarantee, Spend
 from transfer.prompt import ModelRef, SoftPrompt
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest, Tuning, round_name
 from transfer.signing import Envelope
+from transfer.subspace import Subspace
 from transfer.tasks import Label, Task
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
@@ -76,6 +77,7 @@ REQUEST = RoundRequest(
     Tuning(Spend(1.5, 0.25, 20), 1.0, 0.1),
     SoftPrompt(torch.ones(2, 3), ModelRef("proxy", "ab" * 32)),
     5,
+    Subspace(torch.eye(6).reshape(6, 2, 3)[:4].contiguous()),
 )
 
 
@@ -84,6 +86,8 @@ def fields(value):
     found = {name: getattr(value, name) for name in value.__dataclass_fields__}
     if "prompt" in found:
         found["prompt"] = (value.prompt.to_bytes(), value.prompt.model)
+    if found.get("subspace"):
+        found["subspace"] = value.subspace.to_bytes()
     return found
 
 
@@ -94,6 +98,12 @@ def test_a_request_survives_the_wire_exactly(request):
     received = wire.request_from_bytes(data)
     assert fields(received) == fields(request)
     assert wire.request_to_bytes(received) == data
+
+
+def test_a_request_takes_its_subspace_along():
+    received = wire.request_from_bytes(wire.request_to_bytes(REQUEST))
+    assert fields(received) == fields(REQUEST)
+    assert received.subspace.dimensions == 4
 
 
 @settings(deadline=None, max_examples=60)

@@ -97,6 +97,7 @@ class RoundRequest(google.protobuf.message.Message):
     TUNING_FIELD_NUMBER: builtins.int
     PROMPT_FIELD_NUMBER: builtins.int
     COHORT_FIELD_NUMBER: builtins.int
+    SUBSPACE_FIELD_NUMBER: builtins.int
     round: builtins.str
     """"campaigns/{campaign}/rounds/{round}", counted from 1. Required."""
     rounds: builtins.int
@@ -109,6 +110,8 @@ class RoundRequest(google.protobuf.message.Message):
     """Prompt to start from: a safetensors file with the tensor prompt_embeddings."""
     cohort: builtins.int
     """Clients invited to the round: what a minimum-cohort policy looks at."""
+    subspace: builtins.bytes
+    """Directions tuning may move in: a safetensors file with the tensor directions; empty for all."""
     @property
     def task(self) -> promptferry.v1.common_pb2.Task: ...
     @property
@@ -127,9 +130,10 @@ class RoundRequest(google.protobuf.message.Message):
         tuning: Global___Tuning | None = ...,
         prompt: builtins.bytes = ...,
         cohort: builtins.int = ...,
+        subspace: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["proxy", b"proxy", "task", b"task", "tuning", b"tuning"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["client", b"client", "cohort", b"cohort", "nonce", b"nonce", "prompt", b"prompt", "proxy", b"proxy", "round", b"round", "rounds", b"rounds", "task", b"task", "tuning", b"tuning"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client", b"client", "cohort", b"cohort", "nonce", b"nonce", "prompt", b"prompt", "proxy", b"proxy", "round", b"round", "rounds", b"rounds", "subspace", b"subspace", "task", b"task", "tuning", b"tuning"]) -> None: ...
 
 Global___RoundRequest: typing_extensions.TypeAlias = RoundRequest
 

@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from transfer.errors import UsageError
+from transfer.prompt import SoftPrompt
+from transfer.subspace import Subspace, public_subspace
+
+TEXTS = [f"The {noun} was {word} and {more}." for noun in ("film", "plot", "evening", "match")
+         for word in ("great", "awful", "boring") for more in ("slow", "good", "young")]  # fmt: skip
+
+
+@pytest.fixture
+def start(model, tiny_task):
+    return model.text_prompt(tiny_task.init_text, 3)
+
+
+def found(model, task, start, dimensions=4, seed=0):
+    return public_subspace(model, task, TEXTS, start, dimensions, seed)
+
+
+def test_directions_are_orthonormal_and_repeat_for_a_seed(model, tiny_task, start):
+    one, two = found(model, tiny_task, start), found(model, tiny_task, start)
+    rows = one.directions.flatten(1)
+    torch.testing.assert_close(rows @ rows.T, torch.eye(4), atol=1e-5, rtol=0)
+    assert torch.equal(one.directions, two.directions)
+    assert not torch.equal(one.directions, found(model, tiny_task, start, seed=1).directions)
+
+
+def test_a_few_directions_of_public_text_hold_most_of_a_stranger_s_gradient(model, tiny_task, start):
+    """Of any class: the labels of the public texts are drawn, not known."""
+    axes, encoder = found(model, tiny_task, start, dimensions=8), model.encoder(tiny_task)
+    batch = model.collate(encoder.encode(["We liked the weather, nobody liked the train."]))
+    for label in (0, 1):
+        rows = start.vectors.clone().unsqueeze(0).requires_grad_(True)
+        loss = model.logits(batch, rows, encoder.words).log_softmax(1)[0, label]
+        (gradient,) = torch.autograd.grad(loss, rows)
+        kept = axes.coordinates(gradient).norm() / gradient.norm()
+        by_chance = (8 / gradient.numel()) ** 0.5
+        assert kept > max(0.8, 2 * by_chance)
+
+
+def test_coordinates_and_vectors_undo_each_other(model, tiny_task, start):
+    axes = found(model, tiny_task, start)
+    inside = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    torch.testing.assert_close(axes.coordinates(axes.vectors(inside).unsqueeze(0))[0], inside)
+
+
+def test_fewer_texts_than_directions_give_fewer_directions(model, tiny_task, start):
+    assert public_subspace(model, tiny_task, TEXTS[:5], start, 40, 0).dimensions == 5
+
+
+def test_a_subspace_survives_its_bytes(model, tiny_task, start):
+    axes = found(model, tiny_task, start)
+    assert torch.equal(Subspace.from_bytes(axes.to_bytes()).directions, axes.directions)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"nothing", "not a safetensors file"),
+        (lambda ref: SoftPrompt(torch.ones(2, 3), ref).to_bytes(), "expected one tensor"),
+    ],
+)
+def test_other_bytes_are_refused(model, data, words):
+    with pytest.raises(UsageError, match=words):
+        Subspace.from_bytes(data(model.ref) if callable(data) else data)
+
+
+@pytest.mark.parametrize(
+    ("directions", "words"),
+    [
+        (torch.ones(2, 3), "are not"),
+        (torch.ones(7, 2, 3), "1 ≤ D ≤ P·H"),
+        (torch.full((1, 2, 3), float("nan")), "finite"),
+        (torch.ones(1, 2, 3, dtype=torch.float64), "float32"),
+    ],
+)
+def test_impossible_directions_are_refused(directions, words):
+    with pytest.raises(UsageError, match=words):
+        Subspace(directions)
+
+
+def test_no_texts_and_no_directions_are_refused(model, tiny_task, start):
+    with pytest.raises(UsageError, match="both must be"):
+        public_subspace(model, tiny_task, [], start, 4, 0)
+    with pytest.raises(UsageError, match="both must be"):
+        public_subspace(model, tiny_task, TEXTS, start, 0, 0)
