@@ -27,7 +27,7 @@ from client.noise import NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import NoisyAdam, noisy_step, tune
 from tests.benchmarks import reference
-from tests.benchmarks.timing import OnStep, Stage, input_gradient, measure, weight_gradients
+from tests.benchmarks.timing import CLOCKS, OnStep, Stage, input_gradient, measure, weight_gradients
 from tests.benchmarks.workload import CONFIGS, Workload, made_up_texts, proxy_of, random_model
 from transfer.cloze import exercises, sequences_of
 from transfer.console import Format, FormatOption, application, emit, run
@@ -149,7 +149,7 @@ def table(report: dict[str, Any]) -> Table:
     setting = report["setting"]
     shown = Table(
         title=f"{setting['model']}: {setting['records']} records, {setting['prompt_tokens']} prompt tokens, "
-        f"{setting['threads']} threads, best of {setting['repeats']}",
+        f"{setting['threads']} threads, {setting['clock']} time, best of {setting['repeats']}",
         title_justify="left",
     )
     shown.add_column("stage")
@@ -181,14 +181,16 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Records of a step of the published recipe.")] = 8,
     stages: Annotated[str, typer.Option(help="Which, comma-separated.")] = ",".join(STAGES),
     repeats: Annotated[int, typer.Option(min=1, help="Timed steps of each; the best counts.")] = 3,
+    clock: Annotated[str, typer.Option(help="wall, or cpu on a machine that is shared.")] = "wall",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Also write the result here, as JSON.")] = None,
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Measure each stage and print one table."""
     wanted = stages.split(",")
-    if unknown := sorted(set(wanted) - set(STAGES)):
-        raise UsageError(f"--stages {unknown[0]!r} is none of {', '.join(STAGES)}")
+    for option, values, known in (("stages", wanted, STAGES), ("clock", [clock], CLOCKS)):
+        if unknown := sorted(set(values) - set(known)):
+            raise UsageError(f"--{option} {unknown[0]!r} is none of {', '.join(known)}")
     if (model is None) == (config is None):
         raise UsageError("give either --model or --config")
     torch.set_num_threads(threads)
@@ -199,12 +201,12 @@ def main(
     rows = []
     for name in wanted:
         typer.echo(f"measuring {name}", err=True)
-        result = measure(STAGES[name](work, batch), repeats)
+        result = measure(STAGES[name](work, batch), repeats, clock)
         rows.append(asdict(result) | result.figures())
     setting = {
         "model": target.ref.name, "layers": target.model.config.num_hidden_layers, "width": target.width,
         "vocabulary": len(target.embedding), "proxy_layers": work.proxy.model.config.num_hidden_layers,
-        "records": len(given), "prompt_tokens": prompt_tokens, "repeats": repeats, "threads": threads,
+        "records": len(given), "prompt_tokens": prompt_tokens, "repeats": repeats, "clock": clock, "threads": threads,
         "torch": torch.__version__,
     }  # fmt: skip
     report = {"setting": setting, "stages": rows}

@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from client.noise import NoiseSource
-from tests.benchmarks import reference, speed, timing
+from tests.benchmarks import reference, speed
 from tests.benchmarks.timing import Batch, Result, Stage, bound_s, measure, watched
 from tests.benchmarks.workload import LEAST, MOST, Workload, made_up_texts, proxy_of, random_model
 from transfer.cloze import sequences_of
@@ -160,10 +161,14 @@ def test_a_watched_batch_is_counted_without_its_padding(work):
     assert len(seen) == 1
 
 
-def test_the_bound_is_for_the_tokens_without_padding(monkeypatch):
+def test_the_bound_is_for_the_tokens_without_padding():
     asked = []
-    monkeypatch.setattr(timing, "timed", lambda step: step() or 2.0)
-    found = bound_s(lambda rows, columns: asked.append((rows, columns)), [Batch(4, 9, 30), Batch(1, 5, 5)])
+    seconds = count(step=2.0)
+    found = bound_s(
+        lambda rows, columns: asked.append((rows, columns)),
+        [Batch(4, 9, 30), Batch(1, 5, 5)],
+        lambda: next(seconds),
+    )
     assert asked == [(4, 8), (1, 5)]
     assert found == pytest.approx(2.0 * 30 / 32 + 2.0)
 
@@ -212,6 +217,7 @@ def test_the_command_reports_every_stage(tmp_path, capsys):
         ({"config": None, "model": None}, "either --model or --config"),
         ({"config": "tiny", "model": "x"}, "either --model or --config"),
         ({"config": "tiny", "stages": "tune,other"}, "'other' is none of tune, dp"),
+        ({"config": "tiny", "clock": "sun"}, "'sun' is none of wall, cpu"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, says):

@@ -14,6 +14,9 @@ from transfer.models import LanguageModel
 
 OnStep = Callable[[int, int], None]
 Step = Callable[[], object]
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""The second counts this process alone, of all its threads: for a machine that is shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +75,24 @@ class Result:
         }
 
 
-def measure(stage: Stage, repeats: int) -> Result:
+def measure(stage: Stage, repeats: int, clock: str = "wall") -> Result:
     """Our first step warms up and our last may measure held-out loss; in between everyone takes turns."""
     seconds: dict[str, list[float]] = {name: [] for name in ("ours", "reference", "bound", "plain")}
     batches: list[Batch] = []
-    started = time.perf_counter()
+    now = CLOCKS[clock]
+    started = now()
 
     def on_step(step: int, steps: int) -> None:
         nonlocal started, batches
         if 1 < step < steps:
-            seconds["ours"].append(time.perf_counter() - started)
+            seconds["ours"].append(now() - started)
             batches = seen.copy()
-            seconds["reference"].append(timed(stage.reference))
-            seconds["bound"].append(bound_s(stage.bound, batches))
+            seconds["reference"].append(timed(stage.reference, now))
+            seconds["bound"].append(bound_s(stage.bound, batches, now))
             if stage.plain:
-                seconds["plain"].append(timed(stage.plain))
+                seconds["plain"].append(timed(stage.plain, now))
         seen.clear()
-        started = time.perf_counter()
+        started = now()
 
     with watched(stage.watched) as seen:
         stage.ours(repeats + 2, on_step)
@@ -123,19 +127,19 @@ def watched(model: LanguageModel) -> Iterator[list[Batch]]:
         handle.remove()
 
 
-def timed(step: Step) -> float:
+def timed(step: Step, now: Clock) -> float:
     """Seconds of one call."""
-    start = time.perf_counter()
+    start = now()
     step()
-    return time.perf_counter() - start
+    return now() - start
 
 
-def bound_s(bound: Callable[[int, int], None], batches: Sequence[Batch]) -> float:
+def bound_s(bound: Callable[[int, int], None], batches: Sequence[Batch], now: Clock) -> float:
     """Seconds of the bare work on as many tokens as the batches hold without their padding."""
     seconds = 0.0
     for batch in batches:
         columns = -(-batch.tokens // batch.rows)
-        seconds += timed(partial(bound, batch.rows, columns)) * batch.tokens / (batch.rows * columns)
+        seconds += timed(partial(bound, batch.rows, columns), now) * batch.tokens / (batch.rows * columns)
     return seconds
 
 
