@@ -42,7 +42,12 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class RoundRequest:
-    """What a coordinator asks one client in one round; `prompt` is where tuning starts."""
+    """What a coordinator asks one client in one round.
+
+    Attributes:
+        prompt: where tuning starts.
+        cohort: fewest clients whose prompts are averaged, as the coordinator promises.
+    """
 
     round: str
     rounds: int
