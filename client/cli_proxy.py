@@ -17,20 +17,33 @@ app = console.application("The proxies in this client's directory.")
 
 @app.command("list")
 def list_(context: typer.Context) -> None:
-    """List the proxies that are here, with the digests a policy names."""
+    """List the proxies that are here, with the digests a policy names and what was measured of them."""
     from client import config
     from client.proxies import Proxies
-    from transfer.prompt import ModelRef
 
     session = of(context)
     here = Proxies(config.read(session.directory).proxies_directory).directories()
-    session.emit([ModelRef.of_directory(path.name, path) for path in here], _listed)
+    session.emit([_told(path) for path in here], _listed)
 
 
-def _listed(models: list[Any]) -> Table:
-    table = Table("proxy", "digest")
-    for model in models:
-        table.add_row(model.name, model.digest)
+def _told(place: Path) -> dict[str, Any]:
+    """Name and digest of a proxy; of one that says so, also its parent, layers, steps and measurements."""
+    from transfer.prompt import ModelRef
+    from transfer.proxy import RECORD_FILE, read_record
+
+    told = {"name": place.name, "digest": ModelRef.of_directory(place.name, place).digest}
+    if (place / RECORD_FILE).exists():
+        record = read_record(place)
+        parent = record.pop("parent")
+        told |= {"parent": parent.name, "parent_digest": parent.digest, **record}
+    return told
+
+
+def _listed(proxies: list[dict[str, Any]]) -> Table:
+    table = Table("proxy", "digest", "made of")
+    for item in proxies:
+        made = f"{item['parent']}: {_measured(item)}" if "parent" in item else ""
+        table.add_row(item["name"], item["digest"], made)
     return table
 
 
@@ -94,10 +107,13 @@ def distil(
 
 
 def _distilled(found: dict[str, Any]) -> str:
+    return f"proxy {found['name']} {found['digest']}: {_measured(found)}"
+
+
+def _measured(found: dict[str, Any]) -> str:
     return (
-        f"proxy {found['name']} {found['digest']}: layers {list(found['layers'])}, {found['steps']} steps, "
-        f"held-out KL {found['held_out_kl']:.3f}, perplexity {found['held_out_perplexity']:.1f} "
-        f"(target {found['target_perplexity']:.1f})"
+        f"layers {list(found['layers'])}, {found['steps']} steps, held-out KL {found['held_out_kl']:.3f}, "
+        f"perplexity {found['held_out_perplexity']:.1f} (target {found['target_perplexity']:.1f})"
     )
 
 

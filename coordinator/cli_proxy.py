@@ -139,18 +139,16 @@ def _told(proxy: "ProxyRecord", key: "Ed25519PublicKey") -> dict[str, Any]:
 
 
 def _listed(proxies: list[dict[str, Any]]) -> Table:
-    table = Table("proxy", "digest", "target", "layers", "steps", "KL", "perplexity", "target's", "made")
+    table = Table("proxy", "target", "layers", "steps", "KL", "perplexity", "target's")
     for item in proxies:
         table.add_row(
             item["name"],
-            item["digest"][:12],
             item["parent"],
             ",".join(map(str, item["layers"])),
             str(item["steps"]),
             f"{item['held_out_kl']:.3f}",
             f"{item['held_out_perplexity']:.1f}",
             f"{item['target_perplexity']:.1f}",
-            f"{item['created']:%Y-%m-%d %H:%M}",
         )
     return table
 
