@@ -1,7 +1,5 @@
 """`promptferry-client proxy fetch | distil | list`: the models a client tunes on."""
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,28 +7,43 @@ import typer
 from rich.table import Table
 
 from client.session import of
-from transfer import console
+from transfer import console, distil_options
+from transfer.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
 from transfer.errors import AlreadyExistsError
+from transfer.recipe import DistilSettings
 
 app = console.application("The proxies in this client's directory.")
 
 
 @app.command("list")
 def list_(context: typer.Context) -> None:
-    """List the proxies that are here, with the digests a policy names."""
+    """List the proxies that are here, with the digests a policy names and what was measured of them."""
     from client import config
     from client.proxies import Proxies
-    from transfer.prompt import ModelRef
 
     session = of(context)
     here = Proxies(config.read(session.directory).proxies_directory).directories()
-    session.emit([ModelRef.of_directory(path.name, path) for path in here], _listed)
+    session.emit([_told(path) for path in here], _listed)
 
 
-def _listed(models: list[Any]) -> Table:
-    table = Table("proxy", "digest")
-    for model in models:
-        table.add_row(model.name, model.digest)
+def _told(place: Path) -> dict[str, Any]:
+    """Name and digest of a proxy; of one that says so, also its parent, layers, steps and measurements."""
+    from transfer.prompt import ModelRef
+    from transfer.proxy import RECORD_FILE, read_record
+
+    told = {"name": place.name, "digest": ModelRef.of_directory(place.name, place).digest}
+    if (place / RECORD_FILE).exists():
+        record = read_record(place)
+        parent = record.pop("parent")
+        told |= {"parent": parent.name, "parent_digest": parent.digest, **record}
+    return told
+
+
+def _listed(proxies: list[dict[str, Any]]) -> Table:
+    table = Table("proxy", "digest", "made of")
+    for item in proxies:
+        made = f"{item['parent']}: {_measured(item)}" if "parent" in item else ""
+        table.add_row(item["name"], item["digest"], made)
     return table
 
 
@@ -56,53 +69,51 @@ def fetch(
 def distil(
     context: typer.Context,
     target: Annotated[str, typer.Option(help="Target: directory, or name in the local Hugging Face cache.")],
-    layers: Annotated[int, typer.Option(help="Layers the proxy keeps.")],
+    layers: distil_options.Layers,
     text: Annotated[Path, typer.Option(help="Public text, .jsonl or .txt.")],
     name: Annotated[str, typer.Option(help="Name of the proxy.")],
-    steps: Annotated[int | None, typer.Option(help="Most optimiser steps.")] = None,
+    steps: distil_options.Steps = DEFAULTS.steps,
+    freeze: distil_options.Freeze = FROZEN,
+    precision: distil_options.Arithmetic = DEFAULTS.precision,
+    accumulate: distil_options.Accumulate = DEFAULTS.accumulate,
+    kl_at: distil_options.KlAt = DEFAULTS.kl_at,
+    prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
+    resume: distil_options.Resume = False,
 ) -> None:
     """Make a proxy from an open-weights target here, on public text, and register it."""
     from client import config
-    from transfer import models
-    from transfer.distillation import DistilSettings
-    from transfer.distillation import distil as distil_proxy
+    from transfer.distillation import make
+    from transfer.models import load
     from transfer.names import checked
-    from transfer.proxy import spread
     from transfer.texts import read_texts
 
     session = of(context)
     place = config.read(session.directory).proxies_directory / checked("proxy", name)
     _require_free(place)
-    settings = DistilSettings() if steps is None else DistilSettings(steps=steps)
-    texts, large = read_texts(text), models.load(target)
-    kept = spread(layers, large.model.config.num_hidden_layers)
+    settings = DistilSettings(
+        steps=steps,
+        freeze=parse_freeze(freeze),
+        precision=precision,
+        accumulate=accumulate,
+        kl_at=kl_at,
+        prompted_share=prompted_share,
+    )
+    wanted, texts, large = parse_layers(layers), read_texts(text), load(target)
     console.log_to_stderr("info")
-    with console.progress(f"distilling {name}") as show:
-        made = distil_proxy(large, kept, texts, settings, lambda step, _kl: show(step, settings.steps))
     place.parent.mkdir(mode=0o700, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=place.parent))
-    try:
-        saved = made.save(draft)
-        draft.rename(place)  # whole or not there
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    found = {
-        "name": name,
-        "digest": saved.model.ref.digest,
-        "layers": made.layers,
-        "steps": made.steps,
-        "held_out_kl": made.held_out_kl,
-        "held_out_perplexity": made.held_out_perplexity,
-        "target_perplexity": made.target_perplexity,
-    }
-    session.emit(found, _distilled)
+    with console.progress(f"distilling {name}") as show:
+        made = make(large, wanted, texts, settings, place, resume=resume, on_step=show)
+    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, _distilled)
 
 
 def _distilled(found: dict[str, Any]) -> str:
+    return f"proxy {found['name']} {found['digest']}: {_measured(found)}"
+
+
+def _measured(found: dict[str, Any]) -> str:
     return (
-        f"proxy {found['name']} {found['digest']}: layers {list(found['layers'])}, {found['steps']} steps, "
-        f"held-out KL {found['held_out_kl']:.3f}, perplexity {found['held_out_perplexity']:.1f} "
-        f"(target {found['target_perplexity']:.1f})"
+        f"layers {list(found['layers'])}, {found['steps']} steps, held-out KL {found['held_out_kl']:.3f}, "
+        f"perplexity {found['held_out_perplexity']:.1f} (target {found['target_perplexity']:.1f})"
     )
 
 

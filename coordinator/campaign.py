@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.aggregation import combine
 from coordinator.cohort import Cohort, Fleet, Identity, Question
 from coordinator.config import TargetSettings, chosen
+from coordinator.history import retrace
 from coordinator.lifecycle import ACTIVE
 from coordinator.opening import directions, start_prompt
 from coordinator.plan import CampaignPlan
@@ -22,6 +22,7 @@ from coordinator.publishing import publish, published_by
 from coordinator.records import Campaign, CampaignState, PromptVersion, ReplyRecord, Round, RoundState
 from coordinator.retargeting import carried
 from coordinator.store import Store
+from coordinator.strategy import Server
 from transfer.errors import DeadlineError, PromptferryError, UsageError
 from transfer.models import LanguageModel, load
 from transfer.prompt import SoftPrompt
@@ -96,6 +97,7 @@ class _Course:
 
     def __init__(self, runner: Runner, plan: CampaignPlan) -> None:
         self.store, self.runner, self.plan = runner.store, runner, plan
+        self._server = Server(plan.strategy, plan.server)
         self._noted = 0.0
 
     def follow(self) -> None:
@@ -116,8 +118,8 @@ class _Course:
             done = rounds.get(index)
             if done is None or done.state is RoundState.OPEN:
                 prompt = self._round(self._question(index, prompt, proxy, done))
-            elif done.prompt is not None:
-                prompt = SoftPrompt.from_bytes(done.prompt, proxy.ref)
+            else:
+                prompt = retrace(self.store, self.runner.identity, self.plan, done, self._server).prompt
 
     def _check_ahead(self, proxy: LanguageModel) -> None:
         """Fail before any client spends privacy on a campaign that could not be finished.
@@ -163,7 +165,7 @@ class _Course:
     def _close(self, question: Question, cohort: Cohort) -> SoftPrompt:
         plan, index = self.plan, question.index
         prompts = {client: release.prompt for client, release in cohort.releases.items()}
-        made = combine(prompts, question.start, plan.strategy) if prompts else None
+        made = self._server.close(prompts, question.start) if prompts else None
         if made is None or len(made.counted) < plan.min_clients:
             replies = self.store.replies(plan.name, index)
             raise DeadlineError(

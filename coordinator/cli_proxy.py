@@ -7,10 +7,13 @@ import typer
 from rich.table import Table
 
 from coordinator.session import of
-from transfer import console
-from transfer.errors import UsageError
+from transfer import console, distil_options
+from transfer.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
+from transfer.recipe import DistilSettings
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     from coordinator.records import ProxyRecord
     from transfer.proxy import Proxy
 
@@ -20,41 +23,45 @@ app = console.application("Proxies: small cuts of the target that data owners tu
 @app.command("distil")
 def distil(
     context: typer.Context,
-    layers: Annotated[str, typer.Option(help="How many layers to keep (first and last), or which: 0,1,11.")],
+    layers: distil_options.Layers,
     text: Annotated[Path, typer.Option(help="Public text, .jsonl or .txt.")],
     name: Annotated[str, typer.Option(help="Name of the proxy, [a-z0-9-].")],
-    steps: Annotated[int | None, typer.Option(min=0, help="Most optimiser steps; 0 only cuts.")] = None,
+    steps: distil_options.Steps = DEFAULTS.steps,
+    freeze: distil_options.Freeze = FROZEN,
+    precision: distil_options.Arithmetic = DEFAULTS.precision,
+    accumulate: distil_options.Accumulate = DEFAULTS.accumulate,
+    kl_at: distil_options.KlAt = DEFAULTS.kl_at,
+    prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
+    resume: distil_options.Resume = False,
     target: Annotated[str, typer.Option(help="Another target than the configured one.")] = "",
 ) -> None:
     """Make a proxy from the target on public text, sign it and offer it to clients."""
     from coordinator import proxies
     from coordinator.config import chosen
     from coordinator.serving import identity
-    from transfer.distillation import DistilSettings
+    from transfer.distillation import make
     from transfer.models import load
     from transfer.texts import read_texts
 
     session = of(context)
     config = session.config()
     console.log_to_stderr(config.serve.log_level)
-    settings = DistilSettings() if steps is None else DistilSettings(steps=steps)
+    settings = DistilSettings(
+        steps=steps,
+        freeze=parse_freeze(freeze),
+        precision=precision,
+        accumulate=accumulate,
+        kl_at=kl_at,
+        prompted_share=prompted_share,
+    )
     wanted, ours, source = parse_layers(layers), identity(config), chosen(target, config.target)
     with session.store() as store:
         place = proxies.free_place(store, config.proxies.directory, name)
         texts, large = read_texts(text), load(source.source, name=source.name or None)
         with console.progress(f"distilling {name}") as show:
-            proxies.make(large, wanted, texts, settings, place, show)
+            make(large, wanted, texts, settings, place, resume=resume, on_step=show)
         made = proxies.register(store, ours, place)
-    found = {
-        "name": name,
-        "digest": made.model.ref.digest,
-        "layers": made.layers,
-        "steps": made.steps,
-        "held_out_kl": made.held_out_kl,
-        "held_out_perplexity": made.held_out_perplexity,
-        "target_perplexity": made.target_perplexity,
-    }
-    session.emit(found, lambda _: _made(made))
+    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, lambda _: _made(made))
 
 
 @app.command("register")
@@ -78,18 +85,6 @@ def register(
     )
 
 
-def parse_layers(text: str) -> int | tuple[int, ...]:
-    """Read --layers: 3 is a number of layers, 0,5 are indices.
-
-    Raises:
-        UsageError: neither.
-    """
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
-        raise UsageError(f"--layers {text!r} is neither a number of layers nor indices such as 0,1,11")
-    return int(text) if len(parts) == 1 else tuple(int(part) for part in parts)
-
-
 def _made(proxy: "Proxy") -> str:
     return (
         f"proxy {proxy.model.ref.name} {proxy.model.ref.digest}: layers {list(proxy.layers)}, "
@@ -100,29 +95,43 @@ def _made(proxy: "Proxy") -> str:
 
 @app.command("list")
 def list_(context: typer.Context) -> None:
-    """List the proxies on offer."""
+    """List the proxies on offer, with what they were measured at on held-out public text."""
+    from coordinator.serving import identity
+
     session = of(context)
+    key = identity(session.config()).publisher.public_key()
     with session.store() as store:
         proxies = store.proxies()
-    session.emit([_told(proxy) for proxy in proxies], _listed)
+    session.emit([_told(proxy, key) for proxy in proxies], _listed)
 
 
 @app.command("show")
 def show(context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the proxy.")]) -> None:
     """Show one proxy: digests, layers and files."""
+    from coordinator.serving import identity
+
     session = of(context)
+    key = identity(session.config()).publisher.public_key()
     with session.store() as store:
         proxy = store.proxy(name)
-    session.emit(_told(proxy), _shown)
+    session.emit(_told(proxy, key), _shown)
 
 
-def _told(proxy: "ProxyRecord") -> dict[str, Any]:
+def _told(proxy: "ProxyRecord", key: "Ed25519PublicKey") -> dict[str, Any]:
+    """The record, and what the signed statement adds: steps and held-out measurements."""
+    from transfer.signing import PROXY_PREDICATE, Statement
+
+    signed = Statement.verified(proxy.statement, key, PROXY_PREDICATE).predicate
     return {
         "name": proxy.name,
         "digest": proxy.model.digest,
         "parent": proxy.parent.name,
         "parent_digest": proxy.parent.digest,
         "layers": proxy.layers,
+        "steps": signed["steps"],
+        "held_out_kl": signed["held_out_kl"],
+        "held_out_perplexity": signed["held_out_perplexity"],
+        "target_perplexity": signed["target_perplexity"],
         "created": proxy.create_time,
         "directory": proxy.directory,
         "files": proxy.files,
@@ -130,11 +139,16 @@ def _told(proxy: "ProxyRecord") -> dict[str, Any]:
 
 
 def _listed(proxies: list[dict[str, Any]]) -> Table:
-    table = Table("proxy", "digest", "target", "layers", "made")
+    table = Table("proxy", "target", "layers", "steps", "KL", "perplexity", "target's")
     for item in proxies:
-        layers = ", ".join(map(str, item["layers"]))
         table.add_row(
-            item["name"], item["digest"][:16], item["parent"], layers, f"{item['created']:%Y-%m-%d %H:%M}"
+            item["name"],
+            item["parent"],
+            ",".join(map(str, item["layers"])),
+            str(item["steps"]),
+            f"{item['held_out_kl']:.3f}",
+            f"{item['held_out_perplexity']:.1f}",
+            f"{item['target_perplexity']:.1f}",
         )
     return table
 
@@ -144,5 +158,8 @@ def _shown(proxy: dict[str, Any]) -> Table:
     for file in proxy["files"]:
         table.add_row(file.path, str(file.size), file.digest[:16])
     parent = f"{proxy['parent']} {proxy['parent_digest'][:16]}"
-    table.caption = f"layers {list(proxy['layers'])} of {parent}, in {proxy['directory']}"
+    table.caption = (
+        f"layers {list(proxy['layers'])} of {parent}, {proxy['steps']} steps, "
+        f"held-out KL {proxy['held_out_kl']:.3f}, in {proxy['directory']}"
+    )
     return table

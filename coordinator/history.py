@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.aggregation import combine
 from coordinator.cohort import RELEASED, Identity, Question, read
 from coordinator.plan import CampaignPlan
 from coordinator.records import Round, RoundState
 from coordinator.store import Store
+from coordinator.strategy import Server
 from transfer.errors import UsageError, VerificationError
 from transfer.privacy import Guarantee, epsilon
 from transfer.prompt import ModelRef, SoftPrompt
@@ -29,6 +29,15 @@ class RoundHistory:
     strategy: str
     counted: tuple[str, ...]
     dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Retraced:
+    """A closed round computed again: what it did, by whose releases, and the prompt it made."""
+
+    told: RoundHistory
+    releases: Mapping[str, Release]
+    prompt: SoftPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +72,44 @@ def read_history(store: Store, identity: Identity, plan: CampaignPlan) -> Histor
         UsageError: a round is still missing.
         VerificationError: a stored reply or prompt is not what it should be.
     """
-    proxy = store.proxy(plan.proxy).model
     closed = [item for item in store.rounds(plan.name) if item.state is RoundState.CLOSED]
     if len(closed) < plan.rounds:
         raise UsageError(
             f"campaign {plan.name!r} has closed {len(closed)} of {plan.rounds} rounds: nothing to publish"
         )
+    server = Server(plan.strategy, plan.server)
+    rounds = [retrace(store, identity, plan, item, server) for item in closed]
     releases: dict[str, list[Release]] = {}
-    rounds, prompt = [], None
-    for item in closed:
-        answers = _releases(store, identity, plan, item, proxy)
-        for client, release in answers.items():
+    for item in rounds:
+        for client, release in item.releases.items():
             releases.setdefault(client, []).append(release)
-        told, prompt = _retrace(plan, item, answers, proxy)
-        rounds.append(told)
-    if prompt is None:
-        raise UsageError(f"campaign {plan.name!r} has no rounds")
     costs = tuple(_cost(client, releases[client], plan.delta) for client in sorted(releases))
-    return History(tuple(rounds), prompt, costs)
+    return History(tuple(item.told for item in rounds), rounds[-1].prompt, costs)
+
+
+def retrace(store: Store, identity: Identity, plan: CampaignPlan, item: Round, server: Server) -> Retraced:
+    """Compute a closed round again, from its replies; `server` has closed those before it and closes this one.
+
+    Raises:
+        VerificationError: a stored reply or prompt is not what it should be.
+    """
+    proxy = store.proxy(plan.proxy).model
+    releases = _releases(store, identity, plan, item, proxy)
+    start = SoftPrompt.from_bytes(item.start_prompt, proxy)
+    made = server.close({client: release.prompt for client, release in releases.items()}, start)
+    content = made.prompt.to_bytes()
+    name = round_name(plan.name, item.index)
+    if content != item.prompt:
+        raise VerificationError(f"{name}: the stored prompt is not the aggregate of the stored replies")
+    told = RoundHistory(
+        name=name,
+        start=hashlib.sha256(item.start_prompt).hexdigest(),
+        prompt=hashlib.sha256(content).hexdigest(),
+        strategy=made.strategy,
+        counted=made.counted,
+        dropped=tuple(made.dropped),
+    )
+    return Retraced(told, releases, made.prompt)
 
 
 def _releases(
@@ -97,26 +126,6 @@ def _releases(
             raise VerificationError(f"{request.round}: the stored reply of {record.client} is no release")
         found[record.client] = reply
     return found
-
-
-def _retrace(
-    plan: CampaignPlan, item: Round, answers: Mapping[str, Release], proxy: ModelRef
-) -> tuple[RoundHistory, SoftPrompt]:
-    start = SoftPrompt.from_bytes(item.start_prompt, proxy)
-    made = combine({client: release.prompt for client, release in answers.items()}, start, plan.strategy)
-    content = made.prompt.to_bytes()
-    name = round_name(plan.name, item.index)
-    if content != item.prompt:
-        raise VerificationError(f"{name}: the stored prompt is not the aggregate of the stored replies")
-    told = RoundHistory(
-        name=name,
-        start=hashlib.sha256(item.start_prompt).hexdigest(),
-        prompt=hashlib.sha256(content).hexdigest(),
-        strategy=made.strategy,
-        counted=made.counted,
-        dropped=tuple(made.dropped),
-    )
-    return told, made.prompt
 
 
 def _cost(client: str, releases: Sequence[Release], delta: float) -> ClientCost:

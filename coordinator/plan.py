@@ -4,14 +4,16 @@ The noise is fixed when the plan is read: whoever gives ε gets the multiplier t
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from coordinator.aggregation import DEFAULT, STRATEGIES
+from coordinator.aggregation import DEFAULT
 from coordinator.config import TargetSettings, located
+from coordinator.strategy import optimiser
 from transfer.errors import ConfigError, UsageError, VerificationError
 from transfer.names import checked
 from transfer.post import Space, TransferSettings
@@ -60,11 +62,12 @@ class CampaignPlan:
         rounds: ≥ 1.
         deadline_s: seconds a round may take.
         min_clients: fewest valid prompts a round may end with.
-        strategy: of `coordinator.aggregation`.
+        strategy: of `coordinator.strategy`.
         tuning: what each client does in each round.
         dimensions: directions of the prompt that clients tune in, learnt from the public text; 0 for all.
         delta: δ at which ε is stated.
         seed: of everything public that is drawn.
+        server: parameters of the strategy that are not to keep their defaults.
     """
 
     name: str
@@ -83,18 +86,18 @@ class CampaignPlan:
     transfer: TransferSettings
     publish: Publication
     seed: int = 0
+    server: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checked("campaign", self.name)
         checked("proxy", self.proxy)
         checked("prompt", self.publish.prompt)
-        for field in ("rounds", "min_clients"):
-            if getattr(self, field) < 1:
-                raise UsageError(f"plan {field} {getattr(self, field)} must be ≥ 1")
+        for name in ("rounds", "min_clients"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"plan {name} {getattr(self, name)} must be ≥ 1")
         if not (math.isfinite(self.deadline_s) and self.deadline_s > 0):
             raise UsageError(f"plan deadline_s {self.deadline_s} must be finite and > 0")
-        if self.strategy not in (*STRATEGIES, DEFAULT):
-            raise UsageError(f"plan strategy {self.strategy!r} is none of {', '.join(STRATEGIES)}, {DEFAULT}")
+        optimiser(self.strategy, self.server)
         if not 0 < self.delta < 1:
             raise UsageError(f"plan delta {self.delta} must be in (0, 1)")
 
@@ -194,8 +197,9 @@ class _PlanFile(Settings):
     rounds: Count = ROUNDS
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEADLINE_S
     min_clients: Count = MIN_CLIENTS
-    strategy: Literal["default", "mean", "trimmed_mean", "median"] = "default"
+    strategy: str = DEFAULT
     seed: int = 0
+    server: dict[str, float] = Field(default_factory=dict)
     prompt: _StartTable = _StartTable()
     tuning: _TuningTable
     transfer: _TransferTable = _TransferTable()
@@ -203,6 +207,7 @@ class _PlanFile(Settings):
 
     def plan(self, task: Task, directory: Path) -> CampaignPlan:
         """The plan as a value, with the noise calibrated."""
+        optimiser(self.strategy, self.server)  # a mistake there is told before the noise, which takes a while
         return CampaignPlan(
             name=self.name,
             task=task,
@@ -220,4 +225,5 @@ class _PlanFile(Settings):
             transfer=self.transfer.settings(self.seed),
             publish=Publication(self.publish.prompt, self.publish.require_improvement),
             seed=self.seed,
+            server=self.server,
         )

@@ -1,21 +1,17 @@
 """Proxies at the coordinator: made from the target, signed, offered, and loaded just as registered."""
 
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from coordinator.cohort import Identity
 from coordinator.records import ProxyRecord
 from coordinator.store import Store
-from transfer.distillation import DistilSettings, distil
-from transfer.errors import AlreadyExistsError, UsageError, VerificationError
-from transfer.files import FileRef
+from transfer.errors import AlreadyExistsError, VerificationError
+from transfer.files import FileRef, appearing
 from transfer.models import LanguageModel, load
 from transfer.names import checked
 from transfer.prompt import ModelRef
-from transfer.proxy import Proxy, spread
+from transfer.proxy import Proxy
 from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
 
 
@@ -32,28 +28,6 @@ def free_place(store: Store, directory: Path, name: str) -> Path:
     return place
 
 
-def make(
-    target: LanguageModel,
-    layers: int | Sequence[int],
-    texts: Sequence[str],
-    settings: DistilSettings,
-    place: Path,
-    on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-) -> None:
-    """Distil a proxy of `target` on public `texts`; `place` appears with it, whole or not at all.
-
-    `layers` says how many layers to keep, or their indices.
-
-    Raises:
-        ModelError: too little text, or no such layers.
-        UsageError: the directory cannot be written.
-    """
-    kept = spread(layers, target.model.config.num_hidden_layers) if isinstance(layers, int) else layers
-    made = distil(target, kept, texts, settings, lambda step, _kl: on_step(step, settings.steps))
-    with _appearing(place) as draft:
-        made.save(draft)
-
-
 def copy(source: Path, place: Path) -> None:
     """Copy the proxy directory `source`; `place` appears with it, whole or not at all.
 
@@ -62,24 +36,8 @@ def copy(source: Path, place: Path) -> None:
         UsageError: the directory cannot be written.
     """
     Proxy.load(source)
-    with _appearing(place) as draft:
+    with appearing(place) as draft:
         shutil.copytree(source, draft, dirs_exist_ok=True)
-
-
-@contextmanager
-def _appearing(place: Path) -> Iterator[Path]:
-    """A draft directory that becomes `place` if the block ends well and vanishes if not."""
-    draft = None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-        yield draft
-        draft.rename(place)
-    except OSError as error:
-        raise UsageError(f"cannot write {place}: {error.strerror}") from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def register(store: Store, identity: Identity, place: Path) -> Proxy:
@@ -94,12 +52,7 @@ def register(store: Store, identity: Identity, place: Path) -> Proxy:
     told = {
         "proxy": {"name": place.name, "digest": proxy.model.ref.digest},
         "parent": {"name": proxy.parent.name, "digest": proxy.parent.digest},
-        "layers": list(proxy.layers),
-        "steps": proxy.steps,
-        "held_out_kl": proxy.held_out_kl,
-        "held_out_perplexity": proxy.held_out_perplexity,
-        "target_perplexity": proxy.target_perplexity,
-    }
+    } | proxy.measured
     content = statement({file.path: file.digest for file in files}, PROXY_PREDICATE, told)
     store.add_proxy(
         ProxyRecord(

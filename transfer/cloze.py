@@ -1,6 +1,6 @@
 """Exercises of a language model on plain text: positions in a line, and the tokens that belong there.
 
-Letters: B sequences, T tokens, N positions to learn at.
+Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,20 +9,42 @@ from dataclasses import dataclass, replace
 import torch
 
 from transfer.models import LanguageModel
+from transfer.recipe import LEAST_TOKENS, DistilSettings
 from transfer.tasks import Batch, Line, buckets
 
-LEAST_TOKENS = 8
-"""Shorter sequences teach too little to be worth a row."""
+UNTOLD = -100
+"""Goal of a position that is read but has nothing to restore; what PyTorch's cross-entropy leaves out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exercise:
-    """A batch with the positions to learn at: rows, columns [N] and the tokens there, goal [N]."""
+    """A batch with the positions to read, and what belongs there.
 
-    batch: Batch
+    Attributes:
+        ids: tokens [B, T].
+        mask: what may be attended to [B, P + T], the prompt included.
+        rows: of the positions to read [N]; `columns` theirs in `mask`.
+        goal: the tokens there [N], or `UNTOLD`; at least one is told.
+        prompt: soft prompt [P, H] before every sequence; P may be 0.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
     rows: torch.Tensor
     columns: torch.Tensor
     goal: torch.Tensor
+    prompt: torch.Tensor
+
+    @property
+    def told(self) -> "Exercise":
+        """The same with only those positions read that have a token to restore."""
+        told = self.goal != UNTOLD
+        return replace(self, rows=self.rows[told], columns=self.columns[told], goal=self.goal[told])
+
+    def behind(self, prompt: torch.Tensor) -> "Exercise":
+        """The same behind a soft prompt [P, H]: every position moves by P."""
+        mask = torch.cat([self.mask.new_ones(len(self.mask), len(prompt)), self.mask], dim=1)
+        return replace(self, mask=mask, columns=self.columns + len(prompt), prompt=prompt)
 
 
 def sequences_of(model: LanguageModel, texts: Sequence[str], longest: int) -> list[Line]:
@@ -34,35 +56,44 @@ def sequences_of(model: LanguageModel, texts: Sequence[str], longest: int) -> li
 
 
 def exercises(
-    model: LanguageModel,
-    sequences: Sequence[Line],
-    batch_tokens: int,
-    masked_share: float,
-    generator: torch.Generator,
+    model: LanguageModel, sequences: Sequence[Line], settings: DistilSettings, generator: torch.Generator
 ) -> Iterator[Exercise]:
-    """One pass over the sequences in length-bucketed batches of random order."""
-    groups = list(buckets([len(line.ids) for line in sequences], batch_tokens))
+    """One pass over the sequences in length-bucketed batches of random order.
+
+    A share of them stands behind a prompt of rows drawn from the model's input embeddings, others each time.
+    """
+    groups = list(buckets([len(line.ids) for line in sequences], settings.batch_tokens))
     for index in torch.randperm(len(groups), generator=generator).tolist():
         batch = model.collate([sequences[i] for i in groups[index]])
-        yield _next_tokens(batch) if model.causal else _masked(model, batch, masked_share, generator)
+        exercise = _next_tokens(model, batch) if model.causal else _masked(model, batch, settings, generator)
+        if settings.prompted_share and torch.rand((), generator=generator) < settings.prompted_share:
+            exercise = exercise.behind(model.vocabulary_prompt(settings.prompted_tokens, generator).vectors)
+        yield exercise
 
 
-def _next_tokens(batch: Batch) -> Exercise:
+def _next_tokens(model: LanguageModel, batch: Batch) -> Exercise:
     """Every position but the last of each row, to predict its successor."""
     rows, columns = batch.mask[:, 1:].nonzero(as_tuple=True)
-    return Exercise(batch, rows, columns, batch.ids[rows, columns + 1])
+    goal = batch.ids[rows, columns + 1]
+    return Exercise(batch.ids, batch.mask, rows, columns, goal, model.embedding[:0])
 
 
-def _masked(model: LanguageModel, batch: Batch, share: float, generator: torch.Generator) -> Exercise:
+def _masked(
+    model: LanguageModel, batch: Batch, settings: DistilSettings, generator: torch.Generator
+) -> Exercise:
     """A share of ordinary tokens to restore: 80 % masked, 10 % replaced, 10 % left (Devlin et al. 2019)."""
     special = torch.isin(batch.ids, torch.tensor(model.tokenizer.all_special_ids))
     draw = torch.rand(batch.ids.shape, generator=generator)
     draw[special | ~batch.mask.bool()] = 1.0
     draw[0, draw[0].argmin()] = 0.0  # at least one position, or the loss would be empty
-    rows, columns = (draw < share).nonzero(as_tuple=True)
+    hidden = draw < settings.masked_share
+    rows, columns = hidden.nonzero(as_tuple=True)
     goal, kind = batch.ids[rows, columns], torch.rand(len(rows), generator=generator)
     replaced = torch.randint(len(model.tokenizer), goal.shape, generator=generator)
     mask_id = torch.tensor(model.tokenizer.mask_token_id)
     ids = batch.ids.clone()
     ids[rows, columns] = torch.where(kind < 0.8, mask_id, torch.where(kind < 0.9, replaced, goal))
-    return Exercise(replace(batch, ids=ids), rows, columns, goal)
+    if settings.kl_at == "all":
+        rows, columns = batch.mask.nonzero(as_tuple=True)
+        goal = torch.where(hidden, batch.ids, UNTOLD)[rows, columns]
+    return Exercise(ids, batch.mask, rows, columns, goal, model.embedding[:0])

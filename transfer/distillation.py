@@ -1,75 +1,72 @@
 """Distillation: a cut of the target learns the target's own answers on public text (POST stage 1).
 
-Letters: B sequences, T tokens, N kept positions, H hidden size, V vocabulary.
+Letters: B sequences, T tokens, P prompt tokens, N read positions, H hidden size, V vocabulary.
 
 The loss is 5·KL + 2·LM + 1·cosine at temperature 2 (Sanh et al. 2019, https://arxiv.org/abs/1910.01108;
-weights as in POST §5). Input embeddings and head stay frozen: a prompt lives among the first and is read
-through the second, and both models must mean the same by them.
+weights as in POST §5). Input embeddings and head stay frozen unless told otherwise: a prompt lives among the
+first and is read through the second, and both models must mean the same by them.
+
+Whatever is drawn is drawn from the seed and the number of a step, so a distillation that goes on from a
+checkpoint makes the proxy that an uninterrupted one would have made.
 """
 
+import hashlib
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch.nn.functional import cross_entropy
 
-from transfer.cloze import LEAST_TOKENS, Exercise, exercises, sequences_of
-from transfer.errors import ModelError, UsageError
+from transfer.checkpoint import Checkpoints
+from transfer.cloze import UNTOLD, Exercise, exercises, sequences_of
+from transfer.console import OnStep
+from transfer.course import Course
+from transfer.errors import AlreadyExistsError, ModelError
+from transfer.files import appearing
 from transfer.models import LanguageModel, only_at
 from transfer.objectives import cosine_distance, divergence
-from transfer.proxy import Proxy, cut
+from transfer.proxy import Proxy, cut, spread
+from transfer.recipe import DistilSettings
 from transfer.tasks import Line
+
+__all__ = ["DistilSettings", "distil", "make"]
 
 LEAST_SEQUENCES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class DistilSettings:
-    """How to distil.
+def make(
+    target: LanguageModel,
+    layers: int | Sequence[int],
+    texts: Sequence[str],
+    settings: DistilSettings,
+    place: Path,
+    *,
+    resume: bool = False,
+    on_step: OnStep = lambda _step, _steps: None,
+) -> Proxy:
+    """Distil a proxy of `target` on public `texts`; `place` appears with it, whole or not at all.
 
-    Attributes:
-        steps: most optimiser steps, ≥ 0; distillation ends earlier on a plateau.
-        batch_tokens: tokens a step, padding included.
-        sequence_tokens: longest sequence, ≥ 8; longer texts are cut into several.
-        learning_rate: peak of a schedule with 5 % warm-up and cosine decay.
-        temperature: T of the KL term, > 0.
-        weights: of the KL, language-model and cosine terms.
-        masked_share: share of tokens masked, for a masked model, in (0, 1).
-        check_every: steps between held-out measurements.
-        patience: measurements without 0.5 % improvement after which distillation ends.
+    `layers` says how many layers to keep, or their indices. Checkpoints lie in a hidden directory beside
+    `place` until it appears; with `resume` a distillation goes on from there.
 
     Raises:
-        UsageError: names the field and its range.
+        ModelError: too little text, or no such layers.
+        AlreadyExistsError: an unfinished one is there and `resume` was not said.
+        UsageError: the unfinished one is of another recipe, or the directory cannot be written.
     """
-
-    steps: int = 3000
-    batch_tokens: int = 2048
-    sequence_tokens: int = 64
-    learning_rate: float = 1e-3
-    temperature: float = 2.0
-    weights: tuple[float, float, float] = (5.0, 2.0, 1.0)
-    masked_share: float = 0.15
-    check_every: int = 200
-    patience: int = 4
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        least = {
-            "steps": 0,
-            "batch_tokens": 1,
-            "sequence_tokens": LEAST_TOKENS,
-            "check_every": 1,
-            "patience": 1,
-        }
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise UsageError(f"distillation {name} {getattr(self, name)} must be ≥ {value}")
-        for name in ("learning_rate", "temperature"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise UsageError(f"distillation {name} {getattr(self, name)} must be finite and > 0")
-        if not 0 < self.masked_share < 1:
-            raise UsageError(f"distillation masked_share {self.masked_share} must be in (0, 1)")
+    unfinished = place.with_name(f".{place.name}.unfinished")
+    if unfinished.exists() and not resume:
+        raise AlreadyExistsError(f"{unfinished} holds an unfinished distillation: --resume it, or remove it")
+    kept = spread(layers, target.model.config.num_hidden_layers) if isinstance(layers, int) else layers
+    made = distil(target, kept, texts, settings, lambda step, _kl: on_step(step, settings.steps), unfinished)
+    with appearing(place) as draft:
+        stored = made.save(draft)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return stored
 
 
 def distil(
@@ -78,47 +75,32 @@ def distil(
     texts: Sequence[str],
     settings: DistilSettings,
     on_progress: Callable[[int, float], None] = lambda _step, _kl: None,
+    unfinished: Path | None = None,
 ) -> Proxy:
     """Distil a cut of `target` on public `texts`; an undistilled cut if `settings.steps` is 0.
 
     `on_progress(step, held_out_kl)` is called after every step with the best held-out KL so far, in nats.
+    Checkpoints go to the directory `unfinished`, if given, and are gone on from.
 
     Raises:
-        ModelError: too little text, or no such layers.
+        ModelError: too little text, no such layers, or sequences longer than the model has positions.
+        UsageError: the checkpoint is of another recipe.
     """
-    sequences = sequences_of(target, texts, settings.sequence_tokens)
-    if len(sequences) < LEAST_SEQUENCES:
-        raise ModelError(
-            f"{len(sequences)} sequences of public text are too few to distil on; "
-            f"{LEAST_SEQUENCES} are the least"
-        )
-    torch.manual_seed(settings.seed)  # dropout; no privacy depends on it
-    order = torch.randperm(len(sequences), generator=torch.Generator().manual_seed(settings.seed)).tolist()
-    sequences = [sequences[index] for index in order]
+    sequences = _shuffled(target, texts, settings)
     held = max(1, min(256, len(sequences) // 20))
     name = f"{target.ref.name}-proxy-{len(layers)}"
     proxy = LanguageModel(
         cut(target, layers), target.tokenizer, replace(target.ref, name=name), target.causal
     )
     run = _Distillation(target, proxy, settings)
-    held_out = list(run.exercises(sequences[:held], torch.Generator().manual_seed(1)))
-    steps = run.train(sequences[held:], held_out, on_progress) if settings.steps else 0
+    held_out = list(run.held_out(sequences[:held]))
+    steps = 0
+    if settings.steps:
+        told = {"target": target.ref.digest, "layers": layers, "texts": _digest(texts)}
+        kept = Checkpoints(unfinished, told | asdict(settings)) if unfinished else None
+        steps = run.train(sequences[held:], held_out, kept, on_progress)
     kl, perplexity, target_perplexity = run.measure(held_out)
     return Proxy(proxy, target.ref, tuple(layers), kl, perplexity, target_perplexity, steps)
-
-
-@dataclass(slots=True, eq=False)
-class _Best:
-    """The best held-out KL and state so far, and how many measurements went by without 0.5 % improvement."""
-
-    kl: float
-    state: dict[str, torch.Tensor]
-    stale: int = 0
-
-    def consider(self, kl: float, model: nn.Module) -> None:
-        self.stale = 0 if kl < 0.995 * self.kl else self.stale + 1
-        if kl < self.kl:
-            self.kl, self.state = kl, _copy(model)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,47 +115,55 @@ class _Distillation:
         self,
         sequences: Sequence[Line],
         held_out: Sequence[Exercise],
+        checkpoints: Checkpoints | None,
         on_progress: Callable[[int, float], None],
     ) -> int:
         """Train the proxy, leave it in its best held-out state and frozen; return the steps taken."""
         model, settings = self.proxy.model, self.settings
-        trained = _trained(self.proxy)
-        optimizer = torch.optim.AdamW(
-            trained, lr=settings.learning_rate, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: _warmed_cosine(step, settings.steps)
-        )
-        best, step = _Best(self.measure(held_out)[0], _copy(model)), 0
-        for step, batch in zip(range(1, settings.steps + 1), self._endless(sequences), strict=False):
+        course = Course(self.proxy, settings)
+        found = checkpoints.read() if checkpoints else None
+        if found is None:
+            course.measured(self.measure(held_out)[0])
+        else:
+            course.restore(found)
+        batches = islice(self._endless(sequences), course.step * settings.accumulate, None)
+        while not course.over:
+            torch.manual_seed(settings.seed * 1_000_003 + course.step)  # dropout; no privacy depends on it
             model.train(mode=True)
-            optimizer.zero_grad()
-            self.loss(batch).backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(trained, 5.0)
-            optimizer.step()
-            schedule.step()
-            if step % settings.check_every == 0 or step == settings.steps:
-                model.train(mode=False)
-                best.consider(self.measure(held_out)[0], model)
-            on_progress(step, best.kl)
-            if best.stale == settings.patience:
-                break
-        model.load_state_dict(best.state)
-        model.train(mode=False)
-        model.requires_grad_(False)
-        return step
+            for loss in self.losses(list(islice(batches, settings.accumulate))):
+                loss.backward()  # type: ignore[no-untyped-call]
+            course.descend()
+            model.train(mode=False)
+            if course.step % settings.check_every == 0 or course.step == settings.steps:
+                course.measured(self.measure(held_out)[0])
+                if checkpoints:
+                    checkpoints.save(course.checkpoint())
+            on_progress(course.step, course.kl)
+        course.finish()
+        return course.step
 
-    def loss(self, part: Exercise) -> torch.Tensor:
-        """The weighted three terms, mean over positions."""
+    def losses(self, parts: Sequence[Exercise]) -> Iterator[torch.Tensor]:
+        """The weighted three terms, part by part: their sum is the loss of one batch of all `parts`.
+
+        Each term is a mean, over read positions, told positions and tokens; a part counts by its share.
+        """
+        sizes = torch.tensor([[len(part.rows), len(part.told.rows), int(part.mask.sum())] for part in parts])
+        shares = sizes / sizes.sum(dim=0) * torch.tensor(self.settings.weights)
+        for part, share in zip(parts, shares, strict=True):
+            yield share @ self.terms(part)
+
+    def terms(self, part: Exercise) -> torch.Tensor:
+        """KL, LM and cosine term [3] of one batch."""
         with torch.no_grad():
-            reference, reference_states = _read(self.target, part)
-        logits, states = _read(self.proxy, part)
-        kept = part.batch.mask.bool()
-        kl, lm, cosine = self.settings.weights
-        return (
-            kl * divergence(reference, logits, self.settings.temperature)
-            + lm * nn.functional.cross_entropy(logits, part.goal)
-            + cosine * cosine_distance(reference_states[kept], states[kept])
+            reference, reference_states = self._read(self.target, part)
+        logits, states = self._read(self.proxy, part)
+        kept = part.mask.bool()
+        return torch.stack(
+            [
+                divergence(reference, logits, self.settings.temperature),
+                cross_entropy(logits, part.goal, ignore_index=UNTOLD),
+                cosine_distance(reference_states[kept], states[kept]),
+            ]
         )
 
     @torch.no_grad()
@@ -181,53 +171,64 @@ class _Distillation:
         """KL(target ‖ proxy) at T = 1 in nats a position, and the perplexity of each, on held-out batches."""
         total, sums = 0, torch.zeros(3)
         for part in parts:
-            reference, logits = _read(self.target, part)[0], _read(self.proxy, part)[0]
+            reference, logits = (_read(model, part)[0] for model in (self.target, self.proxy))
             values = (
                 divergence(reference, logits, 1.0),
-                nn.functional.cross_entropy(logits, part.goal),
-                nn.functional.cross_entropy(reference, part.goal),
+                cross_entropy(logits, part.goal),
+                cross_entropy(reference, part.goal),
             )
             sums += len(part.goal) * torch.stack(values)
             total += len(part.goal)
         kl, ours, theirs = (sums / total).tolist()
         return kl, math.exp(ours), math.exp(theirs)
 
-    def exercises(self, sequences: Sequence[Line], generator: torch.Generator) -> Iterator[Exercise]:
-        """One pass over the sequences in batches of random order."""
-        settings = self.settings
-        return exercises(self.proxy, sequences, settings.batch_tokens, settings.masked_share, generator)
+    def held_out(self, sequences: Sequence[Line]) -> Iterator[Exercise]:
+        """What is measured on: read without a prompt, where a token is told, whatever is trained on."""
+        plain = replace(self.settings, prompted_share=0.0)
+        for exercise in exercises(self.target, sequences, plain, torch.Generator().manual_seed(1)):
+            yield exercise.told
 
     def _endless(self, sequences: Sequence[Line]) -> Iterator[Exercise]:
         generator = torch.Generator().manual_seed(self.settings.seed)
         while True:
-            yield from self.exercises(sequences, generator)
+            yield from exercises(self.target, sequences, self.settings, generator)
 
-
-def _trained(proxy: LanguageModel) -> list[nn.Parameter]:
-    """Every parameter but those of the input embeddings and the head, ready for gradients."""
-    head = proxy.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    frozen = {
-        id(weight) for module in (proxy.model.get_input_embeddings(), head) for weight in module.parameters()
-    }
-    trained = [parameter for parameter in proxy.model.parameters() if id(parameter) not in frozen]
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    return trained
+    def _read(self, model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:
+        """`_read` in the precision of the settings; float32 again afterwards."""
+        reduced = self.settings.precision == "bf16"
+        with torch.autocast(model.model.device.type, torch.bfloat16, enabled=reduced):
+            logits, states = _read(model, part)
+        return logits.float(), states.float()
 
 
 def _read(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [N, V] at the chosen positions and hidden states [B, T, H]."""
+    """Logits [N, V] at the chosen positions and hidden states [B, P + T, H]."""
+    embeds = model.model.get_input_embeddings()(part.ids)
+    embeds = torch.cat([part.prompt.expand(len(part.ids), -1, -1), embeds], dim=1)
     with only_at(model.model, part.rows, part.columns) as states:
-        logits = model.model(input_ids=part.batch.ids, attention_mask=part.batch.mask).logits[:, 0]
+        logits = model.model(inputs_embeds=embeds, attention_mask=part.mask).logits[:, 0]
     return logits, states[0]
 
 
-def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {key: value.detach().clone() for key, value in model.state_dict().items()}
+def _shuffled(target: LanguageModel, texts: Sequence[str], settings: DistilSettings) -> list[Line]:
+    """Sequences of the texts in an order of the seed."""
+    sequences = sequences_of(target, texts, settings.sequence_tokens)
+    if len(sequences) < LEAST_SEQUENCES:
+        raise ModelError(
+            f"{len(sequences)} sequences of public text are too few to distil on; "
+            f"{LEAST_SEQUENCES} are the least"
+        )
+    limit = getattr(target.model.config, "max_position_embeddings", math.inf)
+    longest = max(len(line.ids) for line in sequences)
+    longest += settings.prompted_tokens if settings.prompted_share else 0
+    if longest > limit:
+        raise ModelError(
+            f"model {target.ref.name!r} has {limit} positions, distillation reads {longest}; "
+            "lower sequence_tokens"
+        )
+    order = torch.randperm(len(sequences), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    return [sequences[index] for index in order]
 
 
-def _warmed_cosine(step: int, steps: int) -> float:
-    warm = max(1, steps // 20)
-    if step < warm:
-        return (step + 1) / warm
-    return max(0.02, 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))))
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -4,6 +4,10 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +90,26 @@ def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+@contextmanager
+def appearing(place: Path) -> Iterator[Path]:
+    """A draft directory that becomes `place` if the block ends well and vanishes if not.
+
+    Raises:
+        UsageError: the directory cannot be written.
+    """
+    draft = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        yield draft
+        draft.rename(place)
+    except OSError as error:
+        raise UsageError(f"cannot write {place}: {error.strerror}") from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def sync_directory(directory: Path) -> None:

@@ -41,6 +41,11 @@ class Proxy:
     target_perplexity: float
     steps: int
 
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Layers, steps and held-out measurements, as JSON has them."""
+        return {"layers": list(self.layers)} | {name: getattr(self, name) for name in _MEASURED}
+
     @staticmethod
     def load(directory: Path, name: str | None = None) -> "Proxy":
         """Read a proxy directory.
@@ -48,32 +53,34 @@ class Proxy:
         Raises:
             ModelError: not a model directory, or its proxy.json is missing or malformed.
         """
-        model = load(directory, name=name)
-        path = directory / RECORD_FILE
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ModelError(f"{directory}: not a proxy: {RECORD_FILE} is missing") from error
-        except ValueError as error:
-            raise ModelError(f"{path}: not a proxy record: {error}") from error
-        return Proxy(model=model, **_checked(record, path))
+        return Proxy(model=load(directory, name=name), **read_record(directory))
 
     def save(self, directory: Path) -> "Proxy":
         """Write a Hugging Face directory with proxy.json in it; returns the proxy as stored there."""
         self.model.model.save_pretrained(directory)
         self.model.tokenizer.save_pretrained(directory)
-        record = {
-            "parent": self.parent.name,
-            "parent_digest": self.parent.digest,
-            "layers": list(self.layers),
-        }
-        record |= {name: getattr(self, name) for name in _MEASURED}
+        record = {"parent": self.parent.name, "parent_digest": self.parent.digest} | self.measured
         (directory / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         name = self.model.ref.name
         return replace(self, model=replace(self.model, ref=ModelRef.of_directory(name, directory)))
 
 
 _MEASURED = tuple(field.name for field in fields(Proxy))[3:]
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """What proxy.json says: the fields of a `Proxy` but for its model.
+
+    Raises:
+        ModelError: it is missing or malformed.
+    """
+    path = directory / RECORD_FILE
+    try:
+        return _checked(json.loads(path.read_text(encoding="utf-8")), path)
+    except OSError as error:
+        raise ModelError(f"{directory}: not a proxy: {RECORD_FILE} is missing") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not a proxy record: {error}") from error
 
 
 def _checked(record: Any, path: Path) -> dict[str, Any]:

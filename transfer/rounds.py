@@ -47,6 +47,7 @@ class RoundRequest:
 
     Attributes:
         prompt: where tuning starts.
+        cohort: fewest clients whose prompts are averaged, as the coordinator promises.
         subspace: the only directions it may move in, or None for all.
     """
 

@@ -278,10 +278,27 @@ def test_a_distilled_proxy_is_registered_with_its_digest(ready: Command, tiny_ca
     assert ready.status == 0
     assert made["digest"] == ModelRef.of_directory("cut", ready.directory / "proxies" / "cut").digest
     assert made["layers"] == [0]
-    assert ready.json("proxy", "list") == [{"name": "cut", "digest": made["digest"]}]
+    (listed,) = ready.json("proxy", "list")
+    assert made.items() <= listed.items()
+    assert listed["parent"] == tiny_causal.name
+    assert listed["held_out_kl"] >= 0
+    assert listed["parent_digest"] == ModelRef.of_directory("", tiny_causal).digest
+    assert ready("proxy", "list") == 0
+    assert f"KL {listed['held_out_kl']:.3f}" in " ".join(ready.out.replace("│", " ").split())
     assert ready(*words) == 1
     assert "cut exists already" in ready.err
     assert [path.name for path in (ready.directory / "proxies").iterdir()] == ["cut"]
+
+
+def test_a_client_distils_with_the_coordinators_options(ready: Command, tiny_causal: Path) -> None:
+    text = ready.directory.parent / "public.txt"
+    text.write_text("\n".join(f"the film number {i} was great and the plot was slow" for i in range(60)))
+    words = "proxy", "distil", "--target", tiny_causal, "--layers", "0,1", "--text", text, "--name", "cut"
+    assert ready(*words, "--freeze", "body") == 2
+    assert "freeze 'body' is none of embeddings, head" in ready.err
+    made = ready.json(*words, "--steps", 0, "--resume")
+    assert (made["layers"], made["steps"]) == ([0, 1], 0)
+    assert made["held_out_kl"] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_wrong_target_leaves_nothing_half_made(ready: Command) -> None:

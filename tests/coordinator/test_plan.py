@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import math
 import tomllib
 from dataclasses import replace
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.plan import CampaignPlan, Publication, Start
+from coordinator.strategy import FedAdam, FedAvgM
 from transfer.errors import ConfigError, TaskError, UsageError, VerificationError
 from transfer.post import TransferSettings
 from transfer.privacy import Spend
@@ -35,6 +38,8 @@ steps = 5
 [publish]
 prompt = "sst2"
 """
+
+UNCALIBRATED = PLAN.replace("epsilon = 8.0", "noise_multiplier = 1.0")
 
 
 @pytest.fixture
@@ -126,7 +131,20 @@ def test_the_examples_commented_keys_are_the_defaults_too():
         ("steps = 5", "stepz = 5", "unknown key 'stepz' in .tuning.; did you mean 'steps'"),
         ("[publish]", "[transfer]\nalpha = 2.0\n[publish]", "alpha"),
         ("[publish]", "[prompt]\ninit = 'zeros'\n[publish]", r"\[prompt\] init"),
-        ("rounds = 2", 'strategy = "krum"', "strategy"),
+        ("rounds = 2", 'strategy = "krum"', "strategy 'krum' is none of default, mean, .*, fedavgm, fedadam"),
+        (
+            "[publish]",
+            "[server]\nmomentum = 0.5\n[publish]",
+            "'default' has no parameter 'momentum'; it has none",
+        ),
+        (
+            "rounds = 2",
+            'strategy = "fedavgm"\nserver = {adaptivity = 1e-3}',
+            "'fedavgm' has no parameter 'adaptivity'; it has learning_rate, momentum",
+        ),
+        ("rounds = 2", 'strategy = "fedadam"\nserver = {adaptivity = 0}', "adaptivity 0.0 must be"),
+        ("rounds = 2", 'strategy = "fedadam"\nserver = {momentum = 1}', "momentum 1.0 must be in"),
+        ("rounds = 2", 'strategy = "fedadam"\nserver = {momentum = "much"}', r"\[server\] momentum"),
         ("rounds = 2", "deadline_s = inf", "deadline_s"),
         ('prompt = "sst2"', "", r"\[publish\] prompt: missing"),
     ],
@@ -187,6 +205,28 @@ plans = st.builds(
 @settings(max_examples=50, deadline=None)
 def test_every_plan_survives_storage(value):
     assert CampaignPlan.from_json(value.to_json()) == value
+
+
+def test_a_server_optimiser_is_named_with_its_parameters_and_survives_storage(directory):
+    named = UNCALIBRATED.replace("rounds = 2", 'strategy = "fedadam"')
+    read = plan(directory, named + "[server]\nadaptivity = 0.01\n")
+    assert (read.strategy, read.server) == ("fedadam", {"adaptivity": 0.01})
+    assert CampaignPlan.from_json(read.to_json()) == read
+
+
+def test_a_plan_stored_before_there_were_server_optimisers_is_read(directory):
+    read = plan(directory, UNCALIBRATED)
+    stored = json.loads(read.to_json())
+    del stored["server"]
+    assert CampaignPlan.from_json(json.dumps(stored)) == read
+
+
+def test_the_examples_server_parameters_are_the_defaults():
+    text = EXAMPLE.read_text(encoding="utf-8").partition("\n[server]\n")[2].partition("[prompt]")[0]
+    shown = tomllib.loads(text.replace("# ", ""))
+    adam = FedAdam()
+    assert shown == dataclasses.asdict(adam) | {"learning_rate": FedAvgM().learning_rate}
+    assert f"(1.0 and {adam.learning_rate})" in EXAMPLE.read_text(encoding="utf-8")
 
 
 def test_a_plan_without_rounds_cannot_be_made(directory):

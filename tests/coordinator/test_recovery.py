@@ -50,32 +50,32 @@ class MortalStore(Store):
         return mortal
 
 
-def changes_of_a_whole_campaign(world):
+def changes_of_a_whole_campaign(world, changes):
     store = MortalStore(world.store._database)
-    world.launch(name="whole")
+    world.launch(name="whole", **changes)
     world.go_on("whole", store)
     return 10**9 - store.left, world.prompt("whole", 2)
 
 
-def die_and_recover(world, name, number, before):
+def die_and_recover(world, name, number, before, changes):
     """Carry a campaign out with a process that dies at its change `number`, then with one that lives."""
     store = MortalStore(world.store._database)
     store.left, store.before = number, before
-    world.launch(name=name, publish=replace(world.plan.publish, prompt=name))
+    world.launch(name=name, publish=replace(world.plan.publish, prompt=name), **changes)
     with pytest.raises(Killed):
         world.go_on(name, store)
     campaign = world.go_on(name) if world.store.campaign(name).state is not CampaignState.PUBLISHED else None
     return campaign or world.store.campaign(name)
 
 
-def check_deaths(world, numbers):
-    total, expected = changes_of_a_whole_campaign(world)
+def check_deaths(world, numbers, **changes):
+    total, expected = changes_of_a_whole_campaign(world, changes)
     for number in numbers(total):
         for before in (True, False):
             name = f"killed-{number}-{'before' if before else 'after'}"
             for owner in world.fleet.owners.values():
                 owner.requests.clear()
-            assert die_and_recover(world, name, number, before).state is CampaignState.PUBLISHED
+            assert die_and_recover(world, name, number, before, changes).state is CampaignState.PUBLISHED
             assert torch.equal(world.prompt(name, 2), expected), name
             assert len(world.store.prompt_versions(name)) == 1, name
             check_questions(world, name)
@@ -95,6 +95,11 @@ def check_questions(world, name):
 
 def test_a_killed_coordinator_finishes_the_campaign_as_if_nothing_had_been(world):
     check_deaths(world, lambda total: (4, total // 2, total - 1))
+
+
+@pytest.mark.parametrize("strategy", ["fedavgm", "fedadam"])
+def test_a_server_optimiser_remembers_nothing_that_a_kill_could_take(world, strategy):
+    check_deaths(world, lambda total: (total // 2 + 1, total - 4), strategy=strategy)
 
 
 @pytest.mark.slow

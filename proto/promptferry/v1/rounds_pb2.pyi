@@ -109,7 +109,9 @@ class RoundRequest(google.protobuf.message.Message):
     prompt: builtins.bytes
     """Prompt to start from: a safetensors file with the tensor prompt_embeddings."""
     cohort: builtins.int
-    """Clients invited to the round: what a minimum-cohort policy looks at."""
+    """Fewest clients whose prompts are averaged, promised by the coordinator: what a policy's min_cohort is held
+    against. A round that ends with fewer makes nothing.
+    """
     subspace: builtins.bytes
     """Directions tuning may move in: a safetensors file with the tensor directions; empty for all."""
     @property

@@ -4,11 +4,13 @@ import stat
 import tomllib
 
 import pytest
+import torch
 
 from coordinator import serving
 from coordinator.config import read
 from coordinator.records import CampaignState, ClientState
 from coordinator.store import Store
+from transfer.checkpoint import Checkpoint, Checkpoints
 from transfer.prompt import ModelRef
 from transfer.signing import PROXY_PREDICATE, Statement
 
@@ -102,6 +104,50 @@ def test_a_proxy_is_made_signed_and_offered(proxied, store):
     assert proxied.json("proxy", "show", "tiny")["parent"] == "tiny-target"
     assert proxied("proxy", "show", "tiny") == 0
     assert "model.safetensors" in proxied.out
+
+
+def test_proxies_are_listed_with_their_held_out_measurements(proxied):
+    (listed,) = proxied.json("proxy", "list")
+    assert (listed["layers"], listed["steps"], listed["parent"]) == ([0], 0, "tiny-target")
+    assert listed["held_out_kl"] > 0
+    assert listed["held_out_perplexity"] != listed["target_perplexity"] > 1
+    assert proxied("proxy", "list") == 0
+    assert all(word in proxied.out for word in ("KL", "perplexity", f"{listed['held_out_kl']:.3f}"))
+
+
+def test_a_proxy_is_distilled_with_chosen_layers_and_settings(command, public_text):
+    words = ("proxy", "distil", "--text", public_text, "--name", "both", "--layers", "0,1", "--steps", "2")
+    options = ("--freeze", "none", "--precision", "bf16", "--accumulate", "2", "--prompted-share", "0.5")
+    made = command.json(*words, *options, "--resume")
+    assert (command.status, made["layers"], made["steps"]) == (0, [0, 1], 2)
+
+
+def test_an_unfinished_distillation_is_resumed_and_only_with_its_recipe(command, public_text):
+    place = command.directory / "proxies" / ".half.unfinished"
+    Checkpoints(place, {"steps": 2}).save(Checkpoint(1, 1.0, 0, {"proxy/x": torch.zeros(1)}))
+    words = ("proxy", "distil", "--text", public_text, "--name", "half", "--layers", "1", "--steps", "2")
+    assert command(*words) == 1
+    assert "--resume" in command.err
+    assert command(*words, "--resume") == 2
+    assert "is of recipe" in command.err
+    assert command("proxy", "list") == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--freeze", "body"),
+        ("--precision", "fp16"),
+        ("--kl-at", "some"),
+        ("--accumulate", "0"),
+        ("--steps", "-1"),
+    ],
+)
+def test_an_impossible_recipe_is_told_before_anything_is_read(command, option, value):
+    words = ("proxy", "distil", "--text", "nowhere.txt", "--name", "half", "--layers", "1")
+    assert command(*words, option, value) == 2
+    assert value in command.err
+    assert "nowhere" not in command.err
 
 
 def test_a_proxys_name_is_used_once_and_its_layers_are_checked(proxied, public_text):

@@ -1,0 +1,50 @@
+"""Options of `proxy distil`, which the coordinator and a client both have."""
+
+from typing import Annotated
+
+import typer
+
+from transfer.errors import UsageError
+from transfer.recipe import DistilSettings, Places, Precision
+
+DEFAULTS = DistilSettings()
+FROZEN = ",".join(DEFAULTS.freeze)
+
+Layers = Annotated[
+    str, typer.Option("--layers", help="How many layers to keep (first and last), or which: 0,3,5.")
+]
+Steps = Annotated[int, typer.Option("--steps", min=0, help="Most optimiser steps; 0 only cuts.")]
+Freeze = Annotated[
+    str, typer.Option("--freeze", help="Copied parts that are not trained: embeddings, head, both or none.")
+]
+Arithmetic = Annotated[
+    Precision, typer.Option("--precision", help="bf16 pays where the processor multiplies it natively.")
+]
+Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Batches that make one step.")]
+KlAt = Annotated[
+    Places, typer.Option("--kl-at", help="A masked model's tokens to compare: the masked ones, or all.")
+]
+PromptedShare = Annotated[
+    float,
+    typer.Option("--prompted-share", min=0, max=1, help="Share of batches read behind a random soft prompt."),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where a distillation of this name was interrupted.")
+]
+
+
+def parse_layers(text: str) -> int | tuple[int, ...]:
+    """Read --layers: 3 is a number of layers, 0,5 are indices.
+
+    Raises:
+        UsageError: neither.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"--layers {text!r} is neither a number of layers nor indices such as 0,1,11")
+    return int(text) if len(parts) == 1 else tuple(int(part) for part in parts)
+
+
+def parse_freeze(text: str) -> tuple[str, ...]:
+    """Read --freeze: parts with commas between them, or none; `DistilSettings` knows which there are."""
+    return () if text == "none" else tuple(part.strip() for part in text.split(","))
