@@ -192,7 +192,7 @@ def measure(given: argparse.Namespace, console: Console) -> list[Record]:
             if cell.key not in results:
                 record = bench.measure(cell)
                 results.append(record)
-                console.print(_told(record), highlight=False)
+                console.print(_told(record))
             shown.advance(overall)
     keys = {cell.key for cell in cells}
     return [record for record in results.records if record["key"] in keys]
@@ -216,7 +216,7 @@ def write_report(records: Sequence[Record], out: Path, metric: str) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Measure or report."""
     given = parser(report="--report" in arguments).parse_args(arguments)
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
         records = read_all(given.report, console.print) if given.report else measure(given, console)
         print(write_report(records, given.out, given.metric), end="")
