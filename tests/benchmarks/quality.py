@@ -26,13 +26,15 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from transformers.utils.logging import disable_progress_bar
 
 from client.private_data import read
 from tests.benchmarks.quality_bench import Bench, World
-from tests.benchmarks.quality_cells import METHODS, Grid, Inputs, Recipe, digest_of
+from tests.benchmarks.quality_cells import METHODS, Axes, Grid, Inputs, Recipe, digest_of
 from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
+from transfer.console import INTERRUPTED
 from transfer.distillation import DistilSettings, distil
 from transfer.errors import PromptferryError, UsageError
 from transfer.models import LanguageModel, load
@@ -65,9 +67,7 @@ def parser(*, report: bool) -> argparse.ArgumentParser:
     words.add_argument("--corpus", type=Path, metavar="FILE", help="text to distil on; --public if not given")
     words.add_argument("--distil-steps", type=int, default=DistilSettings().steps)
     words.add_argument("--cache", type=Path, metavar="DIR", help="proxies and tuned prompts; OUT.cache")
-    words.add_argument(
-        "--methods", type=_list(str), default=list(METHODS), help=f"all, or {','.join(METHODS)}"
-    )
+    words.add_argument("--methods", type=_list(str), default=["all"], help=f"all, or {','.join(METHODS)}")
     words.add_argument("--epsilon", type=_list(float), default=[8.0])
     words.add_argument("--clients", type=_list(int), default=[3])
     words.add_argument("--seeds", type=int, default=1, help="how many")
@@ -134,6 +134,10 @@ def control_of(proxy: Proxy, target: LanguageModel) -> LanguageModel:
 
 def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
     """Everything loaded, and the grid to measure."""
+    recipe = Recipe(**{name: getattr(given, name) for name in OF_RECIPE})  # refused now or after hours
+    transfer = TransferSettings(**{i.name: getattr(given, _transfer_option(i.name)) for i in OF_TRANSFER})
+    methods = METHODS if given.methods == ["all"] else given.methods
+    axes = Axes(methods, given.epsilon, given.clients, given.seeds, given.share, each=given.data == "each")
     cache = given.cache or given.out.with_name(f"{given.out.name}.cache")
     cache.mkdir(parents=True, exist_ok=True)
     target, task = load(given.target), Task.from_toml(given.task)
@@ -151,24 +155,11 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
         public=f"{given.public.name} {_digest(given.public)}",
         test=f"{given.test.name} {_digest(given.test)}",
     )
-    methods = METHODS if given.methods == ["all"] else given.methods
-    if proxy.model.width != target.width:
-        methods = [method for method in methods if method != "direct"]  # not defined between widths
-    transfer = {item.name: getattr(given, _transfer_option(item.name)) for item in OF_TRANSFER}
-    grid = Grid(
-        inputs=inputs,
-        recipe=Recipe(**{name: getattr(given, name) for name in OF_RECIPE}),
-        transfer=TransferSettings(**transfer),
-        methods=methods,
-        epsilons=given.epsilon,
-        clients=given.clients,
-        seeds=given.seeds,
-        share=given.share,
-        each=given.data == "each",
-    )
+    if proxy.model.width != target.width:  # not defined between widths
+        axes = replace(axes, methods=[method for method in methods if method != "direct"])
     work = shown.add_task("", total=None)
     return Bench(
-        world, grid, cache,
+        world, Grid(inputs, recipe, transfer, axes), cache,
         lambda name, step, steps: shown.update(work, description=name, completed=step, total=steps),
     )  # fmt: skip
 
@@ -216,6 +207,7 @@ def write_report(records: Sequence[Record], out: Path, metric: str) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Measure or report."""
     given = parser(report="--report" in arguments).parse_args(arguments)
+    disable_progress_bar()  # transformers' own would write over ours
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
         records = read_all(given.report, console.print) if given.report else measure(given, console)
@@ -223,6 +215,8 @@ def main(arguments: Sequence[str]) -> None:
     except PromptferryError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

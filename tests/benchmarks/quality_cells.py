@@ -60,6 +60,24 @@ class Recipe:
             value = getattr(self, item.name)
             if isinstance(value, int) and value < (0 if item.name.endswith("_rows") else 1):
                 raise UsageError(f"{item.name} {value} is too small")
+        _ = self.skew
+
+    @property
+    def skew(self) -> float | None:
+        """β of a partition skewed by label, None for iid.
+
+        Raises:
+            UsageError: the partition is neither.
+        """
+        kind, _, beta = self.partition.partition(":")
+        if self.partition == "iid":
+            return None
+        try:
+            if kind == "dirichlet" and 0 < float(beta) < math.inf:
+                return float(beta)
+        except ValueError:
+            pass
+        raise UsageError(f"partition {self.partition!r} is neither iid nor dirichlet:β with β > 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +142,9 @@ def digest_of(value: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """Every cell of a run, in an order in which those of one tuned prompt follow each other."""
+class Axes:
+    """What a grid runs over; `share` is what all clients hold together, or what `each` of them holds."""
 
-    inputs: Inputs
-    recipe: Recipe
-    transfer: TransferSettings
     methods: Sequence[str]
     epsilons: Sequence[float]
     clients: Sequence[int]
@@ -141,23 +156,39 @@ class Grid:
         for method in self.methods:
             if method not in METHODS:
                 raise UsageError(f"no method {method!r}; choose of {', '.join(METHODS)}, or all")
+        for seed in range(self.seeds):
+            list(self.conditions(seed))
+
+    def conditions(self, seed: int) -> Iterator[Condition]:
+        """Every federation of one seed."""
+        for epsilon, clients in product(self.epsilons, self.clients):
+            yield Condition(epsilon, clients, self.share * (clients if self.each else 1), seed)
+
+    def chosen(self, among: Sequence[str]) -> list[str]:
+        """Those of some methods that the grid has."""
+        return [method for method in among if method in self.methods]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Every cell of a run, in an order in which those of one tuned prompt follow each other."""
+
+    inputs: Inputs
+    recipe: Recipe
+    transfer: TransferSettings
+    axes: Axes
 
     def cells(self) -> Iterator[Cell]:
         """The cells."""
-        for method in self._chosen(ZERO_SHOT):
+        axes = self.axes
+        for method in axes.chosen(ZERO_SHOT):
             yield self.cell(method, Condition.central(0))
-        for seed in range(self.seeds):
-            for method in self._chosen(("ceiling",)):
+        for seed in range(axes.seeds):
+            for method in axes.chosen(("ceiling",)):
                 yield self.cell(method, Condition.central(seed))
-            for epsilon, clients in product(self.epsilons, self.clients):
-                share = self.share * (clients if self.each else 1)
-                for method in self._chosen(FEDERATED):
-                    condition = Condition(epsilon, clients, share, seed)
-                    if method != "same-model" or condition.private:  # without noise it is the ceiling's
-                        yield self.cell(method, condition)
-
-    def _chosen(self, among: Sequence[str]) -> list[str]:
-        return [method for method in among if method in self.methods]
+            for condition, method in product(axes.conditions(seed), axes.chosen(FEDERATED)):
+                if method != "same-model" or condition.private:  # without noise it is the ceiling's
+                    yield self.cell(method, condition)
 
     def cell(self, method: str, condition: Condition) -> Cell:
         """A cell with the settings its result depends on, and no others."""

@@ -56,33 +56,23 @@ def taken(records: PrivateRecords, rows: Sequence[int]) -> PrivateRecords:
     )
 
 
-def deal(records: PrivateRecords, clients: int, partition: str, seed: int) -> list[PrivateRecords]:
+def deal(records: PrivateRecords, clients: int, skew: float | None, seed: int) -> list[PrivateRecords]:
     """Every record to exactly one client.
 
-    `iid` deals them out in turn. `dirichlet:β` splits each label by a draw from Dirichlet(β, …, β) (Hsu et
-    al. 2019, https://arxiv.org/abs/1909.06335): the smaller β, the fewer labels a client knows.
+    Without `skew` they are dealt out in turn; with it each label is split by a draw from Dirichlet(β, …, β)
+    (Hsu et al. 2019, https://arxiv.org/abs/1909.06335): the smaller β, the fewer labels a client knows.
 
     Raises:
-        UsageError: no such partition, or too few records for so many clients.
+        UsageError: too few records for so many clients.
     """
     rows = range(len(records.texts))
     if clients > len(rows):
         raise UsageError(f"{len(rows)} records are too few for {clients} clients")
-    kind, _, beta = partition.partition(":")
-    if partition == "iid" or clients == 1:
+    if skew is None or clients == 1:
         hands = [list(rows[index::clients]) for index in range(clients)]
-    elif kind == "dirichlet" and _positive(beta):
-        hands = _skewed(records.labels, clients, float(beta), seed)
     else:
-        raise UsageError(f"partition {partition!r} is neither iid nor dirichlet:β with β > 0")
+        hands = _skewed(records.labels, clients, skew, seed)
     return [taken(records, hand) for hand in hands]
-
-
-def _positive(text: str) -> bool:
-    try:
-        return 0 < float(text) < float("inf")
-    except ValueError:
-        return False
 
 
 def _skewed(labels: Sequence[int], clients: int, beta: float, seed: int) -> list[list[int]]:
@@ -126,7 +116,7 @@ def tune_together(
     Raises:
         UsageError: the records cannot be dealt, or the noise not be calibrated.
     """
-    shards = deal(records, condition.clients, recipe.partition, condition.seed)
+    shards = deal(records, condition.clients, recipe.skew, condition.seed)
     asked = tunings(recipe, condition, shards)
     each = asked[0].spend.steps
     total, before = recipe.rounds * len(shards) * each, 0

@@ -2,77 +2,67 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
-from tests.benchmarks.quality_report import TITLES, Row
+from tests.benchmarks.quality_report import TITLES, Row, short
 
 WIDTH, HEIGHT, ACROSS = 300, 220, 3
 LEFT, TOP, RIGHT, BOTTOM = 38, 34, 12, 30
 COLOURS = {
-    "post": "#d1242f",
+    "bare": "#8c959f",
+    "ceiling": "#24292f",
+    "same-model": "#1b7c83",
     "proxy": "#0969da",
+    "direct": "#57606a",
+    "undistilled": "#bc4c00",
     "arithmetic": "#8250df",
     "l1": "#bf8700",
     "l2": "#1a7f37",
-    "direct": "#6e7781",
-    "undistilled": "#bc4c00",
-    "same-model": "#1b7c83",
-    "ceiling": "#24292f",
-    "bare": "#8c959f",
+    "post": "#d1242f",
 }
-CONSTANT = {"bare", "ceiling"}
-"""Do not depend on ε: drawn dashed."""
-
-
-def _short(value: Any) -> str:
-    return "" if value is None else str(value).partition(" ")[0]
 
 
 def svg(found: Sequence[Row]) -> str:
     """The panels, three in a line, and one legend."""
-    panels: dict[tuple[str, ...], list[Row]] = {}
+    panels: dict[str, list[Row]] = {}
     for row in found:
-        title = tuple(_short(value) for name, value in row.names.items() if name != "epsilon")
-        panels.setdefault(title, []).append(row)
-    body = ""
+        named = (short(value) for name, value in row.names.items() if name != "epsilon" and value is not None)
+        panels.setdefault(" · ".join(named), []).append(row)
+    body, bottom = "", -(-len(panels) // ACROSS) * HEIGHT
     for index, (title, rows) in enumerate(panels.items()):
-        down, across = divmod(index, ACROSS)
-        shift = f"translate({across * WIDTH},{down * HEIGHT})"
-        body += f'<g transform="{shift}">{_panel(" · ".join(filter(None, title)), rows)}</g>\n'
-    bottom = -(-len(panels) // ACROSS) * HEIGHT
-    used = [method for method in COLOURS if any(method in row.reached for row in found)]
-    for index, method in enumerate(used):
-        x, y = LEFT + index % 5 * 180, bottom + 16 + index // 5 * 18
-        body += f'<rect x="{x}" y="{y - 8}" width="14" height="3" fill="{COLOURS[method]}"/>'
+        x, y = index % ACROSS * WIDTH, index // ACROSS * HEIGHT
+        body += f'<g transform="translate({x},{y})">{_panel(title, rows)}</g>\n'
+    for index, (method, colour) in enumerate(COLOURS.items()):
+        x, y = LEFT + index % 5 * 172, bottom + 16 + index // 5 * 18
+        body += f'<rect x="{x}" y="{y - 8}" width="14" height="3" fill="{colour}"/>'
         body += f'<text x="{x + 20}" y="{y - 3}">{TITLES[method].strip("*")}</text>\n'
     size = f'width="{ACROSS * WIDTH}" height="{bottom + 50}"'
-    style = "<style>text{font:11px sans-serif;fill:#24292f}</style>"
+    style = "<style>text{font:11px sans-serif}path{fill:none;stroke-width:2}</style>"
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}\n{body}</svg>\n'
 
 
 def _panel(title: str, rows: Sequence[Row]) -> str:
     """One panel; every ε takes the same room, ∞ included."""
-    every = [100 * value for row in rows for method in COLOURS for value in row.reached.get(method, ())]
+    means = {method: [row.mean(method) for row in rows] for method in COLOURS}
+    every = [100 * mean for line in means.values() for mean in line if mean is not None] or [0.0]
     low, high = 5 * (min(every) // 5), 5 * (max(every) // 5 + 1)
-    step = (WIDTH - LEFT - RIGHT) / len(rows)
+
+    def x(index: int) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (index + 0.5) / len(rows)
 
     def y(value: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
-    drawn = f'<text x="{LEFT}" y="{TOP - 14}" font-weight="bold">{escape(title)}</text>'
+    drawn = f'<text x="{LEFT}" y="{TOP - 14}">{escape(title)}</text>'
     for value in (low, (low + high) / 2, high):
         drawn += f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="#d0d7de"/>'
         drawn += f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
-    places = [LEFT + step * (index + 0.5) for index in range(len(rows))]
-    for x, row in zip(places, rows, strict=True):
-        label = str(row.names["epsilon"]).replace("inf", "∞")
-        drawn += f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">ε {label}</text>'
-    for method, colour in COLOURS.items():
-        points = [
-            (x, y(100 * mean)) for x, row in zip(places, rows, strict=True) if (mean := row.mean(method))
-        ]
-        dash = ' stroke-dasharray="4 3"' if method in CONSTANT else ""
-        path = "L".join(f"{x:.1f} {height:.1f}" for x, height in points)
-        drawn += f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>' if points else ""
-        drawn += "".join(f'<circle cx="{x:.1f}" cy="{h:.1f}" r="3" fill="{colour}"/>' for x, h in points)
+    for index, row in enumerate(rows):
+        label = f"ε {short(row.names['epsilon'])}"
+        drawn += f'<text x="{x(index):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{label}</text>'
+    for method, line in means.items():
+        points = [f"{x(i):.1f} {y(100 * mean):.1f}" for i, mean in enumerate(line) if mean is not None]
+        dash = ' stroke-dasharray="4 3"' if method in ("bare", "ceiling") else ""  # they know no ε
+        if points:  # a line of one point is drawn as a dot
+            path = f"M{'L'.join(points)}" if len(points) > 1 else f"M{points[0]}h1"
+            drawn += f'<path d="{path}" stroke="{COLOURS[method]}"{dash}/>'
     return drawn

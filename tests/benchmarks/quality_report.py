@@ -65,11 +65,11 @@ def rows(records: Iterable[Record], metric: str = "micro") -> list[Row]:
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record["settings"]["target"], record["settings"]["task"]), []).append(record)
-    return [row for _, group in sorted(groups.items()) for row in _rows_of(group, metric)]
+    columns = (*COLUMNS, *sorted(set().union(*map(_varying, groups.values()))))
+    return [row for _, group in sorted(groups.items()) for row in _rows_of(group, columns, metric)]
 
 
-def _rows_of(group: Sequence[Record], metric: str) -> list[Row]:
-    columns = (*COLUMNS, *_varying(group))
+def _rows_of(group: Sequence[Record], columns: Sequence[str], metric: str) -> list[Row]:
     named = {tuple(record["settings"].get(column) for column in columns) for record in group}
     richest = [names for names in named if not any(_within(names, other) for other in named - {names})]
     found = []
@@ -82,14 +82,13 @@ def _rows_of(group: Sequence[Record], metric: str) -> list[Row]:
     return found
 
 
-def _varying(group: Sequence[Record]) -> list[str]:
+def _varying(group: Sequence[Record]) -> set[str]:
     """Settings other than the usual columns and the seed of which the cells have several values."""
     values: dict[str, set[str]] = {}
     for record in group:
         for name, value in record["settings"].items():
             values.setdefault(name, set()).add(repr(value))
-    usual = (*COLUMNS, "seed")
-    return sorted(name for name, seen in values.items() if len(seen) > 1 and name not in usual)
+    return {name for name, seen in values.items() if len(seen) > 1} - {*COLUMNS, "seed"}
 
 
 def _within(names: Sequence[Any], other: Sequence[Any]) -> bool:
@@ -109,55 +108,50 @@ def _place(value: Any) -> tuple[bool, float, str]:
         return (True, 0.0, str(value))
 
 
-def means_over_tasks(found: Sequence[Row]) -> list[tuple[Mapping[str, Any], int, Row, float | None]]:
-    """For each model and condition: its names, the number of tasks, their means, and the mean recovery."""
+def means_over_tasks(found: Sequence[Row]) -> list[tuple[Row, int, float | None]]:
+    """For each model and condition the tasks' means as a row, their number, and their mean recovery."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in found:
-        groups.setdefault(tuple(row.names[name] for name in ("target", *CONDITION)), []).append(row)
+        groups.setdefault(tuple(value for name, value in row.names.items() if name != "task"), []).append(row)
     means = []
-    for names, group in sorted(groups.items(), key=lambda item: _order(item[0])):
+    for _, group in sorted(groups.items(), key=lambda item: _order(item[0])):
         methods = [method for method in TITLES if all(row.mean(method) is not None for row in group)]
         reached = {method: [row.mean(method) or 0.0 for row in group] for method in methods}
         recoveries = [row.recovery for row in group if row.recovery is not None]
-        named = dict(zip(("target", *CONDITION), names, strict=True))
         mean = statistics.fmean(recoveries) if recoveries else None
-        means.append((named, len(group), Row(named, reached), mean))
+        means.append((Row(group[0].names, reached), len(group), mean))
     return means
 
 
 def markdown(records: Sequence[Record], metric: str = "micro") -> str:
     """The table, and below it means over the tasks where there are several."""
     found = rows(records, metric)
-    methods = [method for method in TITLES if any(row.mean(method) is not None for row in found)]
-    columns = [*COLUMNS, *sorted({name for row in found for name in row.names} - set(COLUMNS))]
-    titles = [TITLES[method] for method in methods]
+    methods = [method for method in TITLES if any(method in row.reached for row in found)]
+    titles, columns = [TITLES[method] for method in methods], list(found[0].names) if found else []
+
+    def line(row: Row, columns: Sequence[str], *cells: str) -> list[str]:
+        return [*(short(row.names[column]) for column in columns), *cells]
+
+    table = [
+        line(
+            row,
+            columns,
+            str(row.seeds),
+            *(_spread(row.reached.get(method, ())) for method in methods),
+            _ratio(row.recovery),
+        )
+        for row in found
+    ]
     text = f"Accuracy ({metric}) in %, mean ± standard deviation over seeds.\n\n"
-    text += _table(
-        [*columns, "seeds", *titles, "recovery"],
-        [
-            [
-                *(_name(row.names.get(column)) for column in columns),
-                str(row.seeds),
-                *(_spread(row.reached.get(method, ())) for method in methods),
-                _ratio(row.recovery),
-            ]
-            for row in found
-        ],
-    )
+    text += _table([*columns, "seeds", *titles, "recovery"], table)
     if len({row.names["task"] for row in found}) < 2:
         return text
-    overall = [
-        [
-            *map(_name, names.values()),
-            str(tasks),
-            *(_percent(row.mean(method)) for method in methods),
-            _ratio(recovered),
-        ]
-        for names, tasks, row, recovered in means_over_tasks(found)
+    columns.remove("task")
+    table = [
+        line(row, columns, str(tasks), *(_percent(row.mean(method)) for method in methods), _ratio(recovered))
+        for row, tasks, recovered in means_over_tasks(found)
     ]
-    return text + "\nMeans over tasks.\n\n" + _table(
-        ["target", *CONDITION, "tasks", *titles, "recovery"], overall
-    )  # fmt: skip
+    return f"{text}\nMeans over tasks.\n\n{_table([*columns, 'tasks', *titles, 'recovery'], table)}"
 
 
 def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -165,7 +159,7 @@ def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (titles, rule, *lines))
 
 
-def _name(value: Any) -> str:
+def short(value: Any) -> str:
     """A value without the digest behind it; ∞ for "inf"."""
     if value is None:
         return "–"

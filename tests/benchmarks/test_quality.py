@@ -10,7 +10,7 @@ import pytest
 
 from client.private_data import PrivateRecords
 from tests.benchmarks import quality
-from tests.benchmarks.quality_cells import METHODS, Condition, Grid, Inputs, Recipe
+from tests.benchmarks.quality_cells import METHODS, Axes, Condition, Grid, Inputs, Recipe
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tunings
 from tests.benchmarks.quality_report import markdown, recovery, rows
 from tests.benchmarks.quality_results import Results
@@ -41,7 +41,14 @@ def inputs(tiny_causal, tmp_path_factory):
     words = ["--target", str(tiny_causal), "--proxy-layers", "1", "--distil-steps", "2"]
     for name, file in (("task", "task.toml"), *((n, f"{n}.jsonl") for n in ("private", "test", "public"))):
         words += [f"--{name}", str(root / file)]
-    short = {"rounds": 2, "steps": 2, "plain-steps": 3, "plain-lot": 8, "prompt-length": 2}
+    short = {
+        "rounds": 2,
+        "steps": 2,
+        "sample-rate": 1.0,
+        "plain-steps": 3,
+        "plain-lot": 8,
+        "prompt-length": 2,
+    }
     short |= {"transfer-steps": 4, "batch-size": 8, "check-every": 2}
     return words + [word for name, value in short.items() for word in (f"--{name}", str(value))]
 
@@ -207,8 +214,8 @@ def test_the_mean_over_tasks_averages_tasks_and_their_recoveries():
 
 def grid(**given):
     names = {name: name for name in ("target", "task", "proxy", "control", "private", "public", "test")}
-    told = {"methods": METHODS, "epsilons": [8.0], "clients": [1, 3], "seeds": 1, **given}
-    return Grid(inputs=Inputs(**names), recipe=Recipe(), transfer=TransferSettings(), **told)
+    axes = Axes(**{"methods": METHODS, "epsilons": [8.0], "clients": [1, 3], "seeds": 1, **given})
+    return Grid(Inputs(**names), Recipe(), TransferSettings(), axes)
 
 
 def keys(grid, method):
@@ -243,7 +250,7 @@ def test_one_client_of_a_share_and_several_of_that_share_each_come_from_one_call
 @pytest.mark.parametrize("given", [{"methods": ["posts"]}, {"epsilons": [0.0]}, {"share": 0.5, "each": True}])
 def test_a_grid_that_makes_no_sense_is_refused(given):
     with pytest.raises(UsageError):
-        list(grid(**given).cells())
+        grid(**given)
 
 
 def records(count, classes=3):
@@ -252,34 +259,34 @@ def records(count, classes=3):
     )
 
 
-@pytest.mark.parametrize("partition", ["iid", "dirichlet:0.3", "dirichlet:100"])
+@pytest.mark.parametrize("skew", [None, 0.3, 100.0])
 @pytest.mark.parametrize("clients", [1, 3, 10])
-def test_every_record_is_dealt_to_exactly_one_client_with_its_label(partition, clients):
+def test_every_record_is_dealt_to_exactly_one_client_with_its_label(skew, clients):
     whole = records(300)
-    hands = deal(whole, clients, partition, seed=1)
+    hands = deal(whole, clients, skew, seed=1)
     assert len(hands) == clients
     dealt = sorted(pair for hand in hands for pair in zip(hand.texts, hand.labels, strict=True))
     assert dealt == sorted(zip(whole.texts, whole.labels, strict=True))
-    assert [hand.texts for hand in deal(whole, clients, partition, seed=1)] == [hand.texts for hand in hands]
+    assert [hand.texts for hand in deal(whole, clients, skew, seed=1)] == [hand.texts for hand in hands]
 
 
 def test_a_small_beta_skews_labels_and_iid_does_not():
-    def purity(partition):
-        hands = deal(records(900), 5, partition, seed=0)
+    def purity(skew):
+        hands = deal(records(900), 5, skew, seed=0)
         return statistics.fmean(max(map(hand.labels.count, range(3))) / len(hand.labels) for hand in hands)
 
-    assert purity("iid") < 0.4 < 0.55 < purity("dirichlet:0.3")
+    assert purity(None) < 0.4 < 0.55 < purity(0.3)
 
 
 @pytest.mark.parametrize("partition", ["skewed", "dirichlet", "dirichlet:0", "dirichlet:x", "dirichlet:inf"])
 def test_an_unknown_partition_is_refused(partition):
     with pytest.raises(UsageError, match="neither iid nor dirichlet"):
-        deal(records(30), 3, partition, seed=0)
+        Recipe(partition=partition)
 
 
 def test_noise_is_calibrated_over_all_rounds_and_lots_without_noise_keep_their_size():
-    shards = deal(records(300), 3, "iid", seed=0)
-    recipe = Recipe(rounds=2, steps=2)
+    shards = deal(records(300), 3, None, seed=0)
+    recipe = Recipe(rounds=2, steps=2, sample_rate=1.0)
     asked = tunings(recipe, Condition(8.0, 3, 1.0, 0), shards)
     assert 7.9 < epsilon([asked[0].spend] * 2, recipe.delta) <= 8.0
     plain = tunings(Recipe(plain_lot=25), Condition(math.inf, 3, 1.0, 0), shards)
