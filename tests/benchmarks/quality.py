@@ -150,7 +150,6 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
         target=f"{target.ref.name} {target.ref.digest[:16]}",
         task=f"{task.name} {digest_of(asdict(task))}",
         proxy=f"{len(proxy.layers)}-layers-kl-{proxy.held_out_kl:.3f} {proxy.model.ref.digest[:16]}",
-        control=world.control.ref.name,
         private=f"{given.private.name} {_digest(given.private)}",
         public=f"{given.public.name} {_digest(given.public)}",
         test=f"{given.test.name} {_digest(given.test)}",
@@ -207,7 +206,7 @@ def write_report(records: Sequence[Record], out: Path, metric: str) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Measure or report."""
     given = parser(report="--report" in arguments).parse_args(arguments)
-    disable_progress_bar()  # transformers' own would write over ours
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own would write over ours
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
         records = read_all(given.report, console.print) if given.report else measure(given, console)

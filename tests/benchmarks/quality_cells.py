@@ -115,7 +115,6 @@ class Inputs:
     target: str
     task: str
     proxy: str
-    control: str
     private: str
     public: str
     test: str
@@ -201,10 +200,8 @@ class Grid:
         }
         if method == "text":
             settings["prompt_length"] = recipe.prompt_length
-        if method in ("proxy-bare", "proxy", "direct", "arithmetic", "l1", "l2", "post"):
-            settings["proxy"] = inputs.proxy
-        if method == "undistilled":
-            settings["control"] = inputs.control
+        if method not in ("bare", "text", "ceiling", "same-model"):
+            settings["proxy"] = inputs.proxy  # of the undistilled one it says which layers
         if method == "ceiling":
             settings |= self._tuned(condition)
         if method in FEDERATED:

@@ -37,7 +37,8 @@ def svg(found: Sequence[Row]) -> str:
         body += f'<text x="{x + 20}" y="{y - 3}">{TITLES[method].strip("*")}</text>\n'
     size = f'width="{ACROSS * WIDTH}" height="{bottom + 50}"'
     style = "<style>text{font:11px sans-serif}path{fill:none;stroke-width:2}</style>"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}\n{body}</svg>\n'
+    paper = '<rect width="100%" height="100%" fill="#fff"/>'  # readers may have a dark page
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{paper}\n{body}</svg>\n'
 
 
 def _panel(title: str, rows: Sequence[Row]) -> str:
