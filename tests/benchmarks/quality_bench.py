@@ -1,0 +1,143 @@
+"""What a cell of the quality benchmark is worth: everything loaded once, every shared prompt tuned once."""
+
+import json
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from client.private_data import PrivateRecords
+from tests.benchmarks.quality_cells import TRANSFERS, ZERO_SHOT, Cell, Condition, Grid, Recipe, digest_of
+from tests.benchmarks.quality_federation import drawn, taken, tune_together
+from transfer import files
+from transfer.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
+from transfer.evaluation import class_logits, score
+from transfer.models import LanguageModel
+from transfer.post import transfer
+from transfer.prompt import SoftPrompt
+from transfer.tasks import Task
+
+ONE_LOSS = {"l1": only_answers, "l2": only_change}
+OnStep = Callable[[str, int, int], None]
+"""Called with what is being done, steps done, steps in all."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """Everything that is loaded once: models, task, records, and public text whose labels are never read."""
+
+    target: LanguageModel
+    proxy: LanguageModel
+    control: LanguageModel
+    task: Task
+    private: PrivateRecords
+    public: Sequence[str]
+    test: PrivateRecords
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tuned:
+    """A prompt and the seconds its tuning took, whenever that was."""
+
+    prompt: SoftPrompt
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """Measures cells of `grid`; tuned prompts are kept in `cache` by what they depend on."""
+
+    world: World
+    grid: Grid
+    cache: Path
+    on_step: OnStep
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """The finished cell as a line of the results file.
+
+        `seconds` are those of this cell alone and `tuning_seconds` those of the prompt it may share with
+        others; `peak_mib` is the most memory the process ever held until now.
+        """
+        test = taken(self.world.test, drawn(len(self.world.test.texts), self.grid.recipe.test_rows, 0))
+        tuned = None if cell.method in ZERO_SHOT else self._tuned(cell)
+        start = time.monotonic()
+        logits = self._logits(cell, tuned.prompt, test.texts) if tuned else self._zero_shot(cell, test.texts)
+        reached = score(logits, test.labels)
+        return {
+            "key": cell.key,
+            "method": cell.method,
+            "settings": dict(cell.settings),
+            "micro": reached.micro,
+            "macro": reached.macro,
+            "seconds": round(time.monotonic() - start, 3),
+            "tuning_seconds": round(tuned.seconds, 3) if tuned else 0.0,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+
+    def _zero_shot(self, cell: Cell, texts: Sequence[str]) -> torch.Tensor:
+        """Class logits [N, C] of a method that has seen no record."""
+        world = self.world
+        if cell.method == "text":
+            start = text_prompt(world.target, world.task, self.grid.recipe.prompt_length)
+            return class_logits(world.target, world.task, texts, start)
+        model = world.proxy if cell.method == "proxy-bare" else world.target
+        return class_logits(model, world.task, texts, None)
+
+    def _logits(self, cell: Cell, prompt: SoftPrompt, texts: Sequence[str]) -> torch.Tensor:
+        """Class logits [N, C] of a method that starts from a tuned prompt."""
+        world = self.world
+        if cell.method == "proxy":
+            return class_logits(world.proxy, world.task, texts, prompt)
+        if cell.method == "arithmetic":
+            return logit_arithmetic(prompt, world.proxy, world.target, world.task, texts)
+        if cell.method == "direct":
+            prompt = direct(prompt, world.target)
+        elif cell.method in TRANSFERS:
+            prompt = self._transferred(cell, prompt)
+        return class_logits(world.target, world.task, texts, prompt)
+
+    def _tuned(self, cell: Cell) -> Tuned:
+        """The prompt tuned on private records that a cell starts from."""
+        world, recipe = self.world, self.grid.recipe
+        if cell.method == "ceiling":  # all steps at one go: rounds are a federation's
+            recipe = replace(recipe, rounds=1, plain_steps=recipe.rounds * recipe.plain_steps)
+        models = {"ceiling": world.target, "same-model": world.target, "undistilled": world.control}
+        return self._prompt(models.get(cell.method, world.proxy), cell.condition, recipe)
+
+    def _prompt(self, model: LanguageModel, condition: Condition, recipe: Recipe) -> Tuned:
+        told = replace(self.grid, recipe=recipe).tuned(f"{model.ref.name} {model.ref.digest}", condition)
+        path = self.cache / f"prompt-{digest_of(told)}.json"
+        if path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            return Tuned(SoftPrompt(torch.tensor(kept["vectors"]), model.ref), kept["seconds"])
+        start = time.monotonic()
+        prompt = tune_together(
+            model, self.world.task, self._private(condition), recipe, condition,
+            lambda step, steps: self.on_step(f"tuning on {model.ref.name}", step, steps),
+        )  # fmt: skip
+        tuned = Tuned(prompt, time.monotonic() - start)
+        kept = {"settings": told, "seconds": tuned.seconds, "vectors": prompt.vectors.tolist()}
+        files.replace(path, json.dumps(kept).encode())
+        return tuned
+
+    def _private(self, condition: Condition) -> PrivateRecords:
+        """The records that the clients of a condition hold together."""
+        everyone = drawn(len(self.world.private.texts), self.grid.recipe.train_rows, condition.seed)
+        return taken(self.world.private, everyone[: max(1, round(condition.share * len(everyone)))])
+
+    def _transferred(self, cell: Cell, prompt: SoftPrompt) -> SoftPrompt:
+        """The prompt carried over to the target on public text."""
+        world, seed = self.world, cell.condition.seed
+        settings = replace(self.grid.transfer, seed=seed)
+        if cell.method in ONE_LOSS:
+            settings = ONE_LOSS[cell.method](settings)
+        chosen = drawn(len(world.public), self.grid.recipe.public_rows, seed)
+        proxy = world.control if cell.method == "undistilled" else world.proxy
+        return transfer(
+            prompt, proxy, world.target, world.task, [world.public[row] for row in chosen], settings,
+            lambda step, steps: self.on_step(f"transferring: {cell.method}", step, steps),
+        ).prompt  # fmt: skip

@@ -1,0 +1,239 @@
+"""The grid of the quality benchmark: which cells there are, and what each depends on.
+
+A cell is one accuracy: a method and exactly those settings that could change its result. Two runs that agree
+on them share the cell; any other value makes another cell.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import product
+from typing import Any
+
+from coordinator.aggregation import DEFAULT
+from coordinator.plan import (
+    CLIP_NORM,
+    DELTA,
+    LEARNING_RATE,
+    PROMPT_LENGTH,
+    ROUNDS,
+    SAMPLE_RATE,
+    STEPS,
+)
+from transfer.errors import UsageError
+from transfer.post import TransferSettings
+
+ZERO_SHOT = ("bare", "text", "proxy-bare")
+FEDERATED = ("same-model", "proxy", "direct", "arithmetic", "l1", "l2", "post", "undistilled")
+METHODS = (*ZERO_SHOT, "ceiling", *FEDERATED)
+TRANSFERS = ("l1", "l2", "post", "undistilled")
+
+
+def _setting(default: Any, told: str) -> Any:
+    return field(default=default, metadata={"help": told})
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How prompts are tuned. With privacy as a plan does by default; without, in lots of a fixed size."""
+
+    prompt_length: int = _setting(PROMPT_LENGTH, "prompt tokens")
+    rounds: int = _setting(ROUNDS, "rounds of a federation")
+    strategy: str = _setting(DEFAULT, "how clients' prompts become one")
+    delta: float = _setting(DELTA, "δ at which ε is meant")
+    steps: int = _setting(STEPS, "noisy steps a round")
+    sample_rate: float = _setting(SAMPLE_RATE, "probability of a record to take part in a noisy step")
+    clip_norm: float = _setting(CLIP_NORM, "longest gradient of a record")
+    learning_rate: float = _setting(LEARNING_RATE, "step size under noise")
+    plain_steps: int = _setting(60, "steps a round without noise")
+    plain_lot: int = _setting(96, "expected records of a client in a step without noise")
+    plain_learning_rate: float = _setting(0.01, "step size without noise")
+    train_rows: int = _setting(0, "private records used, drawn by the seed; 0 for all")
+    public_rows: int = _setting(0, "public texts used, drawn by the seed; 0 for all")
+    test_rows: int = _setting(0, "test records used, the same for every cell; 0 for all")
+    partition: str = _setting("iid", "how records are dealt: iid, or dirichlet:β for skewed labels")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, int) and value < (0 if item.name.endswith("_rows") else 1):
+                raise UsageError(f"{item.name} {value} is too small")
+        _ = self.skew
+
+    @property
+    def skew(self) -> float | None:
+        """β of a partition skewed by label, None for iid.
+
+        Raises:
+            UsageError: the partition is neither.
+        """
+        kind, _, beta = self.partition.partition(":")
+        if self.partition == "iid":
+            return None
+        try:
+            if kind == "dirichlet" and 0 < float(beta) < math.inf:
+                return float(beta)
+        except ValueError:
+            pass
+        raise UsageError(f"partition {self.partition!r} is neither iid nor dirichlet:β with β > 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Who tunes: `clients` that together hold a `share` of the records, each at `epsilon`, drawn by `seed`."""
+
+    epsilon: float
+    clients: int
+    share: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise UsageError(f"epsilon {self.epsilon} must be > 0; inf for no privacy")
+        if self.clients < 1:
+            raise UsageError(f"clients {self.clients} must be ≥ 1")
+        if not 0 < self.share <= 1 + 1e-9:
+            raise UsageError(f"{self.clients} clients cannot hold a share of {self.share:g} of the records")
+
+    @staticmethod
+    def central(seed: int) -> "Condition":
+        """Everybody's records in one place, and no noise."""
+        return Condition(math.inf, 1, 1.0, seed)
+
+    @property
+    def private(self) -> bool:
+        """Whether noise is asked for."""
+        return math.isfinite(self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the cells are about, by name and digest."""
+
+    target: str
+    task: str
+    proxy: str
+    private: str
+    public: str
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One accuracy to measure."""
+
+    method: str
+    condition: Condition
+    settings: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Short digest of method and settings."""
+        return digest_of({"method": self.method, **self.settings})
+
+
+def digest_of(value: Mapping[str, Any]) -> str:
+    """16 hex digits of a JSON object, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """What a grid runs over; `share` is what all clients hold together, or what `each` of them holds."""
+
+    methods: Sequence[str]
+    epsilons: Sequence[float]
+    clients: Sequence[int]
+    seeds: int
+    share: float = 1.0
+    each: bool = False
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in METHODS:
+                raise UsageError(f"no method {method!r}; choose of {', '.join(METHODS)}, or all")
+        for seed in range(self.seeds):
+            list(self.conditions(seed))
+
+    def conditions(self, seed: int) -> Iterator[Condition]:
+        """Every federation of one seed."""
+        for epsilon, clients in product(self.epsilons, self.clients):
+            yield Condition(epsilon, clients, self.share * (clients if self.each else 1), seed)
+
+    def chosen(self, among: Sequence[str]) -> list[str]:
+        """Those of some methods that the grid has."""
+        return [method for method in among if method in self.methods]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Every cell of a run, in an order in which those of one tuned prompt follow each other."""
+
+    inputs: Inputs
+    recipe: Recipe
+    transfer: TransferSettings
+    axes: Axes
+
+    def cells(self) -> Iterator[Cell]:
+        """The cells."""
+        axes = self.axes
+        for method in axes.chosen(ZERO_SHOT):
+            yield self.cell(method, Condition.central(0))
+        for seed in range(axes.seeds):
+            for method in axes.chosen(("ceiling",)):
+                yield self.cell(method, Condition.central(seed))
+            for condition, method in product(axes.conditions(seed), axes.chosen(FEDERATED)):
+                if method != "same-model" or condition.private:  # without noise it is the ceiling's
+                    yield self.cell(method, condition)
+
+    def cell(self, method: str, condition: Condition) -> Cell:
+        """A cell with the settings its result depends on, and no others."""
+        inputs, recipe = self.inputs, self.recipe
+        settings: dict[str, Any] = {
+            "target": inputs.target,
+            "task": inputs.task,
+            "test": inputs.test,
+            "test_rows": recipe.test_rows,
+        }
+        if method == "text":
+            settings["prompt_length"] = recipe.prompt_length
+        if method not in ("bare", "text", "ceiling", "same-model"):
+            settings["proxy"] = inputs.proxy  # of the undistilled one it says which layers
+        if method == "ceiling":
+            settings |= self._tuned(condition)
+        if method in FEDERATED:
+            settings |= self._tuned(condition) | self._federation(condition)
+        if method in TRANSFERS:
+            settings |= self._transferred(alpha=method in ("post", "undistilled"))
+        return Cell(method, condition, settings)
+
+    def tuned(self, model: str, condition: Condition) -> dict[str, Any]:
+        """What a prompt tuned on `model` depends on."""
+        told = {"model": model, "task": self.inputs.task}
+        return told | self._tuned(condition) | self._federation(condition)
+
+    def _tuned(self, condition: Condition) -> dict[str, Any]:
+        plain = ("plain_steps", "plain_lot", "plain_learning_rate")
+        noisy = ("delta", "steps", "sample_rate", "clip_norm", "learning_rate")
+        names = ("prompt_length", "rounds", "train_rows", *(noisy if condition.private else plain))
+        told = {name: getattr(self.recipe, name) for name in names}
+        return told | {"private": self.inputs.private, "seed": condition.seed}
+
+    def _federation(self, condition: Condition) -> dict[str, Any]:
+        told = {
+            "epsilon": condition.epsilon if condition.private else "inf",
+            "clients": condition.clients,
+            "share": round(condition.share, 9),
+        }
+        if condition.clients == 1:  # nothing to deal, nothing to combine
+            return told | {"partition": "iid"}
+        return told | {"partition": self.recipe.partition, "strategy": self.recipe.strategy}
+
+    def _transferred(self, *, alpha: bool) -> dict[str, Any]:
+        told = {f"transfer_{name}": value for name, value in asdict(self.transfer).items() if name != "seed"}
+        if not alpha:  # L1 and L2 are what they are
+            del told["transfer_alpha"]
+        return told | {"public": self.inputs.public, "public_rows": self.recipe.public_rows}

@@ -1,0 +1,307 @@
+"""A tiny grid of the quality benchmark on a tiny model, from the command line to the table."""
+
+import json
+import math
+import random
+import statistics
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from client.private_data import PrivateRecords
+from tests.benchmarks import quality
+from tests.benchmarks.quality_cells import METHODS, Axes, Condition, Grid, Inputs, Recipe
+from tests.benchmarks.quality_federation import Seeded, deal, drawn, tunings
+from tests.benchmarks.quality_report import markdown, recovery, rows
+from tests.benchmarks.quality_results import Results
+from transfer.errors import DataError, UsageError
+from transfer.post import TransferSettings
+from transfer.privacy import epsilon
+
+MEASURED = ("seconds", "tuning_seconds", "peak_mib")
+WORDS = ("film", "plot", "music", "train", "food", "match", "bank", "walk", "noise", "team")
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny_causal, tmp_path_factory):
+    """Options that name a tiny target, data and task, and make every stage short."""
+    root = tmp_path_factory.mktemp("quality")
+    generator = random.Random(0)
+    for name, count in (("private", 40), ("test", 25), ("public", 30)):
+        lines = []
+        for _ in range(count):
+            label = generator.randrange(2)
+            text = f"The {generator.choice(WORDS)} was {('great', 'bad')[label]}, the {generator.choice(WORDS)} too."
+            lines.append(json.dumps({"text": text, "label": label}))
+        (root / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    (root / "task.toml").write_text(
+        'name = "reviews"\ntemplate = "{text} It was {answer}"\ninit_text = "A review"\nmax_tokens = 32\n'
+        '[labels]\npositive = ["great", "good"]\nnegative = ["terrible", "bad"]\n'
+    )
+    words = ["--target", str(tiny_causal), "--proxy-layers", "1", "--distil-steps", "2"]
+    for name, file in (("task", "task.toml"), *((n, f"{n}.jsonl") for n in ("private", "test", "public"))):
+        words += [f"--{name}", str(root / file)]
+    short = {
+        "rounds": 2,
+        "steps": 2,
+        "sample-rate": 1.0,
+        "plain-steps": 3,
+        "plain-lot": 8,
+        "prompt-length": 2,
+    }
+    short |= {"transfer-steps": 4, "batch-size": 8, "check-every": 2}
+    return words + [word for name, value in short.items() for word in (f"--{name}", str(value))]
+
+
+GRID = ["--epsilon", "8,inf", "--clients", "1,3", "--seeds", "2"]
+
+
+@pytest.fixture(scope="module")
+def finished(inputs, tmp_path_factory):
+    """The results file of one run of the whole grid."""
+    out = tmp_path_factory.mktemp("run") / "out.json"
+    quality.main([*inputs, *GRID, "--out", str(out)])
+    return out
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def lasting(path):
+    """What must come out the same: all but clock and memory."""
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines_of(path)]
+
+
+def test_every_method_is_measured_in_every_condition_it_depends_on_and_no_other(finished):
+    counts = {}
+    for line in lines_of(finished):
+        counts[line["method"]] = counts.get(line["method"], 0) + 1
+        assert 0 <= line["micro"] <= 1
+        assert 0 <= line["macro"] <= 1
+        assert line["peak_mib"] > 0
+        assert (line["tuning_seconds"] > 0) == (line["method"] not in ("bare", "text", "proxy-bare"))
+    once, a_seed, noisy, every = 1, 2, 2 * 2, 2 * 2 * 2
+    expected = {"bare": once, "text": once, "proxy-bare": once, "ceiling": a_seed, "same-model": noisy}
+    assert counts == {method: expected.get(method, every) for method in METHODS}
+
+
+def test_a_rerun_measures_nothing_again(inputs, finished):
+    before = finished.read_bytes()
+    quality.main([*inputs, *GRID, "--out", str(finished)])
+    assert finished.read_bytes() == before
+
+
+def test_a_prompt_is_tuned_once_for_all_methods_that_start_from_it(finished):
+    prompts = list(finished.with_name("out.json.cache").glob("prompt-*.json"))
+    proxy, control, same_model, ceiling = 2 * 2 * 2, 2 * 2 * 2, 2 * 2, 2
+    assert len(prompts) == proxy + control + same_model + ceiling
+
+
+def those_of(methods, path):
+    """Lines of the cells that the smaller grid of `methods` has, ε 8 and ∞, three clients and one seed."""
+    return [
+        line
+        for line in lasting(path)
+        if line["method"] in methods
+        and line["settings"].get("seed", 0) == 0
+        and line["settings"].get("clients", 3) == 3
+    ]
+
+
+def run_some(inputs, methods, out):
+    grid = ["--epsilon", "8,inf", "--clients", "3", "--methods", ",".join(methods)]
+    quality.main([*inputs, *grid, "--out", str(out)])
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
+def test_an_interrupted_run_ends_with_the_same_file(inputs, finished, tmp_path, capfd, kept):
+    methods, out = ("bare", "proxy", "post"), tmp_path / "out.json"
+    keys = {line["key"] for line in those_of(methods, finished)}
+    whole = b"".join(json.dumps(line).encode() + b"\n" for line in lines_of(finished) if line["key"] in keys)
+    out.write_bytes(whole[: int(kept * len(whole))])  # what a power cut leaves, without any cached prompt
+    run_some(inputs, methods, out)
+    assert lasting(out) == those_of(methods, finished)
+    assert ("cut off while it was written" in capfd.readouterr().err) == (kept > 0)
+
+
+def test_a_damaged_last_line_is_reported_and_measured_again(inputs, tmp_path, capfd):
+    out = tmp_path / "out.json"
+    run_some(inputs, ("bare", "proxy-bare"), out)
+    before = lasting(out)
+    first, last = out.read_bytes().splitlines(keepends=True)
+    out.write_bytes(first + last.replace(b'"micro"', b'"mi\xffro"'))
+    run_some(inputs, ("bare", "proxy-bare"), out)
+    assert lasting(out) == before
+    assert "out.json:2: cut off" in capfd.readouterr().err
+
+
+def test_a_damaged_line_before_the_last_is_refused_and_nothing_is_changed(tmp_path, finished):
+    out = tmp_path / "out.json"
+    damaged = finished.read_bytes().replace(b'"micro"', b'"mikro"', 1)
+    out.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"out\.json:1: not a finished cell; remove the line"):
+        Results(out, print)
+    assert out.read_bytes() == damaged
+
+
+def test_the_table_says_what_the_cells_say(finished, capsys, tmp_path):
+    quality.main(["--report", str(finished), "--out", str(tmp_path / "all.md")])
+    table = capsys.readouterr().out
+    assert (tmp_path / "all.md").read_text() == table
+    plot = ElementTree.fromstring((tmp_path / "all.svg").read_text())  # noqa: S314  # our own
+    assert len(plot.findall("{*}g")) == 2  # a panel for one client and one for three
+    titles, _, *body = [
+        [part.strip() for part in line.strip("| \n").split("|")]
+        for line in table.splitlines()
+        if line.startswith("|")
+    ]
+    (row,) = [line for line in body if line[2:4] == ["8.0", "3"]]
+    told = dict(zip(titles, row, strict=True))
+    cells = lines_of(finished)
+
+    def reached(method, **where):
+        return [
+            100 * cell["micro"]
+            for cell in cells
+            if cell["method"] == method and where.items() <= cell["settings"].items()
+        ]
+
+    post = reached("post", epsilon=8.0, clients=3)
+    assert told["**POST**"] == f"{statistics.fmean(post):.1f} ± {statistics.stdev(post):.1f}"
+    assert told["zero-shot"] == f"{reached('bare')[0]:.1f}"
+    bare, ceiling = reached("bare")[0], statistics.fmean(reached("ceiling"))
+    ratio = (statistics.fmean(post) - bare) / (ceiling - bare) if ceiling > bare else None
+    assert told["recovery"] == ("–" if ratio is None else f"{ratio:.2f}")
+    assert len(body) == 4
+
+
+def test_recovery_is_the_part_of_the_possible_gain_that_is_kept():
+    assert recovery(0.8, 0.6, 0.9) == pytest.approx(2 / 3)
+    assert recovery(0.5, 0.6, 0.9) == pytest.approx(-1 / 3)
+    assert recovery(0.8, 0.6, 0.6) is None
+    assert recovery(0.8, None, 0.9) is None
+
+
+def cell(method, micro, **settings):
+    told = {"target": "model 1", "task": "task 1", **settings}
+    return {"method": method, "settings": told, "micro": micro, "macro": micro}
+
+
+def test_a_setting_with_two_values_becomes_a_column_and_shared_cells_stand_in_both_rows():
+    where = {"epsilon": "inf", "clients": 3, "share": 1.0, "partition": "iid", "seed": 0}
+    cells = [
+        cell("bare", 0.6),
+        cell("ceiling", 0.9, seed=0),
+        cell("proxy", 0.7, **where),
+        cell("post", 0.75, **where, transfer_alpha=0.5),
+        cell("post", 0.8, **where, transfer_alpha=1.0),
+    ]
+    first, second = rows(cells)
+    assert [row.names["transfer_alpha"] for row in (first, second)] == [0.5, 1.0]
+    assert [row.mean("proxy") for row in (first, second)] == [0.7, 0.7]
+    assert [row.recovery for row in (first, second)] == pytest.approx([0.5, 2 / 3])
+    assert "| task | ∞ | 3 | 1.0 | iid | 0.5 | 1 | 60.0 | 70.0 | 75.0 | 90.0 | 0.50 |" in markdown(cells)
+
+
+def test_the_mean_over_tasks_averages_tasks_and_their_recoveries():
+    where = {"epsilon": 8.0, "clients": 3, "share": 1.0, "partition": "iid", "seed": 0}
+    cells = []
+    for task, post in (("a 1", 0.8), ("b 2", 0.7)):
+        cells += [cell("bare", 0.5, task=task), cell("ceiling", 0.9, task=task, seed=0)]
+        cells.append(cell("post", post, **where, task=task))
+    assert "| model | 8.0 | 3 | 1.0 | iid | 2 | 50.0 | 75.0 | 90.0 | 0.62 |" in markdown(cells)
+
+
+def grid(**given):
+    names = {name: name for name in ("target", "task", "proxy", "private", "public", "test")}
+    axes = Axes(**{"methods": METHODS, "epsilons": [8.0], "clients": [1, 3], "seeds": 1, **given})
+    return Grid(Inputs(**names), Recipe(), TransferSettings(), axes)
+
+
+def keys(grid, method):
+    return [cell.key for cell in grid.cells() if cell.method == method]
+
+
+@pytest.mark.parametrize(
+    ("changed", "others"),
+    [
+        ({"recipe": Recipe(test_rows=9)}, set(METHODS)),
+        ({"recipe": Recipe(prompt_length=9)}, {*METHODS} - {"bare", "proxy-bare"}),
+        ({"recipe": Recipe(steps=9)}, {*METHODS} - {"bare", "text", "proxy-bare", "ceiling"}),
+        ({"recipe": Recipe(plain_lot=9)}, {"ceiling"}),
+        ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled"}),
+        ({"transfer": TransferSettings(alpha=0.9)}, {"post", "undistilled"}),
+    ],
+)
+def test_a_changed_setting_makes_other_cells_of_just_the_methods_it_can_touch(changed, others):
+    before, after = grid(), replace(grid(), **changed)
+    assert {method for method in METHODS if set(keys(before, method)) != set(keys(after, method))} == others
+
+
+def test_one_client_of_a_share_and_several_of_that_share_each_come_from_one_call():
+    shares = {
+        c.condition.clients: c.condition.share for c in grid(share=0.1, each=True, clients=[1, 10]).cells()
+    }
+    assert shares == {1: 0.1, 10: 1.0}
+    together = grid(clients=[10])
+    assert set(keys(grid(share=0.1, each=True, clients=[10]), "post")) == set(keys(together, "post"))
+
+
+@pytest.mark.parametrize("given", [{"methods": ["posts"]}, {"epsilons": [0.0]}, {"share": 0.5, "each": True}])
+def test_a_grid_that_makes_no_sense_is_refused(given):
+    with pytest.raises(UsageError):
+        grid(**given)
+
+
+def records(count, classes=3):
+    return PrivateRecords(
+        tuple(f"text {row}" for row in range(count)), tuple(row % classes for row in range(count))
+    )
+
+
+@pytest.mark.parametrize("skew", [None, 0.3, 100.0])
+@pytest.mark.parametrize("clients", [1, 3, 10])
+def test_every_record_is_dealt_to_exactly_one_client_with_its_label(skew, clients):
+    whole = records(300)
+    hands = deal(whole, clients, skew, seed=1)
+    assert len(hands) == clients
+    dealt = sorted(pair for hand in hands for pair in zip(hand.texts, hand.labels, strict=True))
+    assert dealt == sorted(zip(whole.texts, whole.labels, strict=True))
+    assert [hand.texts for hand in deal(whole, clients, skew, seed=1)] == [hand.texts for hand in hands]
+
+
+def test_a_small_beta_skews_labels_and_iid_does_not():
+    def purity(skew):
+        hands = deal(records(900), 5, skew, seed=0)
+        return statistics.fmean(max(map(hand.labels.count, range(3))) / len(hand.labels) for hand in hands)
+
+    assert purity(None) < 0.4 < 0.55 < purity(0.3)
+
+
+@pytest.mark.parametrize("partition", ["skewed", "dirichlet", "dirichlet:0", "dirichlet:x", "dirichlet:inf"])
+def test_an_unknown_partition_is_refused(partition):
+    with pytest.raises(UsageError, match="neither iid nor dirichlet"):
+        Recipe(partition=partition)
+
+
+def test_noise_is_calibrated_over_all_rounds_and_lots_without_noise_keep_their_size():
+    shards = deal(records(300), 3, None, seed=0)
+    recipe = Recipe(rounds=2, steps=2, sample_rate=1.0)
+    asked = tunings(recipe, Condition(8.0, 3, 1.0, 0), shards)
+    assert 7.9 < epsilon([asked[0].spend] * 2, recipe.delta) <= 8.0
+    plain = tunings(Recipe(plain_lot=25), Condition(math.inf, 3, 1.0, 0), shards)
+    assert [(t.spend.noise_multiplier, t.spend.sample_rate) for t in plain] == [(0.0, 0.25)] * 3
+
+
+def test_seeded_noise_has_the_scale_of_the_real_one_and_comes_again():
+    draws = Seeded(1, 2).integers((200, 100))
+    assert draws.std() == pytest.approx(2.0**20, rel=0.02)
+    assert (Seeded(1, 2).integers((200, 100)) == draws).all()
+    assert Seeded(1, 2).bernoulli(20_000, 0.25).mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_rows_are_drawn_without_replacement_by_the_seed_alone():
+    assert sorted(drawn(50, 0, 3)) == list(range(50))
+    assert drawn(50, 7, 3) == drawn(50, 0, 3)[:7] != drawn(50, 7, 4)

@@ -1,0 +1,39 @@
+"""The task files of deploy/tasks fit the real models and data sets."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from transfer.tasks import Encoder, Task
+
+FILES = sorted((Path(__file__).parents[2] / "deploy" / "tasks").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def assets():
+    if "PROMPTFERRY_ASSETS" not in os.environ:
+        pytest.skip("PROMPTFERRY_ASSETS is unset: no real tokenisers to load")
+    return Path(os.environ["PROMPTFERRY_ASSETS"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_task_file_is_named_after_its_task(path):
+    assert Task.from_toml(path).name == path.stem.replace("_", "-")
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_labels_stand_in_the_order_of_the_data(path, assets):
+    told = json.loads((assets / "datasets" / path.stem / "labels.json").read_text())
+    assert list(Task.from_toml(path).label_names) == told["labels"]
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize(("model", "causal"), [("minilm-l6-mlm", False), ("lab-llama-7m", True)])
+def test_every_label_word_is_one_token_of_both_real_models(model, causal, assets):
+    tokenizer = AutoTokenizer.from_pretrained(assets / "models" / model)
+    for path in FILES:
+        Encoder(Task.from_toml(path), tokenizer, causal=causal)  # refuses anything else
