@@ -8,6 +8,7 @@ records: one step of the published recipe (see `reference`) on a batch of the re
 same, and the bound. The bound is a bare forward and input-gradient backward pass of the frozen backbone, without
 head or mask, over our step's own physical batches less their padding. Distillation, where weights learn, is held
 to the target's forward and the proxy's forward and backward pass. The best of all repetitions counts.
+A step that leaves out work which nobody reads may beat the bound.
 
 Transfer compares the whole vocabulary, as the published recipe does. Its constants, computed once for all steps,
 and held-out measurements are outside the steps that are timed.
