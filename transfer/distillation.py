@@ -6,8 +6,8 @@ The loss is 5·KL + 2·LM + 1·cosine at temperature 2 (Sanh et al. 2019, https:
 weights as in POST §5). Input embeddings and head stay frozen unless told otherwise: a prompt lives among the
 first and is read through the second, and both models must mean the same by them.
 
-Whatever is drawn is drawn from the seed and the number of a step, so a distillation that goes on from a
-checkpoint makes the proxy that an uninterrupted one would have made.
+Whatever is drawn depends on the seed and the number of the step alone, so a distillation that goes on from a
+checkpoint makes, on the same machine, bit for bit the proxy that an uninterrupted one would have made.
 """
 
 import hashlib
