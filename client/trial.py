@@ -9,7 +9,8 @@ from peft import PeftModel
 
 from client.claim import Claim
 from transfer.errors import ModelError
-from transfer.models import LanguageModel, label_logits
+from transfer.models import LanguageModel
+from transfer.reading import label_logits, question
 
 
 def probabilities(
@@ -39,11 +40,11 @@ def probabilities(
         prompted = PeftModel.from_pretrained(model.model, directory)
     results = []
     for line in encoder.encode(texts):
-        batch = model.collate([line])
+        asked = question(model.collate([line]), encoder.words)
         with torch.no_grad():
-            logits = prompted(input_ids=batch.ids, attention_mask=batch.mask).logits
+            logits = prompted(input_ids=asked.batch.ids, attention_mask=asked.batch.mask).logits
         # the prompt's positions stand before the text's: count the answer from the end
-        at = logits.shape[1] - batch.ids.shape[1] + line.answer
-        chances = label_logits(logits[:, at], encoder.words).softmax(dim=1)[0]
+        at_answer = logits[asked.rows, asked.columns - asked.batch.ids.shape[1]]
+        chances = label_logits(at_answer, encoder.words).softmax(dim=1)[0]
         results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
     return results

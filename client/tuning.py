@@ -21,12 +21,14 @@ from torch import nn
 
 from client.noise import GRID_BITS, Randomness, clip_to_grid
 from client.private_data import PrivateRecords
+from transfer.batches import Line, buckets
 from transfer.errors import PromptferryError
 from transfer.models import FORWARD_TOKENS, LanguageModel
 from transfer.objectives import label_loss
 from transfer.prompt import SoftPrompt
+from transfer.reading import Reading, copies
 from transfer.rounds import Tuning
-from transfer.tasks import Line, Task, buckets
+from transfer.tasks import Task
 
 
 class NoisyAdam(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
@@ -72,7 +74,7 @@ class LabelledLines:
 
     lines: Sequence[Line]
     labels: torch.Tensor
-    words: Sequence[Sequence[int]]
+    words: Reading
 
 
 def tune(
@@ -140,7 +142,7 @@ def physical_batches(
     data: LabelledLines, included: Sequence[int], prompt_length: int, forward_tokens: int
 ) -> Iterator[list[int]]:
     """Records grouped by similar length, each group at most `forward_tokens` tokens, padding included."""
-    lengths = [len(data.lines[index].ids) + prompt_length for index in included]
+    lengths = [(len(data.lines[index].ids) + prompt_length) * copies(data.words) for index in included]
     for group in buckets(lengths, forward_tokens):
         yield [included[place] for place in group]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from transfer.batches import Batch, Line, buckets
 from transfer.models import LanguageModel
-from transfer.tasks import Batch, Line, buckets
 
 LEAST_TOKENS = 8
 """Shorter sequences teach too little to be worth a row."""

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from transfer.batches import Line
 from transfer.cloze import LEAST_TOKENS, Exercise, exercises, sequences_of
 from transfer.errors import ModelError, UsageError
-from transfer.models import LanguageModel, only_at
+from transfer.models import LanguageModel
 from transfer.objectives import cosine_distance, divergence
 from transfer.proxy import Proxy, cut
-from transfer.tasks import Line
+from transfer.reading import only_at
 
 LEAST_SEQUENCES = 20
 

@@ -15,11 +15,12 @@ from typing import Literal
 import torch
 from torch import nn
 
+from transfer.batches import Line, buckets
 from transfer.errors import UsageError
 from transfer.models import FORWARD_TOKENS, LanguageModel
 from transfer.objectives import transfer_loss
 from transfer.prompt import SoftPrompt
-from transfer.tasks import Line, Task, buckets
+from transfer.tasks import Task
 
 Space = Literal["labels", "vocabulary"]
 

@@ -17,9 +17,10 @@ from client.noise import GRID_BITS, NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import LabelledLines, NoisyAdam, noisy_step, per_record_gradients, tune
 from transfer.errors import ModelError
-from transfer.models import LanguageModel, label_logits, load
+from transfer.models import LanguageModel, load
 from transfer.objectives import label_loss
 from transfer.privacy import Spend
+from transfer.reading import label_logits
 from transfer.rounds import Tuning
 from transfer.tasks import Task
 

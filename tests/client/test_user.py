@@ -25,8 +25,9 @@ from coordinator import pki
 from coordinator.pki import PkiPaths
 from transfer import console
 from transfer.errors import VerificationError
-from transfer.models import label_logits, load
+from transfer.models import load
 from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, ModelRef
+from transfer.reading import label_logits
 from transfer.signing import Envelope, Statement, key_id
 from transfer.tasks import Task
 

@@ -1,0 +1,66 @@
+"""How a task's question becomes tokens of one tokeniser.
+
+For a masked model the blank is its mask token, or several; for a causal model the line ends where the blank
+begins.
+"""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from transfer.batches import Line
+from transfer.errors import TaskError
+from transfer.reading import WholeWords
+from transfer.tasks import Task
+from transfer.words import label_words
+
+
+class Encoder:
+    """Turns texts into lines for one task and one tokeniser; `words` is how their answers are read.
+
+    Raises:
+        TaskError: the template does not fit, or a label word cannot be read with this tokeniser.
+    """
+
+    def __init__(self, task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> None:
+        self.task, self.tokenizer, self.causal = task, tokenizer, causal
+        mask = tokenizer.mask_token
+        if not causal and mask is None:
+            raise self._error("the masked model's tokeniser has no mask token")
+        self.words = label_words(task, tokenizer, causal=causal)
+        longest = self.words.longest if isinstance(self.words, WholeWords) else 1
+        head, _, tail = task.template.partition("{answer}")
+        self._template = head.rstrip() if causal else head + str(mask) * longest + tail
+        # behind a causal model's line all but the last token of a word must find room
+        self._room = task.max_tokens - (longest - 1 if causal else 0)
+        self._overhead = len(self._ids(""))
+        if self._overhead >= self._room:
+            raise self._error(
+                f"the template alone is {self._overhead} tokens, max_tokens is {task.max_tokens}"
+            )
+
+    def encode(self, texts: Sequence[str]) -> list[Line]:
+        """Lines of `texts`, in order."""
+        return [self._line(text) for text in texts]
+
+    def _line(self, text: str) -> Line:
+        # a special token spelt out in a text would otherwise become a second blank or an early end
+        for token in self.tokenizer.all_special_tokens:
+            text = text.replace(token, " ")
+        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        room = min(self._room - self._overhead, len(spans))
+        # a merge across the cut may cost a token more than the count said: shorten until the line fits
+        while len(ids := self._ids(text)) > self._room:
+            text = text[: spans[room - 1][1]] if room > 0 else ""
+            room -= 1
+        answer = len(ids) - 1 if self.causal else ids.index(int(self.tokenizer.mask_token_id or 0))
+        return Line(tuple(ids), answer)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(self._template.replace("{text}", text.strip()))["input_ids"]
+        if self.causal and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]  # a tokeniser that closes every line would put the answer after the end
+        return ids
+
+    def _error(self, rule: str) -> TaskError:
+        return TaskError(f"task {self.task.name!r}: {rule}")
