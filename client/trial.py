@@ -1,4 +1,4 @@
-"""Trying a prompt: stock PEFT puts it before a text, the target's answer is read as label probabilities."""
+"""Trying a prompt: stock PEFT puts it before a text, the target's answer is read or written out."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 
 from client.claim import Claim
+from transfer.batches import Batch, Line
 from transfer.errors import ModelError
 from transfer.models import LanguageModel
 from transfer.reading import label_logits, question
@@ -20,7 +21,7 @@ def probabilities(
 
     Args:
         directory: a verified PEFT directory.
-        claim: its claim.
+        claim: its claim, of a task with labels.
         model: the target the prompt was made for.
         texts: what to classify.
 
@@ -28,23 +29,48 @@ def probabilities(
         ModelError: it is another model.
         TaskError: a label word does not fit its tokeniser.
     """
+    encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
+    results = []
+    for line in encoder.encode(texts):
+        asked = question(model.collate([line]), encoder.words)
+        at_answer = _logits(prompted, asked.batch)[asked.rows, asked.columns]
+        chances = label_logits(at_answer, encoder.words).softmax(dim=1)[0]
+        results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
+    return results
+
+
+def answers(directory: Path, claim: Claim, model: LanguageModel, texts: Sequence[str]) -> list[str]:
+    """Answer in free text to each text, the likeliest token each time; arguments as of `probabilities`.
+
+    Raises:
+        ModelError: it is another model, or has too few positions for text and answer.
+    """
+    encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
+    results = []
+    for line in encoder.encode(texts):
+        tokens: list[int] = []
+        while len(tokens) < claim.task.answer_tokens and encoder.end not in tokens:
+            batch = model.collate([Line((*line.ids, *tokens), line.answer)])
+            tokens.append(int(_logits(prompted, batch)[0, -1].argmax()))
+        results.append(encoder.decode(tokens))
+    return results
+
+
+def _prompted(directory: Path, claim: Claim, model: LanguageModel) -> PeftModel:
+    """The target behind the prompt, as stock PEFT loads it."""
     if model.ref.digest != claim.target.digest:
         raise ModelError(
             f"the prompt is for {claim.target.name!r} with digest {claim.target.digest[:16]}…, "
             f"{model.ref.name!r} has {model.ref.digest[:16]}…"
         )
-    encoder = model.encoder(claim.task)
     with warnings.catch_warnings():
         # PEFT 0.21 asks Transformers for an attribute that was renamed; nothing a user could do about it
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        prompted = PeftModel.from_pretrained(model.model, directory)
-    results = []
-    for line in encoder.encode(texts):
-        asked = question(model.collate([line]), encoder.words)
-        with torch.no_grad():
-            logits = prompted(input_ids=asked.batch.ids, attention_mask=asked.batch.mask).logits
-        # the prompt's positions stand before the text's: count the answer from the end
-        at_answer = logits[asked.rows, asked.columns - asked.batch.ids.shape[1]]
-        chances = label_logits(at_answer, encoder.words).softmax(dim=1)[0]
-        results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
-    return results
+        return PeftModel.from_pretrained(model.model, directory)
+
+
+def _logits(prompted: PeftModel, batch: Batch) -> torch.Tensor:
+    """Logits [B, T, V] of the text's own positions; the prompt's stand before them."""
+    with torch.no_grad():
+        logits: torch.Tensor = prompted(input_ids=batch.ids, attention_mask=batch.mask).logits
+    return logits[:, -batch.ids.shape[1] :]

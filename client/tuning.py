@@ -24,7 +24,7 @@ from client.private_data import PrivateRecords
 from transfer.batches import Line, buckets
 from transfer.errors import PromptferryError
 from transfer.models import FORWARD_TOKENS, LanguageModel
-from transfer.objectives import label_loss
+from transfer.objectives import answer_loss, label_loss
 from transfer.prompt import SoftPrompt
 from transfer.reading import Reading, copies
 from transfer.rounds import Tuning
@@ -70,11 +70,14 @@ class NoisyAdam(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledLines:
-    """Encoded records and what the loss needs to know: words of each class, labels by record."""
+    """Encoded records and what the loss needs to know: words of each class, labels by record.
+
+    Without words the answers are free text: the goals of the lines.
+    """
 
     lines: Sequence[Line]
     labels: torch.Tensor
-    words: Reading
+    words: Reading | None
 
 
 def tune(
@@ -101,11 +104,12 @@ def tune(
         on_step: called with (steps done, steps in all) after each step.
 
     Raises:
-        TaskError: the label words do not fit the model's tokeniser.
+        TaskError: the task does not fit the model or its tokeniser.
         PromptferryError: tuning diverged to non-finite values.
     """
     encoder = model.encoder(task)
-    data = LabelledLines(encoder.encode(records.texts), torch.tensor(records.labels), encoder.words)
+    lines = encoder.encode(records.texts, records.answers)
+    data = LabelledLines(lines, torch.tensor(records.labels), encoder.words)
     vectors = nn.Parameter(start.vectors.clone())
     spend = tuning.spend
     optimizer = NoisyAdam(vectors, tuning, spend.sample_rate * declared_records, randomness)
@@ -160,7 +164,10 @@ def per_record_gradients(
         return vectors.new_zeros(shape)
     batch = model.collate([data.lines[index] for index in group])
     rows = vectors.detach().expand(shape).clone().requires_grad_(True)  # [B, P, H], one copy a record
-    losses = label_loss(model.logits(batch, rows, data.words), data.labels[list(group)])  # [B]
+    logits, goal = model.logits(batch, rows, data.words), batch.goal
+    losses = (
+        label_loss(logits, data.labels[list(group)]) if goal is None else answer_loss(logits, goal)
+    )  # [B]
     (gradients,) = torch.autograd.grad(losses.sum(), rows)
     if gradients.shape != shape:
         raise PromptferryError(

@@ -18,7 +18,6 @@ from transfer.errors import VerificationError
 from transfer.privacy import ADJACENCY, UNIT, accountant_name
 from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, SoftPrompt, peft_config
 from transfer.signing import PROMPT_PREDICATE, STATEMENT_TYPE, Envelope, Statement, sign, statement
-from transfer.tasks import Task
 
 NOT_PRIVATE = (
     "that a client took part, in which rounds, and how it declined",
@@ -67,7 +66,7 @@ def predicate(plan: CampaignPlan, history: History, crossing: Crossing, version:
     return {
         "prompt": plan.publish.prompt,
         "version": version,
-        "task": _task(plan.task),
+        "task": asdict(plan.task),
         "target": asdict(crossing.prompt.model),
         "proxy": asdict(crossing.proxy),
         "causal": crossing.causal,
@@ -75,16 +74,6 @@ def predicate(plan: CampaignPlan, history: History, crossing: Crossing, version:
         "rounds": plan.rounds,
         "lineage": _lineage(plan, history, crossing),
         "privacy": _privacy(plan, history),
-    }
-
-
-def _task(task: Task) -> dict[str, Any]:
-    return {
-        "name": task.name,
-        "template": task.template,
-        "labels": [{"name": label.name, "words": list(label.words)} for label in task.labels],
-        "init_text": task.init_text,
-        "max_tokens": task.max_tokens,
     }
 
 

@@ -1,21 +1,26 @@
 """Encoded lines, and how they are put into batches.
 
-Letters: B records, T tokens.
+Letters: B records, T tokens, K answer tokens.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Right-padded lines: ids [B, T], mask [B, T] (1 = token), answer [B] (position of the blank)."""
+    """Right-padded lines: ids [B, T], mask [B, T] (1 = token), answer [B] (position of the blank).
+
+    `goal` [B, K] holds the tokens of answers in free text, −1 behind an answer's end; None if not known.
+    """
 
     ids: torch.Tensor
     mask: torch.Tensor
     answer: torch.Tensor
+    goal: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.ids.shape[0]
@@ -23,21 +28,27 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One encoded text: its token ids and the position of the blank."""
+    """One encoded text: its token ids and the position of the blank.
+
+    `goal` holds the tokens read from there on, one a position; all but the last of them stand in `ids`.
+    """
 
     ids: tuple[int, ...]
     answer: int
+    goal: tuple[int, ...] = ()
 
 
 def collate(lines: Sequence[Line], pad_id: int) -> Batch:
     """Right-pad lines to their own longest."""
-    width = max(len(line.ids) for line in lines)
-    ids = torch.full((len(lines), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(lines), width), dtype=torch.long)
-    for row, line in enumerate(lines):
-        ids[row, : len(line.ids)] = torch.tensor(line.ids)
-        mask[row, : len(line.ids)] = 1
-    return Batch(ids, mask, torch.tensor([line.answer for line in lines]))
+    ids = _padded([line.ids for line in lines], pad_id)
+    mask = _padded([[1] * len(line.ids) for line in lines], 0)
+    goal = _padded([line.goal for line in lines], -1) if any(line.goal for line in lines) else None
+    return Batch(ids, mask, torch.tensor([line.answer for line in lines]), goal)
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+    parts = [torch.tensor(row, dtype=torch.long) for row in rows]
+    return pad_sequence(parts, batch_first=True, padding_value=fill)
 
 
 def buckets(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:

@@ -79,6 +79,18 @@ class LanguageModel:
         padding: int | None = getattr(table, "padding_idx", None)
         return limit if limit is None or padding is None else limit - padding - 1
 
+    def require_positions(self, tokens: int) -> None:
+        """Refuse rows of more tokens than there are positions.
+
+        Raises:
+            ModelError: says how many there are.
+        """
+        if self.positions is not None and tokens > self.positions:
+            raise ModelError(
+                f"model {self.ref.name!r} has {self.positions} positions, prompt and line need {tokens}; "
+                "lower the task's max_tokens"
+            )
+
     @property
     def tokenizer_digest(self) -> str:
         """SHA-256 of the vocabulary: two models may share full-vocabulary logits only if it is equal."""
@@ -102,8 +114,8 @@ class LanguageModel:
     ) -> torch.Tensor:
         """Logits at the answer, behind prompt `rows` [B, P, H] if given.
 
-        Vocabulary logits [B, V]; class logits [B, C] if the label `words` of each class are given, for which
-        no other row of the head is multiplied.
+        Vocabulary logits [B, V], or [N, V] at all answer tokens of lines with goals; class logits [B, C] if
+        the label `words` of each class are given, for which no other row of the head is multiplied.
 
         Raises:
             ModelError: prompt and lines together are longer than the model has positions.
@@ -116,14 +128,10 @@ class LanguageModel:
             embeds = torch.cat([rows, embeds], dim=1)
             mask = torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1)
             columns = columns + rows.shape[1]
-        if self.positions is not None and embeds.shape[1] > self.positions:
-            raise ModelError(
-                f"model {self.ref.name!r} has {self.positions} positions, prompt and line need "
-                f"{embeds.shape[1]}; lower the task's max_tokens"
-            )
+        self.require_positions(embeds.shape[1])
         with only_at(self.model, asked.rows, columns), only_of(self.model, words) as reading:
             logits: torch.Tensor = self.model(inputs_embeds=embeds, attention_mask=mask).logits[:, 0]
-        return logits if reading is None else label_logits(logits, reading)
+        return label_logits(logits, reading)
 
     @torch.no_grad()
     def answer_logits(

@@ -13,6 +13,19 @@ def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return cross_entropy(logits, labels, reduction="none")
 
 
+def answer_loss(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of each record's own answer tokens → [B]; at least one token a record.
+
+    Args:
+        logits: [N, V] at the answer tokens of all records, one record after the other.
+        goal: the tokens [B, K], −1 where a record has no more.
+    """
+    known = goal >= 0
+    losses = cross_entropy(logits, goal[known], reduction="none")
+    sums = losses.new_zeros(len(goal)).index_add(0, known.nonzero()[:, 0], losses)
+    return sums / known.sum(dim=1)
+
+
 def divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """T²·KL(softmax(reference/T) ‖ softmax(logits/T)), mean of rows [N, V] → scalar (Hinton et al. 2015)."""
     goal = log_softmax(reference / temperature, dim=-1)

@@ -91,9 +91,12 @@ Reading = Words | WholeWords
 
 
 def question(batch: Batch, words: Reading | None) -> Question:
-    """Where the answers of `batch` stand: one place a record unless whole words are read."""
+    """Where the answers of `batch` stand: one place a record unless whole words or free text are read."""
     if isinstance(words, WholeWords):
         return words.question(batch)
+    if batch.goal is not None:
+        rows, ahead = (batch.goal >= 0).nonzero(as_tuple=True)
+        return Question(batch, 1, rows, batch.answer[rows] + ahead)
     return Question(batch, 1, torch.arange(len(batch)), batch.answer)
 
 
@@ -102,11 +105,13 @@ def copies(words: Reading | None) -> int:
     return len(words.beginnings) if isinstance(words, WholeWords) else 1
 
 
-def label_logits(logits: torch.Tensor, words: Reading) -> torch.Tensor:
-    """Class logits [B, C] of the logits [N, V] at a question's places.
+def label_logits(logits: torch.Tensor, words: Reading | None) -> torch.Tensor:
+    """Class logits [B, C] of the logits [N, V] at a question's places; these themselves if there are no words.
 
     The mean of the raw logits of each class's label words (POST's reading), or what `WholeWords` says.
     """
+    if words is None:
+        return logits
     if isinstance(words, WholeWords):
         return words.class_logits(logits)
     return torch.stack([logits[:, list(ids)].mean(dim=1) for ids in words], dim=1)

@@ -1,7 +1,8 @@
 """Tasks: what is asked of a text.
 
-A task is text infilling (POST §3): the template puts the text and a blank, `{answer}`, into one line, and the
-model's logits at the blank are read off at a few label words a class. `transfer.encoding` makes it tokens.
+A task is text infilling (POST §3): the template puts the text and a blank, `{answer}`, into one line. Either
+the model's logits at the blank are read off at a few label words a class, or a causal model fills the blank
+with text of its own. `transfer.encoding` makes it tokens.
 """
 
 import tomllib
@@ -11,6 +12,9 @@ from typing import Any, Literal, get_args
 
 from transfer.errors import TaskError, UsageError
 from transfer.names import checked
+
+Kind = Literal["label", "text"]
+"""What an answer is: one of the labels, or free text."""
 
 LabelReading = Literal["single", "first", "whole"]
 """Which of a label word's tokens speak for it: its only one, the first of several, or all of them."""
@@ -26,15 +30,17 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A classification task.
+    """A classification task, or one whose answer is free text.
 
     Attributes:
         name: resource-name-safe identifier.
         template: one line with `{text}` before `{answer}`.
-        labels: at least two classes, in the order of their integer labels.
+        labels: at least two classes, in the order of their integer labels; none if the answer is text.
         init_text: a sentence about the task whose word embeddings start a prompt.
         max_tokens: longest encoded line; the text is cut, never the template.
+        kind: what an answer is.
         label_reading: which tokens of a label word are read.
+        answer_tokens: most tokens of an answer in free text, its end included; a longer one is cut.
 
     Raises:
         TaskError: names the field and the rule it breaks.
@@ -45,7 +51,9 @@ class Task:
     labels: tuple[Label, ...]
     init_text: str
     max_tokens: int = 128
+    kind: Kind = "label"
     label_reading: LabelReading = "single"
+    answer_tokens: int = 16
 
     def __post_init__(self) -> None:
         try:
@@ -55,15 +63,23 @@ class Task:
         head, _, tail = self.template.partition("{answer}")
         if self.template.count("{answer}") != 1 or head.count("{text}") != 1 or "{text}" in tail:
             raise self._error(f"template {self.template!r} needs {{text}} and then {{answer}}, each once")
-        if len(self.labels) < 2 or len(set(self.label_names)) < len(self.labels):
-            raise self._error(f"labels {list(self.label_names)} must be two or more different classes")
         if not self.init_text.strip():
             raise self._error("init_text is empty")
-        if self.max_tokens < 1:
-            raise self._error(f"max_tokens {self.max_tokens} must be ≥ 1")
-        if self.label_reading not in (known := get_args(LabelReading)):
-            raise self._error(f"label_reading {self.label_reading!r} must be one of {', '.join(known)}")
+        for key in ("max_tokens", "answer_tokens"):
+            if getattr(self, key) < 1:
+                raise self._error(f"{key} {getattr(self, key)} must be ≥ 1")
+        for key, known in (("kind", get_args(Kind)), ("label_reading", get_args(LabelReading))):
+            if getattr(self, key) not in known:
+                raise self._error(f"{key} {getattr(self, key)!r} must be one of {', '.join(known)}")
+        self._check_labels()
         self._check_words()
+
+    def _check_labels(self) -> None:
+        names = list(self.label_names)
+        if self.kind == "text" and names:
+            raise self._error(f'labels {names} must go: kind = "text" has none')
+        if self.kind == "label" and (len(names) < 2 or len(set(names)) < len(names)):
+            raise self._error(f"labels {names} must be two or more different classes")
 
     def _check_words(self) -> None:
         owner: dict[str, str] = {}
@@ -103,7 +119,7 @@ class Task:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise TaskError(f"{path}: not a TOML file: {error}") from error
         _check_keys(raw, path)
-        labels = tuple(Label(name, tuple(words)) for name, words in raw.pop("labels").items())
+        labels = tuple(Label(name, tuple(words)) for name, words in raw.pop("labels", {}).items())
         try:
             return Task(labels=labels, **raw)
         except TaskError as error:
@@ -111,7 +127,7 @@ class Task:
 
 
 _REQUIRED = {"name": str, "template": str, "labels": dict, "init_text": str}
-_KINDS = {**_REQUIRED, "max_tokens": int, "label_reading": str}
+_KINDS = {**_REQUIRED, "kind": str, "max_tokens": int, "label_reading": str, "answer_tokens": int}
 _NOUNS = {str: "string", dict: "table of label words by class", int: "whole number"}
 
 
@@ -121,9 +137,10 @@ def _check_keys(raw: dict[str, Any], path: Path) -> None:
             raise TaskError(f"{path}: unknown key {key!r} (keys: {', '.join(_KINDS)})")
         if type(value) is not _KINDS[key]:
             raise TaskError(f"{path}: {key} {value!r} must be a {_NOUNS[_KINDS[key]]}")
-    missing = [key for key in _REQUIRED if key not in raw]
+    free = {"labels"} if raw.get("kind") == "text" else set()
+    missing = [key for key in _REQUIRED if key not in raw and key not in free]
     if missing:
         raise TaskError(f"{path}: missing key {missing[0]!r}")
-    for name, words in raw["labels"].items():
+    for name, words in raw.get("labels", {}).items():
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise TaskError(f"{path}: labels.{name} {words!r} must be a list of label words")

@@ -41,6 +41,9 @@ def written(tmp_path, text):
         ({"labels": (LABELS[0], Label("other", (" bad",)))}, "' bad' of 'other'"),
         ({"init_text": "  "}, "init_text"),
         ({"max_tokens": 0}, "max_tokens 0"),
+        ({"kind": "image"}, "kind 'image' must be one of label, text"),
+        ({"kind": "text"}, r"labels \['positive', 'negative'\] must go"),
+        ({"answer_tokens": 0}, "answer_tokens 0"),
         ({"label_reading": "last"}, "label_reading 'last' must be one of single, first, whole"),
         ({"name": "Movie Reviews"}, "'Movie Reviews'"),
     ],
@@ -56,6 +59,14 @@ def test_a_task_file_is_read_as_it_stands(tmp_path):
     assert task.labels == (Label("positive", ("great", "good")), Label("negative", ("bad",)))
     assert (task.template, task.max_tokens) == ("{text} It was {answer}.", 128)
     assert task.label_names == ("positive", "negative")
+
+
+def test_a_task_answered_in_free_text_has_no_labels(tmp_path):
+    head = FILE.partition("[labels]")[0]
+    task = Task.from_toml(written(tmp_path, head + 'kind = "text"\nanswer_tokens = 4'))
+    assert (task.kind, task.labels, task.answer_tokens) == ("text", (), 4)
+    with pytest.raises(TaskError, match="missing key 'labels'"):
+        Task.from_toml(written(tmp_path, head))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import math
 import random
+from typing import get_args
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from transfer.privacy import Guarantee, Spend
 from transfer.prompt import ModelRef, SoftPrompt
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest, Tuning, round_name
 from transfer.signing import Envelope
-from transfer.tasks import Label, Task
+from transfer.tasks import Kind, Label, LabelReading, Task
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1, max_size=8)
@@ -39,7 +40,18 @@ def tasks(draw):
     names = draw(st.lists(WORDS, min_size=2, max_size=2, unique=True))
     labels = (Label(names[0], tuple(words[:2])), Label(names[1], tuple(words[2:])))
     init = draw(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip))
-    return Task(draw(NAMES), "{text} It was {answer}.", labels, init, draw(st.integers(1, 2**31 - 1)))
+    tokens = st.integers(1, 2**31 - 1)
+    kind = draw(st.sampled_from(get_args(Kind)))
+    return Task(
+        name=draw(NAMES),
+        template="{text} It was {answer}.",
+        labels=labels if kind == "label" else (),
+        init_text=init,
+        max_tokens=draw(tokens),
+        kind=kind,
+        label_reading=draw(st.sampled_from(get_args(LabelReading))),
+        answer_tokens=draw(tokens),
+    )
 
 
 REQUESTS = st.builds(
