@@ -37,6 +37,11 @@ class Line:
     answer: int
     goal: tuple[int, ...] = ()
 
+    @property
+    def reads(self) -> int:
+        """How many positions are read: those of the goal, or the blank alone."""
+        return len(self.goal) or 1
+
 
 def collate(lines: Sequence[Line], pad_id: int) -> Batch:
     """Right-pad lines to their own longest."""

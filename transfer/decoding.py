@@ -31,21 +31,18 @@ def answers(
     ]
 
 
-def answer_positions(
-    model: LanguageModel, task: Task, texts: Sequence[str], prompt: SoftPrompt
-) -> list[list[Line]]:
-    """Where a prompt's answers to public `texts` are compared: for each text a line for each answer token.
+def answered(model: LanguageModel, task: Task, texts: Sequence[str], prompt: SoftPrompt) -> list[Line]:
+    """Lines of public `texts` with the model's own answers behind `prompt` as their goals.
 
-    Public text has no answers, so the prompted model's own stand for them. Each line ends at one more of the
-    answer's tokens, the last where the answer ends, and is read at one position like any other line. The
-    lines serve every model with this tokeniser.
+    Public text has no answers, so the prompted proxy's stand for them: a transfer compares logits at each of
+    their tokens, the end included (`LanguageModel.logits`, then `objectives.record_means`). The lines serve
+    every model with this tokeniser.
     """
     encoder = model.encoder(task)
     lines = encoder.encode(texts)
     told = greedy(model, lines, prompt, task.answer_tokens, encoder.end)
     return [
-        [Line((*line.ids, *tokens[:count]), line.answer + count) for count in range(len(tokens))]
-        for line, tokens in zip(lines, told, strict=True)
+        Line((*line.ids, *tokens[:-1]), line.answer, tokens) for line, tokens in zip(lines, told, strict=True)
     ]
 
 

@@ -10,6 +10,7 @@ vocabulary projection of all other positions, most of the arithmetic of a small 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -137,16 +138,20 @@ class LanguageModel:
     def answer_logits(
         self, lines: Sequence[Line], prompt: SoftPrompt | None = None, words: Reading | None = None
     ) -> torch.Tensor:
-        """Logits [N, V], or [N, C] with `words`, of lines in their own order, in length-bucketed batches."""
+        """Logits [N, V], or [N, C] with `words`, of lines in their own order, in length-bucketed batches.
+
+        N counts lines; lines with goals have a row for each token of theirs, one line after the other.
+        """
         out: torch.Tensor | None = None
+        starts = [0, *accumulate(line.reads for line in lines)]
         extra = prompt.length if prompt else 0
         for group in buckets([(len(line.ids) + extra) * copies(words) for line in lines], FORWARD_TOKENS):
             batch = self.collate([lines[i] for i in group])
             rows = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)
             logits = self.logits(batch, rows, words).float()
             if out is None:
-                out = logits.new_empty((len(lines), logits.shape[1]))
-            out[group] = logits
+                out = logits.new_empty((starts[-1], logits.shape[1]))
+            out[[place for i in group for place in range(starts[i], starts[i + 1])]] = logits
         if out is None:
             raise ModelError("no lines to read answers from")
         return out

@@ -21,9 +21,13 @@ def answer_loss(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         goal: the tokens [B, K], −1 where a record has no more.
     """
     known = goal >= 0
-    losses = cross_entropy(logits, goal[known], reduction="none")
-    sums = losses.new_zeros(len(goal)).index_add(0, known.nonzero()[:, 0], losses)
-    return sums / known.sum(dim=1)
+    return record_means(cross_entropy(logits, goal[known], reduction="none"), known.sum(dim=1))
+
+
+def record_means(values: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
+    """Means [B] of `values` [N] over each record's own positions: the first `reads[0]` ≥ 1, and so on."""
+    record = torch.arange(len(reads)).repeat_interleave(reads)
+    return values.new_zeros(len(reads)).index_add(0, record, values) / reads
 
 
 def divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from transfer.batches import Line
-from transfer.decoding import answer_positions, answers, greedy
+from transfer.decoding import answered, answers, greedy
 from transfer.encoding import Encoder
 from transfer.errors import ModelError, TaskError
 from transfer.evaluation import exact_match
@@ -73,13 +73,17 @@ def test_line_and_answer_stay_within_max_tokens_and_the_template_whole(causal, t
     assert causal.tokenizer.decode(line.ids[: line.answer + 1]).endswith("It was")
 
 
-def test_positions_of_answers_are_one_line_for_each_token(writer, prompt):
-    lines = writer.encoder(TASK).encode(TEXTS)
-    positions = answer_positions(writer, TASK, TEXTS, prompt)
-    for line, parts in zip(lines, positions, strict=True):
-        told = slowly(writer, line, prompt, 6, writer.tokenizer.eos_token_id)
-        assert parts == [Line((*line.ids, *told[:n]), line.answer + n) for n in range(len(told))]
-        assert tuple(writer.answer_logits(parts, prompt).argmax(dim=1).tolist()) == told
+def test_public_text_is_answered_by_the_prompted_model_and_read_at_every_token(writer, prompt):
+    bare = writer.encoder(TASK).encode(TEXTS)
+    lines = answered(writer, TASK, TEXTS, prompt)
+    assert [line.answer for line in lines] == [line.answer for line in bare]
+    for line, before in zip(lines, bare, strict=True):
+        assert line.goal == slowly(writer, before, prompt, 6, writer.tokenizer.eos_token_id)
+    logits = writer.answer_logits(lines, prompt)
+    assert logits.argmax(dim=1).tolist() == [token for line in lines for token in line.goal]
+    together = writer.answer_logits(lines)
+    alone = torch.cat([writer.answer_logits([line]) for line in lines])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
 def test_exact_match_is_the_share_of_equal_answers_whatever_the_spaces(writer, prompt):
