@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
+from client import artifact
 from client.claim import Claim
 from transfer.batches import Batch, Line
 from transfer.errors import ModelError
 from transfer.models import LanguageModel
-from transfer.reading import label_logits, question
+from transfer.reading import Head, label_logits, only_at, question
 
 
 def probabilities(
@@ -32,9 +33,14 @@ def probabilities(
     encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
     results = []
     for line in encoder.encode(texts):
-        asked = question(model.collate([line]), encoder.words)
-        at_answer = _logits(prompted, asked.batch)[asked.rows, asked.columns]
-        chances = label_logits(at_answer, encoder.words).softmax(dim=1)[0]
+        batch = model.collate([line])
+        if isinstance(encoder.words, Head):
+            states, rows = _states(prompted, model, batch), artifact.head(directory, claim)
+            classes = encoder.words.class_logits(states, batch.mask, rows.unsqueeze(0))
+        else:
+            asked = question(batch, encoder.words)
+            classes = label_logits(_logits(prompted, asked.batch)[asked.rows, asked.columns], encoder.words)
+        chances = classes.softmax(dim=1)[0]
         results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
     return results
 
@@ -74,3 +80,11 @@ def _logits(prompted: PeftModel, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = prompted(input_ids=batch.ids, attention_mask=batch.mask).logits
     return logits[:, -batch.ids.shape[1] :]
+
+
+def _states(prompted: PeftModel, model: LanguageModel, batch: Batch) -> torch.Tensor:
+    """Last hidden states [B, T, H] of the text's own positions behind the prompt."""
+    rows = torch.arange(len(batch))
+    with torch.no_grad(), only_at(model.model, rows, rows * 0) as seen:
+        prompted(input_ids=batch.ids, attention_mask=batch.mask)
+    return seen[0][:, -batch.ids.shape[1] :]

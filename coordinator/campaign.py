@@ -218,8 +218,10 @@ class _Course:
 def start_prompt(plan: CampaignPlan, proxy: LanguageModel) -> SoftPrompt:
     """Where the first round starts; equal every time for one plan and proxy."""
     if plan.start.init == "text":
-        return proxy.text_prompt(plan.task.init_text, plan.start.length)
-    return proxy.vocabulary_prompt(plan.start.length, torch.Generator().manual_seed(plan.seed))
+        prompt = proxy.text_prompt(plan.task.init_text, plan.start.length)
+    else:
+        prompt = proxy.vocabulary_prompt(plan.start.length, torch.Generator().manual_seed(plan.seed))
+    return prompt.longer(plan.task.head_rows)
 
 
 def _reasons(replies: Sequence[ReplyRecord], dropped: Mapping[str, str]) -> str:

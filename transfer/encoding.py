@@ -29,14 +29,15 @@ class Encoder:
     def __init__(self, task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> None:
         self.task, self.tokenizer, self.causal = task, tokenizer, causal
         mask = tokenizer.mask_token
-        if not causal and mask is None:
+        if not causal and mask is None and not task.head_rows:
             raise self._error("the masked model's tokeniser has no mask token")
         if task.kind == "text" and not (causal and tokenizer.eos_token_id is not None):
             raise self._error("free text needs a causal model whose tokeniser has an end token")
         self.words = None if task.kind == "text" else label_words(task, tokenizer, causal=causal)
         longest = self._longest_answer()
         head, _, tail = task.template.partition("{answer}")
-        self._template = head.rstrip() if causal else head + str(mask) * longest + tail
+        whole = causal or task.head_rows  # then there is no blank to fill
+        self._template = head.rstrip() if whole else head + str(mask) * longest + tail
         # behind a causal model's line all but the last token of an answer must find room
         self._room = task.max_tokens - (longest - 1 if causal else 0)
         self._overhead = len(self._ids(""))
@@ -87,7 +88,8 @@ class Encoder:
         while len(ids := self._ids(text)) > self._room:
             text = text[: spans[room - 1][1]] if room > 0 else ""
             room -= 1
-        answer = len(ids) - 1 if self.causal else ids.index(int(self.tokenizer.mask_token_id or 0))
+        whole = self.causal or self.task.head_rows
+        answer = len(ids) - 1 if whole else ids.index(int(self.tokenizer.mask_token_id or 0))
         return Line(tuple(ids), answer)
 
     def _ids(self, text: str) -> list[int]:

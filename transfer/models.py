@@ -30,7 +30,7 @@ from transfer.batches import Batch, Line, buckets, collate
 from transfer.encoding import Encoder
 from transfer.errors import ModelError
 from transfer.prompt import ModelRef, SoftPrompt
-from transfer.reading import Reading, copies, label_logits, only_at, only_of, question
+from transfer.reading import Head, Reading, copies, label_logits, only_at, only_of, question
 from transfer.tasks import Task
 
 FORWARD_TOKENS = 1536
@@ -116,23 +116,38 @@ class LanguageModel:
         """Logits at the answer, behind prompt `rows` [B, P, H] if given.
 
         Vocabulary logits [B, V], or [N, V] at all answer tokens of lines with goals; class logits [B, C] if
-        the label `words` of each class are given, for which no other row of the head is multiplied.
+        the label `words` of each class are given, for which no other row of the head is multiplied. If a
+        `Head` is asked for, its rows are the last of `rows`; without any, nothing is known of the classes and
+        all logits are 0.
 
         Raises:
             ModelError: prompt and lines together are longer than the model has positions.
         """
+        if isinstance(words, Head):
+            return self._head_logits(batch, rows, words)
         asked = question(batch, words)
-        embeds = self.model.get_input_embeddings()(asked.batch.ids)
-        mask, columns = asked.batch.mask, asked.columns
+        rows = None if rows is None else rows.repeat_interleave(asked.copies, dim=0)
+        columns = asked.columns + (0 if rows is None else rows.shape[1])
+        inputs = self._inputs(asked.batch, rows)
+        with only_at(self.model, asked.rows, columns), only_of(self.model, words) as reading:
+            logits: torch.Tensor = self.model(**inputs).logits[:, 0]
+        return label_logits(logits, reading)
+
+    def _head_logits(self, batch: Batch, rows: torch.Tensor | None, head: Head) -> torch.Tensor:
+        if rows is None:
+            return torch.zeros(len(batch), head.classes)
+        length = rows.shape[1] - head.classes
+        states = self.model.base_model(**self._inputs(batch, rows[:, :length])).last_hidden_state
+        return head.class_logits(states[:, length:], batch.mask, rows[:, length:])
+
+    def _inputs(self, batch: Batch, rows: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """What a forward pass takes: embeddings [B, P + T, H] of the prompt and then the lines, and their mask."""
+        embeds, mask = self.model.get_input_embeddings()(batch.ids), batch.mask
         if rows is not None:
-            rows = rows.repeat_interleave(asked.copies, dim=0)
             embeds = torch.cat([rows, embeds], dim=1)
             mask = torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1)
-            columns = columns + rows.shape[1]
         self.require_positions(embeds.shape[1])
-        with only_at(self.model, asked.rows, columns), only_of(self.model, words) as reading:
-            logits: torch.Tensor = self.model(inputs_embeds=embeds, attention_mask=mask).logits[:, 0]
-        return label_logits(logits, reading)
+        return {"inputs_embeds": embeds, "attention_mask": mask}
 
     @torch.no_grad()
     def answer_logits(

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import linear, normalize, pad
 from transformers import PreTrainedModel
 
 from transfer.batches import Batch
+from transfer.errors import ModelError
 
 Words = Sequence[Sequence[int]]
 """Token ids of the label words of each class, one token a word."""
@@ -87,7 +88,24 @@ class WholeWords:
         return chances[:, range(first, first + len(word)), word].mean(dim=1)
 
 
-Reading = Words | WholeWords
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A linear read-out of C classes, its rows [C, H] behind those of the prompt it is tuned with.
+
+    It reads the mean state of a line's own tokens, as PTEC does (Buchner et al. 2024,
+    https://arxiv.org/abs/2309.12075), brought to unit length: so one record moves no model's head by more than
+    √2, and a clip over prompt and head together leaves both of them a say.
+    """
+
+    classes: int
+
+    def class_logits(self, states: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Class logits [B, C] of states [B, T, H] where `mask` [B, T] is 1, by each record's rows [B, C, H]."""
+        pooled = normalize((states.float() * mask.unsqueeze(2)).sum(dim=1), dim=1)
+        return torch.einsum("bh,bch->bc", pooled, rows)
+
+
+Reading = Words | WholeWords | Head
 
 
 def question(batch: Batch, words: Reading | None) -> Question:
@@ -109,7 +127,12 @@ def label_logits(logits: torch.Tensor, words: Reading | None) -> torch.Tensor:
     """Class logits [B, C] of the logits [N, V] at a question's places; these themselves if there are no words.
 
     The mean of the raw logits of each class's label words (POST's reading), or what `WholeWords` says.
+
+    Raises:
+        ModelError: a head reads states and no logits.
     """
+    if isinstance(words, Head):
+        raise ModelError("a head reads pooled states, not logits")
     if words is None:
         return logits
     if isinstance(words, WholeWords):
@@ -147,7 +170,7 @@ def only_of(model: PreTrainedModel, words: Reading | None) -> Iterator[Reading |
 
     Whole words need every row, for a log-probability.
     """
-    if words is None or isinstance(words, WholeWords):
+    if words is None or isinstance(words, (WholeWords, Head)):
         yield words
         return
     ids = list(chain.from_iterable(words))

@@ -16,8 +16,9 @@ from transfer.names import checked
 Kind = Literal["label", "text"]
 """What an answer is: one of the labels, or free text."""
 
-LabelReading = Literal["single", "first", "whole"]
-"""Which of a label word's tokens speak for it: its only one, the first of several, or all of them."""
+LabelReading = Literal["single", "first", "whole", "head"]
+"""Which of a label word's tokens speak for it: its only one, the first of several, or all of them. With "head"
+there are no words: a linear head, tuned together with the prompt, reads pooled states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,12 @@ class Task:
 
     Attributes:
         name: resource-name-safe identifier.
-        template: one line with `{text}` before `{answer}`.
+        template: one line with `{text}` before `{answer}`; without `{answer}` if a head reads the line.
         labels: at least two classes, in the order of their integer labels; none if the answer is text.
         init_text: a sentence about the task whose word embeddings start a prompt.
         max_tokens: longest encoded line; the text is cut, never the template.
         kind: what an answer is.
-        label_reading: which tokens of a label word are read.
+        label_reading: which tokens of a label word are read, or that a head reads instead.
         answer_tokens: most tokens of an answer in free text, its end included; a longer one is cut.
 
     Raises:
@@ -60,9 +61,7 @@ class Task:
             checked("task", self.name)
         except UsageError as error:
             raise TaskError(str(error)) from None
-        head, _, tail = self.template.partition("{answer}")
-        if self.template.count("{answer}") != 1 or head.count("{text}") != 1 or "{text}" in tail:
-            raise self._error(f"template {self.template!r} needs {{text}} and then {{answer}}, each once")
+        self._check_template()
         if not self.init_text.strip():
             raise self._error("init_text is empty")
         for key in ("max_tokens", "answer_tokens"):
@@ -74,17 +73,28 @@ class Task:
         self._check_labels()
         self._check_words()
 
+    def _check_template(self) -> None:
+        head, _, tail = self.template.partition("{answer}")
+        blanks = 0 if self.label_reading == "head" else 1
+        if self.template.count("{answer}") != blanks or head.count("{text}") != 1 or "{text}" in tail:
+            needs = "{text} and then {answer}, each once" if blanks else "{text} once, and no {answer}"
+            raise self._error(
+                f'template {self.template!r} needs {needs} for label_reading = "{self.label_reading}"'
+            )
+
     def _check_labels(self) -> None:
         names = list(self.label_names)
-        if self.kind == "text" and names:
-            raise self._error(f'labels {names} must go: kind = "text" has none')
+        if self.kind == "text" and (names or self.label_reading == "head"):
+            raise self._error(f'labels {names} and any head must go: kind = "text" has none')
         if self.kind == "label" and (len(names) < 2 or len(set(names)) < len(names)):
             raise self._error(f"labels {names} must be two or more different classes")
 
     def _check_words(self) -> None:
         owner: dict[str, str] = {}
         for label in self.labels:
-            if not label.words:
+            if self.head_rows and label.words:
+                raise self._error(f'label {label.name!r} has label words: label_reading = "head" reads none')
+            if not self.head_rows and not label.words:
                 raise self._error(f"label {label.name!r} has no label words")
             for word in label.words:
                 if not word or word != word.strip():
@@ -99,6 +109,11 @@ class Task:
 
     def _error(self, rule: str) -> TaskError:
         return TaskError(f"task {self.name!r}: {rule}")
+
+    @property
+    def head_rows(self) -> int:
+        """C, rows of the head that stand behind a prompt's own; 0 if label words are read."""
+        return len(self.labels) if self.label_reading == "head" else 0
 
     @property
     def label_names(self) -> tuple[str, ...]:

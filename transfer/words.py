@@ -6,7 +6,7 @@ Nothing here knows a tokeniser's family: what a word becomes is found by asking 
 from transformers import PreTrainedTokenizerBase
 
 from transfer.errors import TaskError
-from transfer.reading import Reading, WholeWords
+from transfer.reading import Head, Reading, WholeWords
 from transfer.tasks import Label, Task
 
 Pieces = tuple[int, ...]
@@ -14,12 +14,14 @@ Pieces = tuple[int, ...]
 
 
 def label_words(task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> Reading:
-    """How the label words of `task` are read with `tokenizer`.
+    """How the labels of `task` are read with `tokenizer`.
 
     Raises:
         TaskError: a word has no tokens or unknown ones, not as many as `label_reading` says, or reads like a
             word of another class.
     """
+    if task.head_rows:
+        return Head(task.head_rows)
     pieces = tuple(
         tuple(_pieces(task, label, word, tokenizer) for word in label.words) for label in task.labels
     )

@@ -17,6 +17,7 @@ from client.noise import GRID_BITS, NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import LabelledLines, NoisyAdam, noisy_step, per_record_gradients, tune
 from transfer.errors import ModelError
+from transfer.evaluation import accuracy
 from transfer.models import LanguageModel, load
 from transfer.objectives import answer_loss, label_loss
 from transfer.privacy import Spend
@@ -92,9 +93,18 @@ def test_per_record_gradients_equal_one_backward_pass_a_record(
     assert relative_error(ours, reference) <= 1e-5
 
 
-@pytest.fixture(params=["whole", "text"])
-def other(request: pytest.FixtureRequest, tiny_task: Task) -> Task:
-    """Label words of several tokens, and answers in free text."""
+@pytest.fixture
+def headed(tiny_task: Task) -> Task:
+    """Labels read by a head; of the `P` rows half are the prompt then."""
+    labels = (Label("positive", ()), Label("negative", ()))
+    return replace(tiny_task, template="{text}", labels=labels, label_reading="head")
+
+
+@pytest.fixture(params=["whole", "text", "head"])
+def other(request: pytest.FixtureRequest, tiny_task: Task, headed: Task) -> Task:
+    """Label words of several tokens, answers in free text, and a head."""
+    if request.param == "head":
+        return headed
     if request.param == "text":
         return replace(tiny_task, labels=(), kind="text", answer_tokens=6)
     labels = (Label("good", ("good", "great evening")), Label("bad", ("weatherfood",)))
@@ -120,6 +130,31 @@ def test_whatever_is_read_a_records_gradient_is_its_own(
     assert relative_error(ours, torch.stack(slow)) <= 1e-5
     among = per_record_gradients(model, data, [3, 5, 1], vectors)[0]
     assert relative_error(among, slow[3]) <= 1e-5
+
+
+def test_one_clip_bounds_a_record_over_prompt_and_head(
+    model: LanguageModel, headed: Task, vectors: nn.Parameter
+) -> None:
+    encoder = model.encoder(headed)
+    data = LabelledLines(encoder.encode(TEXTS), torch.tensor(LABELS), encoder.words)
+    unclipped = per_record_gradients(model, data, [3], vectors)[0]
+    assert unclipped[:2].norm() > 0
+    assert unclipped[2:].norm() > 0
+    clip = 0.5 * unclipped.norm().item()
+    optimizer = NoisyAdam(vectors, tuning(1.0, clip=clip), 1.0, Silent())
+    seen: list[torch.Tensor] = []
+    optimizer.attach_step_hook(lambda _: seen.append(vectors.grad.clone()))  # type: ignore[union-attr]
+    noisy_step(model, data, [3], vectors, optimizer)
+    torch.testing.assert_close(seen[0], 0.5 * unclipped, rtol=1e-4, atol=1e-6)
+
+
+def test_without_noise_tuning_learns_prompt_and_head(model: LanguageModel, headed: Task) -> None:
+    start = model.text_prompt(headed.init_text, P).longer(headed.head_rows)
+    plan = Tuning(Spend(0.0, 1.0, 30), clip_norm=1.0, learning_rate=0.1)
+    records = PrivateRecords(TEXTS, LABELS)
+    tuned = tune(model, records, headed, start, plan, declared_records=6, randomness=NoiseSource())
+    assert accuracy(model, headed, TEXTS, LABELS, tuned).micro == 1.0
+    assert not torch.equal(tuned.vectors[:P], start.vectors[:P])
 
 
 def test_tuning_with_noise_takes_answers_in_free_text(tiny_causal: Path, tiny_task: Task) -> None:

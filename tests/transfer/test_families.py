@@ -105,9 +105,16 @@ def test_without_a_prompt_an_answer_is_the_models_own(family, lines):
         torch.testing.assert_close(family.answer_logits([line])[0], full, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("label_reading", ["single", "whole"])
-def test_gradients_of_a_batch_are_those_of_its_records_alone(family, tiny_task, prompt, label_reading):
-    encoder = family.encoder(replace(tiny_task, label_reading=label_reading))
+def read_by(task, how):
+    if how != "head":
+        return replace(task, label_reading=how)
+    labels = tuple(replace(label, words=()) for label in task.labels)
+    return replace(task, template="{text}", labels=labels, label_reading=how)
+
+
+@pytest.mark.parametrize("how", ["single", "whole", "head"])
+def test_gradients_of_a_batch_are_those_of_its_records_alone(family, tiny_task, prompt, how):
+    encoder = family.encoder(read_by(tiny_task, how))
     lines = encoder.encode(TEXTS)
 
     def gradients(chosen):

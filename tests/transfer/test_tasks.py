@@ -42,7 +42,7 @@ def written(tmp_path, text):
         ({"init_text": "  "}, "init_text"),
         ({"max_tokens": 0}, "max_tokens 0"),
         ({"kind": "image"}, "kind 'image' must be one of label, text"),
-        ({"kind": "text"}, r"labels \['positive', 'negative'\] must go"),
+        ({"kind": "text"}, r"labels \['positive', 'negative'\] and any head must go"),
         ({"answer_tokens": 0}, "answer_tokens 0"),
         ({"label_reading": "last"}, "label_reading 'last' must be one of single, first, whole"),
         ({"name": "Movie Reviews"}, "'Movie Reviews'"),

@@ -1,5 +1,6 @@
 import math
 import random
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -14,7 +15,7 @@ from transfer.privacy import Guarantee, Spend
 from transfer.prompt import ModelRef, SoftPrompt
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest, Tuning, round_name
 from transfer.signing import Envelope
-from transfer.tasks import Kind, Label, LabelReading, Task
+from transfer.tasks import Kind, Label, Task
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1, max_size=8)
@@ -49,7 +50,7 @@ def tasks(draw):
         init_text=init,
         max_tokens=draw(tokens),
         kind=kind,
-        label_reading=draw(st.sampled_from(get_args(LabelReading))),
+        label_reading=draw(st.sampled_from(("single", "first", "whole"))),
         answer_tokens=draw(tokens),
     )
 
@@ -221,3 +222,10 @@ def test_a_decline_carries_no_prompt_and_no_cost():
     data = wire.reply_to_bytes(Decline(RELEASE.round, "alice", RELEASE.nonce, Refusal.BUDGET))
     present = {field.name for field, _ in rounds_pb2.RoundReply.FromString(data).ListFields()}
     assert present == {"round", "client", "nonce", "refusal"}
+
+
+def test_a_request_about_a_task_read_by_a_head_comes_back_the_same():
+    labels = (Label("a", ()), Label("b", ()))
+    task = Task("t", "About {text}", labels, "Init.", label_reading="head")
+    request = replace(REQUEST, task=task, prompt=REQUEST.prompt.longer(2))
+    assert wire.request_from_bytes(wire.request_to_bytes(request)).task == task

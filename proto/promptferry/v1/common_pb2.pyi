@@ -54,6 +54,8 @@ class _LabelReadingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """Its first one."""
     LABEL_READING_WHOLE: _LabelReading.ValueType  # 3
     """All, as the mean of their log-probabilities."""
+    LABEL_READING_HEAD: _LabelReading.ValueType  # 4
+    """None: a linear head, its rows behind the prompt's, reads pooled states."""
 
 class LabelReading(_LabelReading, metaclass=_LabelReadingEnumTypeWrapper):
     """Which tokens of a label word are read."""
@@ -65,6 +67,8 @@ LABEL_READING_FIRST: LabelReading.ValueType  # 2
 """Its first one."""
 LABEL_READING_WHOLE: LabelReading.ValueType  # 3
 """All, as the mean of their log-probabilities."""
+LABEL_READING_HEAD: LabelReading.ValueType  # 4
+"""None: a linear head, its rows behind the prompt's, reads pooled states."""
 Global___LabelReading: typing_extensions.TypeAlias = LabelReading
 
 @typing.final
@@ -130,7 +134,7 @@ class Task(google.protobuf.message.Message):
     name: builtins.str
     """Identifier, [a-z0-9-]. Required."""
     template: builtins.str
-    """One line with {text} before {answer}. Required."""
+    """One line with {text} before {answer}, or with {text} alone if a head reads it. Required."""
     init_text: builtins.str
     """Sentence whose word embeddings start a prompt. Required."""
     max_tokens: builtins.int
