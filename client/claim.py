@@ -130,9 +130,7 @@ def _task(told: Mapping[str, Any]) -> Task:
         labels=labels,
         init_text=str(told["init_text"]),
         max_tokens=int(told["max_tokens"]),
-        kind=told["kind"],
-        label_reading=told["label_reading"],
-        answer_tokens=int(told["answer_tokens"]),
+        **{key: told[key] for key in ("kind", "label_reading", "answer_tokens") if key in told},
     )
 
 

@@ -31,15 +31,15 @@ def probabilities(
         TaskError: a label word does not fit its tokeniser.
     """
     encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
-    results = []
+    words, results = encoder.words, []
     for line in encoder.encode(texts):
         batch = model.collate([line])
-        if isinstance(encoder.words, Head):
-            states, rows = _states(prompted, model, batch), artifact.head(directory, claim)
-            classes = encoder.words.class_logits(states, batch.mask, rows.unsqueeze(0))
+        if isinstance(words, Head):
+            rows = artifact.head(directory, claim).unsqueeze(0)
+            classes = words.class_logits(_states(prompted, model, batch), batch.mask, rows)
         else:
-            asked = question(batch, encoder.words)
-            classes = label_logits(_logits(prompted, asked.batch)[asked.rows, asked.columns], encoder.words)
+            asked = question(batch, words)
+            classes = label_logits(_logits(prompted, asked.batch)[asked.rows, asked.columns], words)
         chances = classes.softmax(dim=1)[0]
         results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
     return results
@@ -49,7 +49,7 @@ def answers(directory: Path, claim: Claim, model: LanguageModel, texts: Sequence
     """Answer in free text to each text, the likeliest token each time; arguments as of `probabilities`.
 
     Raises:
-        ModelError: it is another model, or has too few positions for text and answer.
+        ModelError: it is another model.
     """
     encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
     results = []

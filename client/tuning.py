@@ -4,7 +4,8 @@ Unit of privacy: one record; neighbours differ by adding or removing it. The res
 `spend.steps` draws of the Poisson-subsampled Gaussian mechanism and nothing else: starting point, schedule,
 denominator and number of steps come from the request and from declared, public numbers.
 
-Letters: B records of a physical batch, P prompt tokens, H hidden size, C classes.
+Letters: B records of a physical batch, P prompt tokens (and the rows of a head where the task is read by one:
+one clip and one noise cover both), H hidden size, C classes.
 
 Per-record gradients come from the *expand* form: the prompt is repeated to a leaf [B, P, H], one copy a record,
 and the gradient of the summed per-record losses with respect to that leaf holds each record's own gradient

@@ -28,16 +28,16 @@ class Encoder:
 
     def __init__(self, task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> None:
         self.task, self.tokenizer, self.causal = task, tokenizer, causal
-        mask = tokenizer.mask_token
-        if not causal and mask is None and not task.head_rows:
+        self._masked = not causal and not task.head_rows
+        if self._masked and tokenizer.mask_token is None:
             raise self._error("the masked model's tokeniser has no mask token")
         if task.kind == "text" and not (causal and tokenizer.eos_token_id is not None):
             raise self._error("free text needs a causal model whose tokeniser has an end token")
         self.words = None if task.kind == "text" else label_words(task, tokenizer, causal=causal)
         longest = self._longest_answer()
         head, _, tail = task.template.partition("{answer}")
-        whole = causal or task.head_rows  # then there is no blank to fill
-        self._template = head.rstrip() if whole else head + str(mask) * longest + tail
+        blank = str(tokenizer.mask_token) * longest
+        self._template = head + blank + tail if self._masked else head.rstrip()
         # behind a causal model's line all but the last token of an answer must find room
         self._room = task.max_tokens - (longest - 1 if causal else 0)
         self._overhead = len(self._ids(""))
@@ -88,8 +88,7 @@ class Encoder:
         while len(ids := self._ids(text)) > self._room:
             text = text[: spans[room - 1][1]] if room > 0 else ""
             room -= 1
-        whole = self.causal or self.task.head_rows
-        answer = len(ids) - 1 if whole else ids.index(int(self.tokenizer.mask_token_id or 0))
+        answer = ids.index(int(self.tokenizer.mask_token_id or 0)) if self._masked else len(ids) - 1
         return Line(tuple(ids), answer)
 
     def _ids(self, text: str) -> list[int]:
