@@ -5,18 +5,19 @@ import binascii
 import json
 from pathlib import Path
 
+import torch
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from client.claim import Claim
 from transfer.errors import UsageError, VerificationError
-from transfer.prompt import CONFIG_FILE, MAX_BYTES, WEIGHTS_FILE, SoftPrompt
+from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, MAX_BYTES, WEIGHTS_FILE, SoftPrompt
 from transfer.signing import PROMPT_PREDICATE, Envelope, Statement
 
 STATEMENT_FILE = "statement.dsse.json"
 FILES = frozenset({CONFIG_FILE, WEIGHTS_FILE})
-"""What every published prompt consists of."""
+"""What every published prompt consists of; with a head it has `HEAD_FILE` as well."""
 
 
 def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
@@ -30,7 +31,7 @@ def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
     statement = Statement.verified(envelope(directory), key, PROMPT_PREDICATE)
     require_prompt_files(statement)
     present = {path.name for path in directory.iterdir() if not path.name.startswith(".")} - {STATEMENT_FILE}
-    for name in sorted(present | FILES):
+    for name in sorted(present | statement.digests.keys()):
         path = directory / name
         if name in present and (not path.is_file() or path.stat().st_size > MAX_BYTES):
             raise VerificationError(f"{path}: not a file of at most {MAX_BYTES} bytes")
@@ -39,7 +40,25 @@ def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
         statement.check(name, path.read_bytes())
     claim = Claim.of(statement)
     SoftPrompt.from_bytes((directory / WEIGHTS_FILE).read_bytes(), claim.target)
+    if (HEAD_FILE in present) != bool(claim.task.head_rows):
+        raise VerificationError(f"{directory / HEAD_FILE}: a head and a task read by one belong together")
+    if claim.task.head_rows:
+        head(directory, claim)
     return claim
+
+
+def head(directory: Path, claim: Claim) -> torch.Tensor:
+    """The head [C, H] of a directory that was verified.
+
+    Raises:
+        VerificationError: it has another number of classes than the task.
+    """
+    rows = SoftPrompt.from_bytes((directory / HEAD_FILE).read_bytes(), claim.target, HEAD_KEY)
+    if rows.length != claim.task.head_rows:
+        raise VerificationError(
+            f"{directory / HEAD_FILE}: {rows.length} classes where the task has {claim.task.head_rows}"
+        )
+    return rows.vectors
 
 
 def require_prompt_files(statement: Statement) -> None:
@@ -48,7 +67,7 @@ def require_prompt_files(statement: Statement) -> None:
     Raises:
         VerificationError: see above.
     """
-    if statement.digests.keys() != FILES:
+    if statement.digests.keys() not in (FILES, FILES | {HEAD_FILE}):
         raise VerificationError(
             f"the statement is about {sorted(statement.digests)}, a prompt is {sorted(FILES)}"
         )

@@ -125,7 +125,12 @@ def _number(value: float | str) -> float:
 def _task(told: Mapping[str, Any]) -> Task:
     labels = tuple(Label(str(item["name"]), tuple(map(str, item["words"]))) for item in told["labels"])
     return Task(
-        str(told["name"]), str(told["template"]), labels, str(told["init_text"]), int(told["max_tokens"])
+        name=str(told["name"]),
+        template=str(told["template"]),
+        labels=labels,
+        init_text=str(told["init_text"]),
+        max_tokens=int(told["max_tokens"]),
+        **{key: told[key] for key in ("kind", "label_reading", "answer_tokens") if key in told},
     )
 
 

@@ -138,12 +138,13 @@ def check(
         models.load(proxy).encoder(wanted)
     counts = {name: records.labels.count(index) for index, name in enumerate(names)}
     session.emit(
-        {"records": len(records.texts), "labels": counts}, lambda _: _counted(settings.data.path, counts)
+        {"records": len(records.texts), "labels": counts},
+        lambda _: _counted(settings.data.path, len(records.texts), counts),
     )
 
 
-def _counted(path: Path, counts: dict[str, int]) -> Table:
-    table = Table("label", "records", title=f"{path}: {sum(counts.values())} records")
+def _counted(path: Path, records: int, counts: dict[str, int]) -> Table:
+    table = Table("label", "records", title=f"{path}: {records} records")
     for name, count in counts.items():
         table.add_row(name, str(count))
     return table

@@ -236,7 +236,7 @@ class _Data:
         key = (task, model.ref.digest, _stamp(self._path))
         if self._held is None or self._held[0] != key:
             records = read(self._path, task.label_names)
-            model.encoder(task).encode(records.texts)
+            model.encoder(task).encode(records.texts, records.answers)
             data_set = self._ledger.data_set(map(self._ledger.fingerprint, records.texts))
             self._held = (key, records, data_set)
         return self._held[1], self._held[2]

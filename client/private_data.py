@@ -1,4 +1,4 @@
-"""Private labelled text, read from .jsonl or .csv. No other module opens it.
+"""Private text and its answers, read from .jsonl or .csv. No other module opens it.
 
 Messages name the file, the line and the field and never quote a text: a label value is quoted, cut to 40
 characters. Parser exceptions carry the document they failed on, so none is ever chained to an error raised
@@ -9,7 +9,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,15 @@ _BROKEN = object()
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PrivateRecords:
-    """Texts and their label indices, equally many and at least one; `repr` shows nothing of them."""
+    """Texts, and for each its label's index or its answer in free text; `repr` shows nothing of them."""
 
     texts: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] = ()
+    answers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.texts or len(self.texts) != len(self.labels):
-            raise DataError("private records need one label for each text, and at least one text")
+        if not self.texts or {len(self.labels), len(self.answers)} != {0, len(self.texts)}:
+            raise DataError("private records need one label or answer for each text, and at least one text")
 
     def __repr__(self) -> str:
         return type(self).__name__
@@ -39,11 +40,12 @@ def read(path: Path, labels: Sequence[str]) -> PrivateRecords:
     """Reads every record of a file.
 
     `.jsonl`: an object a line with `text` and `label` (index or name), other fields ignored, blank lines
-    skipped. `.csv`: a header with `text` and `label` (name or index), other columns ignored.
+    skipped. `.csv`: a header with `text` and `label` (name or index), other columns ignored. If there are no
+    labels the answer is free text and stands in `answer` instead.
 
     Args:
         path: UTF-8, with or without a byte order mark.
-        labels: names of the classes, in the order of their indices.
+        labels: names of the classes, in the order of their indices; none for answers in free text.
 
     Raises:
         DataError: `FILE:LINE: field …: what is wrong`, one line, without any private text.
@@ -51,15 +53,20 @@ def read(path: Path, labels: Sequence[str]) -> PrivateRecords:
     formats = {".jsonl": _jsonl, ".csv": _csv}
     if path.suffix.lower() not in formats:
         raise DataError(f"{path}: unknown format {path.suffix!r}: use .jsonl or .csv")
+    wanted = "label" if labels else "answer"
     texts: list[str] = []
     indices: list[int] = []
-    for line, fields in formats[path.suffix.lower()](path, _decoded(path)):
+    answers: list[str] = []
+    for line, fields in formats[path.suffix.lower()](path, _decoded(path), wanted):
         place = f"{path}:{line}"
-        texts.append(_text(place, fields.get("text", _MISSING)))
-        indices.append(_label(place, fields.get("label", _MISSING), labels))
+        texts.append(_text(place, "text", fields))
+        if labels:
+            indices.append(_label(place, fields.get("label", _MISSING), labels))
+        else:
+            answers.append(_text(place, "answer", fields))
     if not texts:
         raise DataError(f"{path}: no records")
-    return PrivateRecords(tuple(texts), tuple(indices))
+    return PrivateRecords(tuple(texts), tuple(indices), tuple(answers))
 
 
 def _decoded(path: Path) -> str:
@@ -74,16 +81,20 @@ def _decoded(path: Path) -> str:
     raise DataError(f"{path}:{line}: not UTF-8: save the file as UTF-8")
 
 
-def _jsonl(path: Path, content: str) -> Iterator[tuple[int, dict[str, object]]]:
+def _jsonl(path: Path, content: str, wanted: str) -> Iterator[tuple[int, dict[str, object]]]:
     # Not splitlines(): JSON strings may hold U+2028 and others that it would split at.
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
         record = _parsed(line)
         if record is _BROKEN:
-            raise DataError(f'{path}:{number}: malformed JSON: one object a line, {{"text": …, "label": …}}')
+            raise DataError(
+                f'{path}:{number}: malformed JSON: one object a line, {{"text": …, "{wanted}": …}}'
+            )
         if not isinstance(record, dict):
-            raise DataError(f"{path}:{number}: {_kind(record)} where an object with text and label should be")
+            raise DataError(
+                f"{path}:{number}: {_kind(record)} where an object with text and {wanted} should be"
+            )
         yield number, record
 
 
@@ -94,7 +105,7 @@ def _parsed(line: str) -> object:
         return _BROKEN
 
 
-def _csv(path: Path, content: str) -> Iterator[tuple[int, dict[str, object]]]:
+def _csv(path: Path, content: str, wanted: str) -> Iterator[tuple[int, dict[str, object]]]:
     rows = csv.reader(io.StringIO(content, newline=""), strict=True)
     header: list[str] | None = None
     while True:
@@ -107,7 +118,7 @@ def _csv(path: Path, content: str) -> Iterator[tuple[int, dict[str, object]]]:
         if not row:
             continue
         if header is None:
-            header = _header(f"{path}:{line}", row)
+            header = _header(f"{path}:{line}", row, wanted)
         elif len(row) != len(header):
             raise DataError(
                 f"{path}:{line}: {len(row)} columns where the header has {len(header)}: quote commas"
@@ -123,23 +134,24 @@ def _next_row(rows: Iterator[list[str]]) -> object:
         return _BROKEN
 
 
-def _header(place: str, row: list[str]) -> list[str]:
+def _header(place: str, row: list[str], wanted: str) -> list[str]:
     names = [name.strip() for name in row]
-    for needed in ("text", "label"):
+    for needed in ("text", wanted):
         if names.count(needed) != 1:
-            raise DataError(f"{place}: field {needed!r}: the header must name it once (text,label)")
+            raise DataError(f"{place}: field {needed!r}: the header must name it once (text,{wanted})")
     return names
 
 
-def _text(place: str, value: object) -> str:
+def _text(place: str, name: str, fields: Mapping[str, object]) -> str:
+    value = fields.get(name, _MISSING)
     if value is _MISSING:
-        raise DataError(f"{place}: field 'text': missing")
+        raise DataError(f"{place}: field {name!r}: missing")
     if not isinstance(value, str):
-        raise DataError(f"{place}: field 'text': {_kind(value)} where a string should be")
+        raise DataError(f"{place}: field {name!r}: {_kind(value)} where a string should be")
     if not value.strip():
-        raise DataError(f"{place}: field 'text': empty")
+        raise DataError(f"{place}: field {name!r}: empty")
     if not _encodable(value):
-        raise DataError(f"{place}: field 'text': half of a surrogate pair: not valid Unicode")
+        raise DataError(f"{place}: field {name!r}: half of a surrogate pair: not valid Unicode")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Trying a prompt: stock PEFT puts it before a text, the target's answer is read as label probabilities."""
+"""Trying a prompt: stock PEFT puts it before a text, the target's answer is read or written out."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,9 +7,12 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
+from client import artifact
 from client.claim import Claim
+from transfer.batches import Batch, Line
 from transfer.errors import ModelError
-from transfer.models import LanguageModel, label_logits
+from transfer.models import LanguageModel
+from transfer.reading import Head, label_logits, only_at, question
 
 
 def probabilities(
@@ -19,7 +22,7 @@ def probabilities(
 
     Args:
         directory: a verified PEFT directory.
-        claim: its claim.
+        claim: its claim, of a task with labels.
         model: the target the prompt was made for.
         texts: what to classify.
 
@@ -27,23 +30,61 @@ def probabilities(
         ModelError: it is another model.
         TaskError: a label word does not fit its tokeniser.
     """
+    encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
+    words, results = encoder.words, []
+    for line in encoder.encode(texts):
+        batch = model.collate([line])
+        if isinstance(words, Head):
+            rows = artifact.head(directory, claim).unsqueeze(0)
+            classes = words.class_logits(_states(prompted, model, batch), batch.mask, rows)
+        else:
+            asked = question(batch, words)
+            classes = label_logits(_logits(prompted, asked.batch)[asked.rows, asked.columns], words)
+        chances = classes.softmax(dim=1)[0]
+        results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
+    return results
+
+
+def answers(directory: Path, claim: Claim, model: LanguageModel, texts: Sequence[str]) -> list[str]:
+    """Answer in free text to each text, the likeliest token each time; arguments as of `probabilities`.
+
+    Raises:
+        ModelError: it is another model.
+    """
+    encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
+    results = []
+    for line in encoder.encode(texts):
+        tokens: list[int] = []
+        while len(tokens) < claim.task.answer_tokens and encoder.end not in tokens:
+            batch = model.collate([Line((*line.ids, *tokens), line.answer)])
+            tokens.append(int(_logits(prompted, batch)[0, -1].argmax()))
+        results.append(encoder.decode(tokens))
+    return results
+
+
+def _prompted(directory: Path, claim: Claim, model: LanguageModel) -> PeftModel:
+    """The target behind the prompt, as stock PEFT loads it."""
     if model.ref.digest != claim.target.digest:
         raise ModelError(
             f"the prompt is for {claim.target.name!r} with digest {claim.target.digest[:16]}…, "
             f"{model.ref.name!r} has {model.ref.digest[:16]}…"
         )
-    encoder = model.encoder(claim.task)
     with warnings.catch_warnings():
         # PEFT 0.21 asks Transformers for an attribute that was renamed; nothing a user could do about it
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        prompted = PeftModel.from_pretrained(model.model, directory)
-    results = []
-    for line in encoder.encode(texts):
-        batch = model.collate([line])
-        with torch.no_grad():
-            logits = prompted(input_ids=batch.ids, attention_mask=batch.mask).logits
-        # the prompt's positions stand before the text's: count the answer from the end
-        at = logits.shape[1] - batch.ids.shape[1] + line.answer
-        chances = label_logits(logits[:, at], encoder.words).softmax(dim=1)[0]
-        results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
-    return results
+        return PeftModel.from_pretrained(model.model, directory)
+
+
+def _logits(prompted: PeftModel, batch: Batch) -> torch.Tensor:
+    """Logits [B, T, V] of the text's own positions; the prompt's stand before them."""
+    with torch.no_grad():
+        logits: torch.Tensor = prompted(input_ids=batch.ids, attention_mask=batch.mask).logits
+    return logits[:, -batch.ids.shape[1] :]
+
+
+def _states(prompted: PeftModel, model: LanguageModel, batch: Batch) -> torch.Tensor:
+    """Last hidden states [B, T, H] of the text's own positions behind the prompt."""
+    rows = torch.arange(len(batch))
+    with torch.no_grad(), only_at(model.model, rows, rows * 0) as seen:
+        prompted(input_ids=batch.ids, attention_mask=batch.mask)
+    return seen[0][:, -batch.ids.shape[1] :]

@@ -4,7 +4,8 @@ Unit of privacy: one record; neighbours differ by adding or removing it. The res
 `spend.steps` draws of the Poisson-subsampled Gaussian mechanism and nothing else: starting point, schedule,
 denominator and number of steps come from the request and from declared, public numbers.
 
-Letters: B records of a physical batch, P prompt tokens, H hidden size, C classes.
+Letters: B records of a physical batch, P prompt tokens (and the rows of a head where the task is read by one:
+one clip and one noise cover both), H hidden size, C classes.
 
 Per-record gradients come from the *expand* form: the prompt is repeated to a leaf [B, P, H], one copy a record,
 and the gradient of the summed per-record losses with respect to that leaf holds each record's own gradient
@@ -21,13 +22,15 @@ from torch import nn
 
 from client.noise import GRID_BITS, Randomness, clip_to_grid
 from client.private_data import PrivateRecords
+from transfer.batches import Line, buckets
 from transfer.errors import PromptferryError
 from transfer.models import FORWARD_TOKENS, LanguageModel
-from transfer.objectives import label_loss
+from transfer.objectives import answer_loss, label_loss
 from transfer.prompt import SoftPrompt
+from transfer.reading import Reading, copies
 from transfer.rounds import Tuning
 from transfer.subspace import Subspace
-from transfer.tasks import Line, Task, buckets
+from transfer.tasks import Task
 
 
 class NoisyAdam(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
@@ -69,11 +72,14 @@ class NoisyAdam(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledLines:
-    """Encoded records and what the loss needs to know: words of each class, labels by record."""
+    """Encoded records and what the loss needs to know: words of each class, labels by record.
+
+    Without words the answers are free text: the goals of the lines.
+    """
 
     lines: Sequence[Line]
     labels: torch.Tensor
-    words: Sequence[Sequence[int]]
+    words: Reading | None
 
 
 def tune(
@@ -102,11 +108,12 @@ def tune(
         on_step: called with (steps done, steps in all) after each step.
 
     Raises:
-        TaskError: the label words do not fit the model's tokeniser.
+        TaskError: the task does not fit the model or its tokeniser.
         PromptferryError: tuning diverged to non-finite values.
     """
     encoder = model.encoder(task)
-    data = LabelledLines(encoder.encode(records.texts), torch.tensor(records.labels), encoder.words)
+    lines = encoder.encode(records.texts, records.answers)
+    data = LabelledLines(lines, torch.tensor(records.labels), encoder.words)
     tuned = Tuned(start.vectors, subspace)
     spend = tuning.spend
     optimizer = NoisyAdam(tuned.parameter, tuning, spend.sample_rate * declared_records, randomness)
@@ -169,7 +176,7 @@ def physical_batches(
     data: LabelledLines, included: Sequence[int], prompt_length: int, forward_tokens: int
 ) -> Iterator[list[int]]:
     """Records grouped by similar length, each group at most `forward_tokens` tokens, padding included."""
-    lengths = [len(data.lines[index].ids) + prompt_length for index in included]
+    lengths = [(len(data.lines[index].ids) + prompt_length) * copies(data.words) for index in included]
     for group in buckets(lengths, forward_tokens):
         yield [included[place] for place in group]
 
@@ -187,7 +194,10 @@ def per_record_gradients(
         return vectors.new_zeros(shape)
     batch = model.collate([data.lines[index] for index in group])
     rows = vectors.detach().expand(shape).clone().requires_grad_(True)  # [B, P, H], one copy a record
-    losses = label_loss(model.logits(batch, rows, data.words), data.labels[list(group)])  # [B]
+    logits, goal = model.logits(batch, rows, data.words), batch.goal
+    losses = (
+        label_loss(logits, data.labels[list(group)]) if goal is None else answer_loss(logits, goal)
+    )  # [B]
     (gradients,) = torch.autograd.grad(losses.sum(), rows)
     if gradients.shape != shape:
         raise PromptferryError(

@@ -6,7 +6,6 @@ What needs a model is imported by the command that needs it: the others answer a
 import json
 import sys
 from collections.abc import Mapping
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,11 +122,11 @@ def verify(
 def try_prompt(
     directory: Directory,
     model: Annotated[str, typer.Option(help="The target: directory or hub name.")],
-    text: Annotated[list[str], typer.Option(help="Text to classify; repeatable.")],
+    text: Annotated[list[str], typer.Option(help="Text to answer; repeatable.")],
     key: Key,
     form: FormatOption = Format.TEXT,
 ) -> None:
-    """Classify texts with a verified prompt on its target, through stock PEFT."""
+    """Answer texts with a verified prompt on its target, through stock PEFT."""
     claim = artifact.verified(directory, load_publisher_key(key))
     from transformers.utils.logging import disable_progress_bar
 
@@ -135,11 +134,14 @@ def try_prompt(
     from transfer import models
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # Transformers types it not
-    chances = trial.probabilities(directory, claim, models.load(model, causal=claim.causal), text)
-    results = [
-        {"text": line, "label": max(each.items(), key=itemgetter(1))[0], "probabilities": each}
-        for line, each in zip(text, chances, strict=True)
-    ]
+    target = models.load(model, causal=claim.causal)
+    told: list[dict[str, Any]]
+    if claim.task.kind == "text":
+        told = [{"answer": answer} for answer in trial.answers(directory, claim, target, text)]
+    else:
+        chances = trial.probabilities(directory, claim, target, text)
+        told = [{"label": max(each, key=each.__getitem__), "probabilities": each} for each in chances]
+    results = [{"text": line, **each} for line, each in zip(text, told, strict=True)]
     console.emit({"name": claim.prompt, "version": claim.version, "results": results}, form, _answers)
 
 
@@ -212,8 +214,9 @@ def _sheet(found: Mapping[str, Any]) -> str:
 def _answers(found: Mapping[str, Any]) -> str:
     lines = []
     for result in found["results"]:
-        ranked = sorted(result["probabilities"].items(), key=lambda item: -item[1])
-        lines.append(f"{'  '.join(f'{label} {chance:.3f}' for label, chance in ranked)}  {result['text']}")
+        ranked = sorted(result.get("probabilities", {}).items(), key=lambda item: -item[1])
+        answer = result.get("answer") or "  ".join(f"{label} {chance:.3f}" for label, chance in ranked)
+        lines.append(f"{answer}  {result['text']}")
     return "\n".join(lines)
 
 

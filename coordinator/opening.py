@@ -14,8 +14,10 @@ from transfer.texts import read_texts
 def start_prompt(plan: CampaignPlan, proxy: LanguageModel) -> SoftPrompt:
     """Where the first round starts; equal every time for one plan and proxy."""
     if plan.start.init == "text":
-        return proxy.text_prompt(plan.task.init_text, plan.start.length)
-    return proxy.vocabulary_prompt(plan.start.length, torch.Generator().manual_seed(plan.seed))
+        prompt = proxy.text_prompt(plan.task.init_text, plan.start.length)
+    else:
+        prompt = proxy.vocabulary_prompt(plan.start.length, torch.Generator().manual_seed(plan.seed))
+    return prompt.longer(plan.task.head_rows)
 
 
 def directions(plan: CampaignPlan, index: int, start: SoftPrompt, proxy: LanguageModel) -> Subspace | None:

@@ -100,6 +100,17 @@ class CampaignPlan:
         optimiser(self.strategy, self.server)
         if not 0 < self.delta < 1:
             raise UsageError(f"plan delta {self.delta} must be in (0, 1)")
+        self._check_space()
+
+    def _check_space(self) -> None:
+        if self.task.kind == "text" and self.transfer.space == "labels":
+            raise UsageError('plan transfer.space "labels": free text has none; write space = "vocabulary"')
+        if self.task.kind == "text" and self.dimensions:
+            raise UsageError(f"plan tuning.dimensions {self.dimensions}: free text has no labels; write 0")
+        if self.task.head_rows and self.transfer.space == "vocabulary":
+            raise UsageError(
+                'plan transfer.space "vocabulary": a head knows labels only; write space = "labels"'
+            )
 
     @property
     def epsilon(self) -> float:

@@ -16,9 +16,8 @@ from coordinator.records import PromptVersion
 from coordinator.store import Store
 from transfer.errors import VerificationError
 from transfer.privacy import ADJACENCY, UNIT, accountant_name
-from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, SoftPrompt, peft_config
+from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, SoftPrompt, peft_config
 from transfer.signing import PROMPT_PREDICATE, STATEMENT_TYPE, Envelope, Statement, sign, statement
-from transfer.tasks import Task
 
 NOT_PRIVATE = (
     "that a client took part, in which rounds, and how it declined",
@@ -40,7 +39,7 @@ def publish(
     Raises:
         VerificationError: the files do not load back to the very same vectors; nothing is published.
     """
-    files = artifact(crossing.prompt, causal=crossing.causal)
+    files = artifact(crossing.prompt, causal=crossing.causal, head_rows=plan.task.head_rows)
 
     def build(version: int) -> tuple[Envelope, Mapping[str, bytes]]:
         return signed(files, predicate(plan, history, crossing, version), identity), files
@@ -48,18 +47,23 @@ def publish(
     return store.publish(plan.publish.prompt, build)
 
 
-def artifact(prompt: SoftPrompt, *, causal: bool) -> dict[str, bytes]:
-    """Files of the PEFT directory by name.
+def artifact(prompt: SoftPrompt, *, causal: bool, head_rows: int = 0) -> dict[str, bytes]:
+    """Files of the PEFT directory by name; the last `head_rows` rows are a head and a file of their own.
 
     Raises:
         VerificationError: they do not load back to the very same vectors.
     """
-    weights = prompt.to_bytes()
-    if not torch.equal(SoftPrompt.from_bytes(weights, prompt.model).vectors, prompt.vectors):
+    first = SoftPrompt(prompt.vectors[: prompt.length - head_rows], prompt.model)
+    weights = first.to_bytes()
+    if not torch.equal(SoftPrompt.from_bytes(weights, prompt.model).vectors, first.vectors):
         raise VerificationError(
             "the written prompt does not load back to the same vectors; nothing is published"
         )
-    return {WEIGHTS_FILE: weights, CONFIG_FILE: peft_config(prompt, prompt.model.name, causal=causal)}
+    files = {WEIGHTS_FILE: weights, CONFIG_FILE: peft_config(first, prompt.model.name, causal=causal)}
+    if head_rows:
+        head = SoftPrompt(prompt.vectors[-head_rows:], prompt.model)
+        files[HEAD_FILE] = head.to_bytes(HEAD_KEY)
+    return files
 
 
 def predicate(plan: CampaignPlan, history: History, crossing: Crossing, version: int) -> dict[str, Any]:
@@ -67,7 +71,7 @@ def predicate(plan: CampaignPlan, history: History, crossing: Crossing, version:
     return {
         "prompt": plan.publish.prompt,
         "version": version,
-        "task": _task(plan.task),
+        "task": asdict(plan.task),
         "target": asdict(crossing.prompt.model),
         "proxy": asdict(crossing.proxy),
         "causal": crossing.causal,
@@ -75,16 +79,6 @@ def predicate(plan: CampaignPlan, history: History, crossing: Crossing, version:
         "rounds": plan.rounds,
         "lineage": _lineage(plan, history, crossing),
         "privacy": _privacy(plan, history),
-    }
-
-
-def _task(task: Task) -> dict[str, Any]:
-    return {
-        "name": task.name,
-        "template": task.template,
-        "labels": [{"name": label.name, "words": list(label.words)} for label in task.labels],
-        "init_text": task.init_text,
-        "max_tokens": task.max_tokens,
     }
 
 

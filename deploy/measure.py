@@ -22,6 +22,7 @@ from transfer.models import LanguageModel, load
 from transfer.post import initial_prompt
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
+from transfer.reading import label_logits, question
 from transfer.rounds import Tuning
 from transfer.tasks import Task
 
@@ -89,13 +90,13 @@ def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float]:
     theirs = []
     with torch.no_grad():
         for line in encoder.encode(run.test.texts):
-            ids = torch.tensor([line.ids])
-            logits = stock(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-            theirs.append(
-                logits[0, line.answer - len(line.ids)]
-            )  # counted from the end: the prompt stands before
-    full = torch.stack(theirs)
-    classes = torch.stack([full[:, list(ids)].mean(dim=1) for ids in encoder.words], dim=1)
+            asked = question(run.target.collate([line]), encoder.words)
+            ids = asked.batch.ids
+            logits = stock(input_ids=ids, attention_mask=asked.batch.mask).logits
+            # counted from the end: the prompt stands before
+            at_answer = logits[asked.rows, asked.columns - ids.shape[1]]
+            theirs.append(label_logits(at_answer, encoder.words))
+    classes = torch.cat(theirs)
     return score(classes, run.test.labels).micro, float((classes - ours).abs().max())
 
 

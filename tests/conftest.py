@@ -23,12 +23,13 @@ from transformers import (
 from coordinator import pki
 from coordinator.enrolment import Enrolment
 from coordinator.pki import PkiPaths
+from coordinator.publishing import artifact
 from coordinator.records import PromptVersion, ProxyRecord
 from coordinator.server import DeliveryServer
 from coordinator.service import Limits
 from coordinator.store import Store
 from transfer.files import FileRef
-from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, ModelRef, SoftPrompt, peft_config
+from transfer.prompt import ModelRef, SoftPrompt
 from transfer.signing import (
     PROMPT_PREDICATE,
     PROXY_PREDICATE,
@@ -153,6 +154,7 @@ class Delivery:
         forge: Callable[[dict[str, Any]], object] = lambda _predicate: None,
         tamper: Callable[[dict[str, bytes]], object] = lambda _files: None,
         key: object = None,
+        head_rows: int = 0,
     ) -> PromptVersion:
         """Publish a prompt; `forge` changes what is signed, `tamper` the files after they were signed."""
 
@@ -160,8 +162,7 @@ class Delivery:
             soft = SoftPrompt(vectors, target)
             told = predicate(prompt, version, target, self.task)
             forge(told)
-            config = peft_config(soft, target.name, causal=told["causal"])
-            files = {WEIGHTS_FILE: soft.to_bytes(), CONFIG_FILE: config}
+            files = artifact(soft, causal=told["causal"], head_rows=head_rows)
             digests = {name: FileRef.of_bytes(name, content).digest for name, content in files.items()}
             tamper(files)
             signer = key or pki.load_publisher(self.paths.publisher_key)

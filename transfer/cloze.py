@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from transfer.batches import Batch, Line, buckets
 from transfer.models import LanguageModel
 from transfer.recipe import LEAST_TOKENS, DistilSettings
-from transfer.tasks import Batch, Line, buckets
 
 UNTOLD = -100
 """Goal of a position that is read but has nothing to restore; what PyTorch's cross-entropy leaves out."""

@@ -21,17 +21,18 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
+from transfer.batches import Line
 from transfer.checkpoint import Checkpoints
 from transfer.cloze import UNTOLD, Exercise, exercises, sequences_of
 from transfer.console import OnStep
 from transfer.course import Course
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files import appearing
-from transfer.models import LanguageModel, only_at
+from transfer.models import LanguageModel
 from transfer.objectives import cosine_distance, divergence
 from transfer.proxy import Proxy, cut, spread
+from transfer.reading import only_at
 from transfer.recipe import DistilSettings
-from transfer.tasks import Line
 
 __all__ = ["DistilSettings", "distil", "make"]
 

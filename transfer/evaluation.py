@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from transfer.decoding import answers
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
@@ -35,6 +36,18 @@ def accuracy(
 ) -> Accuracy:
     """Accuracy of the model's most likely class on labelled texts."""
     return score(class_logits(model, task, texts, prompt), labels)
+
+
+def exact_match(
+    model: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    truth: Sequence[str],
+    prompt: SoftPrompt | None = None,
+) -> float:
+    """Share in [0, 1] of texts whose answer in free text is the true one, whatever the spaces."""
+    found = answers(model, task, texts, prompt)
+    return sum(ours.split() == true.split() for ours, true in zip(found, truth, strict=True)) / len(truth)
 
 
 def score(logits: torch.Tensor, labels: Sequence[int]) -> Accuracy:

@@ -8,17 +8,14 @@ vocabulary projection of all other positions, most of the arithmetic of a small 
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
-from torch.nn.functional import linear
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -29,12 +26,12 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from transfer.batches import Batch, Line, buckets, collate
+from transfer.encoding import Encoder
 from transfer.errors import ModelError
 from transfer.prompt import ModelRef, SoftPrompt
-from transfer.tasks import Batch, Encoder, Line, Task, buckets, collate
-
-Words = Sequence[Sequence[int]]
-"""Token ids of the label words of each class."""
+from transfer.reading import Head, Reading, copies, label_logits, only_at, only_of, question
+from transfer.tasks import Task
 
 FORWARD_TOKENS = 1536
 """Tokens, padding and prompt included, in one physical forward pass: small enough for a CPU's caches, which is
@@ -72,6 +69,30 @@ class LanguageModel:
         return weight
 
     @property
+    def positions(self) -> int | None:
+        """Most tokens of a row; None if the architecture sets no limit.
+
+        RoBERTa's table of positions begins with those of padding, up to `padding_idx`, which no token has.
+        """
+        limit: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        embeddings = getattr(self.model.base_model, "embeddings", None)
+        table = getattr(embeddings, "position_embeddings", None)
+        padding: int | None = getattr(table, "padding_idx", None)
+        return limit if limit is None or padding is None else limit - padding - 1
+
+    def require_positions(self, tokens: int) -> None:
+        """Refuse rows of more tokens than there are positions.
+
+        Raises:
+            ModelError: says how many there are.
+        """
+        if self.positions is not None and tokens > self.positions:
+            raise ModelError(
+                f"model {self.ref.name!r} has {self.positions} positions, prompt and line need {tokens}; "
+                "lower the task's max_tokens"
+            )
+
+    @property
     def tokenizer_digest(self) -> str:
         """SHA-256 of the vocabulary: two models may share full-vocabulary logits only if it is equal."""
         vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
@@ -90,46 +111,62 @@ class LanguageModel:
         return collate(lines, int(self.tokenizer.pad_token_id or 0))
 
     def logits(
-        self, batch: Batch, rows: torch.Tensor | None = None, words: Words | None = None
+        self, batch: Batch, rows: torch.Tensor | None = None, words: Reading | None = None
     ) -> torch.Tensor:
         """Logits at the answer, behind prompt `rows` [B, P, H] if given.
 
-        Vocabulary logits [B, V]; class logits [B, C] if the label `words` of each class are given, for which
-        no other row of the head is multiplied.
+        Vocabulary logits [B, V], or [N, V] at all answer tokens of lines with goals; class logits [B, C] if
+        the label `words` of each class are given, for which no other row of the head is multiplied. If a
+        `Head` is asked for, its rows are the last of `rows`; without any, nothing is known of the classes and
+        all logits are 0.
 
         Raises:
             ModelError: prompt and lines together are longer than the model has positions.
         """
-        embeds = self.model.get_input_embeddings()(batch.ids)
-        mask, answer = batch.mask, batch.answer
+        if isinstance(words, Head):
+            return self._head_logits(batch, rows, words)
+        asked = question(batch, words)
+        rows = None if rows is None else rows.repeat_interleave(asked.copies, dim=0)
+        columns = asked.columns + (0 if rows is None else rows.shape[1])
+        inputs = self._inputs(asked.batch, rows)
+        with only_at(self.model, asked.rows, columns), only_of(self.model, words) as reading:
+            logits: torch.Tensor = self.model(**inputs).logits[:, 0]
+        return label_logits(logits, reading)
+
+    def _head_logits(self, batch: Batch, rows: torch.Tensor | None, head: Head) -> torch.Tensor:
+        if rows is None:
+            return torch.zeros(len(batch), head.classes)
+        length = rows.shape[1] - head.classes
+        states = self.model.base_model(**self._inputs(batch, rows[:, :length])).last_hidden_state
+        return head.class_logits(states[:, length:], batch.mask, rows[:, length:])
+
+    def _inputs(self, batch: Batch, rows: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """What a forward pass takes: embeddings [B, P + T, H] of the prompt and then the lines, and their mask."""
+        embeds, mask = self.model.get_input_embeddings()(batch.ids), batch.mask
         if rows is not None:
             embeds = torch.cat([rows, embeds], dim=1)
             mask = torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1)
-            answer = answer + rows.shape[1]
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        if limit is not None and embeds.shape[1] > limit:
-            raise ModelError(
-                f"model {self.ref.name!r} has {limit} positions, prompt and line need {embeds.shape[1]}; "
-                "lower the task's max_tokens"
-            )
-        with only_at(self.model, torch.arange(len(batch)), answer), only_of(self.model, words):
-            logits: torch.Tensor = self.model(inputs_embeds=embeds, attention_mask=mask).logits[:, 0]
-        return logits if words is None else label_logits(logits, _places(words))
+        self.require_positions(embeds.shape[1])
+        return {"inputs_embeds": embeds, "attention_mask": mask}
 
     @torch.no_grad()
     def answer_logits(
-        self, lines: Sequence[Line], prompt: SoftPrompt | None = None, words: Words | None = None
+        self, lines: Sequence[Line], prompt: SoftPrompt | None = None, words: Reading | None = None
     ) -> torch.Tensor:
-        """Logits [N, V], or [N, C] with `words`, of lines in their own order, in length-bucketed batches."""
+        """Logits [N, V], or [N, C] with `words`, of lines in their own order, in length-bucketed batches.
+
+        N counts lines; lines with goals have a row for each token of theirs, one line after the other.
+        """
         out: torch.Tensor | None = None
+        starts = [0, *accumulate(line.reads for line in lines)]
         extra = prompt.length if prompt else 0
-        for group in buckets([len(line.ids) + extra for line in lines], FORWARD_TOKENS):
+        for group in buckets([(len(line.ids) + extra) * copies(words) for line in lines], FORWARD_TOKENS):
             batch = self.collate([lines[i] for i in group])
             rows = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)
             logits = self.logits(batch, rows, words).float()
             if out is None:
-                out = logits.new_empty((len(lines), logits.shape[1]))
-            out[group] = logits
+                out = logits.new_empty((starts[-1], logits.shape[1]))
+            out[[place for i in group for place in range(starts[i], starts[i + 1])]] = logits
         if out is None:
             raise ModelError("no lines to read answers from")
         return out
@@ -150,57 +187,6 @@ class LanguageModel:
         return SoftPrompt(self.embedding[ids].detach().float().cpu().clone(), self.ref)
 
 
-@contextmanager
-def only_at(
-    model: PreTrainedModel, rows: torch.Tensor, columns: torch.Tensor
-) -> Iterator[list[torch.Tensor]]:
-    """Within it a forward pass yields logits [N, 1, V] at N chosen (row, column) positions only.
-
-    The yielded list receives the backbone's full last hidden states [B, T, H]. A hook on the backbone serves
-    every architecture; slicing by attribute name would need one rule each.
-    """
-    seen: list[torch.Tensor] = []
-
-    def keep(_module: object, _inputs: object, output: Any) -> Any:
-        states = output.last_hidden_state
-        seen.append(states)
-        output.last_hidden_state = states[rows, columns].unsqueeze(1)
-        return output
-
-    handle = model.base_model.register_forward_hook(keep)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def only_of(model: PreTrainedModel, words: Words | None) -> Iterator[None]:
-    """Within it the head yields the logits of `words`, flattened, and does not multiply its other rows."""
-    if words is None:
-        yield
-        return
-    ids = list(chain.from_iterable(words))
-    head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    weight, bias = head.weight[ids], None if head.bias is None else head.bias[ids]
-    head.forward = lambda states: linear(states, weight, bias)  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        del head.forward
-
-
-def _places(words: Words) -> list[list[int]]:
-    """Where the words of each class stand once they are flattened."""
-    place = count()
-    return [[next(place) for _ in ids] for ids in words]
-
-
-def label_logits(logits: torch.Tensor, words: Words) -> torch.Tensor:
-    """Class logits [B, C]: the mean of the raw logits [B, V] of each class's label words (POST's reading)."""
-    return torch.stack([logits[:, list(ids)].mean(dim=1) for ids in words], dim=1)
-
-
 def load(source: str | Path, *, name: str | None = None, causal: bool | None = None) -> LanguageModel:
     """Load a causal or masked LM from a directory or the local cache of a hub name, in float32, frozen.
 
@@ -216,12 +202,18 @@ def load(source: str | Path, *, name: str | None = None, causal: bool | None = N
     if path.exists() and not (path / "config.json").is_file():
         raise ModelError(f"{source}: not a model directory: config.json is missing")
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if causal is None:
             causal = _is_causal(config)
         factory = AutoModelForCausalLM if causal else AutoModelForMaskedLM
-        loaded: Any = factory.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        loaded: Any = factory.from_pretrained(
+            source,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{source}: cannot load a language model: {reason}") from error

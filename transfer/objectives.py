@@ -13,6 +13,23 @@ def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return cross_entropy(logits, labels, reduction="none")
 
 
+def answer_loss(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of each record's own answer tokens → [B]; at least one token a record.
+
+    Args:
+        logits: [N, V] at the answer tokens of all records, one record after the other.
+        goal: the tokens [B, K], −1 where a record has no more.
+    """
+    known = goal >= 0
+    return record_means(cross_entropy(logits, goal[known], reduction="none"), known.sum(dim=1))
+
+
+def record_means(values: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
+    """Means [B] of `values` [N] over each record's own positions: the first `reads[0]` ≥ 1, and so on."""
+    record = torch.arange(len(reads)).repeat_interleave(reads)
+    return values.new_zeros(len(reads)).index_add(0, record, values) / reads
+
+
 def divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """T²·KL(softmax(reference/T) ‖ softmax(logits/T)), mean of rows [N, V] → scalar (Hinton et al. 2015)."""
     goal = log_softmax(reference / temperature, dim=-1)

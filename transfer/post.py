@@ -15,11 +15,12 @@ from typing import Literal
 import torch
 from torch import nn
 
+from transfer.batches import Line, buckets
 from transfer.errors import UsageError
 from transfer.models import FORWARD_TOKENS, LanguageModel
 from transfer.objectives import transfer_loss
 from transfer.prompt import SoftPrompt
-from transfer.tasks import Line, Task, buckets
+from transfer.tasks import Task
 
 Space = Literal["labels", "vocabulary"]
 
@@ -151,7 +152,7 @@ def initial_prompt(prompt: SoftPrompt, target: LanguageModel, task: Task, start:
     """Where transfer begins: the proxy's vectors if they fit the target's width, else the task's text."""
     if start == "prompt" and prompt.width == target.width:
         return SoftPrompt(prompt.vectors, target.ref)
-    return target.text_prompt(task.init_text, prompt.length)
+    return target.text_prompt(task.init_text, prompt.length - task.head_rows).longer(task.head_rows)
 
 
 def _reference(

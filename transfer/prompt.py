@@ -2,7 +2,9 @@
 
 P prompt tokens, H hidden size. Method: Lester et al. 2021 (https://arxiv.org/abs/2104.08691).
 A prompt travels as a safetensors file with the single tensor `prompt_embeddings` and no metadata, which is
-both what PEFT loads and byte-for-byte reproducible (safetensors writes metadata in random order).
+both what PEFT loads and byte-for-byte reproducible (safetensors writes metadata in random order). Where a
+task is read by a linear head (`Task.head_rows`), its rows stand behind the prompt's in the same tensor, so that
+both are tuned, clipped, noised, averaged and signed as one; only the published files hold them apart.
 """
 
 import hashlib
@@ -20,6 +22,8 @@ from transfer.errors import ModelError, VerificationError
 TENSOR_KEY = "prompt_embeddings"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
+HEAD_KEY = "head"
+HEAD_FILE = "head.safetensors"
 MAX_BYTES = 16 * 2**20
 """Largest serialised prompt accepted from anyone, in bytes."""
 
@@ -83,12 +87,16 @@ class SoftPrompt:
         """H, the hidden size."""
         return self.vectors.shape[1]
 
-    def to_bytes(self) -> bytes:
+    def longer(self, rows: int) -> "SoftPrompt":
+        """The same prompt with `rows` ≥ 0 rows of zeros behind it: a head that says nothing yet."""
+        return SoftPrompt(torch.cat([self.vectors, torch.zeros(rows, self.width)]), self.model)
+
+    def to_bytes(self, key: str = TENSOR_KEY) -> bytes:
         """The safetensors file: equal prompts give equal bytes."""
-        return save_safetensors({TENSOR_KEY: self.vectors.contiguous()})
+        return save_safetensors({key: self.vectors.contiguous()})
 
     @staticmethod
-    def from_bytes(data: bytes, model: ModelRef) -> "SoftPrompt":
+    def from_bytes(data: bytes, model: ModelRef, key: str = TENSOR_KEY) -> "SoftPrompt":
         """Parse what `to_bytes` wrote, refusing anything else.
 
         Raises:
@@ -100,9 +108,9 @@ class SoftPrompt:
             tensors = load_safetensors(data)
         except (SafetensorError, ValueError, KeyError) as error:
             raise VerificationError(f"prompt is not a safetensors file: {error}") from error
-        if set(tensors) != {TENSOR_KEY}:
-            raise VerificationError(f"prompt file holds {sorted(tensors)}, expected only {TENSOR_KEY!r}")
-        return SoftPrompt(tensors[TENSOR_KEY].clone(), model)
+        if set(tensors) != {key}:
+            raise VerificationError(f"prompt file holds {sorted(tensors)}, expected only {key!r}")
+        return SoftPrompt(tensors[key].clone(), model)
 
 
 def peft_config(prompt: SoftPrompt, model: str, *, causal: bool) -> bytes:

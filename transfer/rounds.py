@@ -71,6 +71,10 @@ class RoundRequest:
             raise UsageError(f"round name {self.round!r} is not campaigns/NAME/rounds/NUMBER")
         if len(self.nonce) != NONCE_BYTES:
             raise UsageError(f"round {self.round}: nonce has {len(self.nonce)} bytes, expected {NONCE_BYTES}")
+        if self.prompt.length <= self.task.head_rows:
+            raise UsageError(
+                f"round {self.round}: {self.prompt.length} rows hold no prompt and a head of {self.task.head_rows}"
+            )
 
     @property
     def proxy(self) -> ModelRef:

@@ -17,11 +17,13 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from transfer.batches import buckets
 from transfer.errors import UsageError
 from transfer.models import FORWARD_TOKENS, LanguageModel
 from transfer.objectives import label_loss
 from transfer.prompt import SoftPrompt
-from transfer.tasks import Task, buckets
+from transfer.reading import copies
+from transfer.tasks import Task
 
 PUBLIC_TEXTS = 600
 """Texts looked at: many times the directions, and still one quick pass over the proxy."""
@@ -88,18 +90,21 @@ def public_subspace(
     asked where the texts or the prompt have fewer directions.
 
     Raises:
-        UsageError: no texts, or `dimensions` is not ≥ 1.
+        UsageError: no texts, no labels, or `dimensions` is not ≥ 1.
         TaskError: the label words do not fit the model's tokeniser.
     """
     if dimensions < 1 or not texts:
         raise UsageError(f"{dimensions} directions of {len(texts)} texts: both must be ≥ 1")
+    if not task.labels:
+        raise UsageError(f"task {task.name!r} has no labels to learn directions from")
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(texts), generator=generator)[:PUBLIC_TEXTS].tolist()
     encoder = model.encoder(task)
     lines = encoder.encode([texts[index] for index in chosen])
-    labels = torch.randint(len(encoder.words), (len(lines),), generator=generator)
+    labels = torch.randint(len(task.labels), (len(lines),), generator=generator)
     gradients = prompt.vectors.new_empty((len(lines), *prompt.vectors.shape))  # [N, P, H]
-    for group in buckets([len(line.ids) + prompt.length for line in lines], FORWARD_TOKENS):
+    lengths = [(len(line.ids) + prompt.length) * copies(encoder.words) for line in lines]
+    for group in buckets(lengths, FORWARD_TOKENS):
         rows = prompt.vectors.expand(len(group), -1, -1).clone().requires_grad_(True)
         logits = model.logits(model.collate([lines[index] for index in group]), rows, encoder.words)
         (gradients[group],) = torch.autograd.grad(label_loss(logits, labels[group]).sum(), rows)

@@ -1,23 +1,24 @@
-"""Tasks: what is asked of a text, and how the question becomes tokens.
+"""Tasks: what is asked of a text.
 
-A task is text infilling (POST §3): the template puts the text and a blank, `{answer}`, into one line, and the
-model's logits at the blank are read off at a few label words a class. For a masked model the blank is its
-mask token; for a causal model the line ends where the blank begins.
-
-Letters: B records, T tokens, C classes.
+A task is text infilling (POST §3): the template puts the text and a blank, `{answer}`, into one line. Either
+the model's logits at the blank are read off at a few label words a class, or a causal model fills the blank
+with text of its own. `transfer.encoding` makes it tokens.
 """
 
 import tomllib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import PreTrainedTokenizerBase
+from typing import Any, Literal, get_args
 
 from transfer.errors import TaskError, UsageError
 from transfer.names import checked
+
+Kind = Literal["label", "text"]
+"""What an answer is: one of the labels, or free text."""
+
+LabelReading = Literal["single", "first", "whole", "head"]
+"""Which of a label word's tokens speak for it: its only one, the first of several, or all of them. With "head"
+there are no words: a linear head, tuned together with the prompt, reads pooled states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,17 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A classification task.
+    """A classification task, or one whose answer is free text.
 
     Attributes:
         name: resource-name-safe identifier.
-        template: one line with `{text}` before `{answer}`.
-        labels: at least two classes, in the order of their integer labels.
+        template: one line with `{text}` before `{answer}`; without `{answer}` if a head reads the line.
+        labels: at least two classes, in the order of their integer labels; none if the answer is text.
         init_text: a sentence about the task whose word embeddings start a prompt.
         max_tokens: longest encoded line; the text is cut, never the template.
+        kind: what an answer is.
+        label_reading: which tokens of a label word are read, or that a head reads instead.
+        answer_tokens: most tokens of an answer in free text, its end included; a longer one is cut.
 
     Raises:
         TaskError: names the field and the rule it breaks.
@@ -48,27 +52,49 @@ class Task:
     labels: tuple[Label, ...]
     init_text: str
     max_tokens: int = 128
+    kind: Kind = "label"
+    label_reading: LabelReading = "single"
+    answer_tokens: int = 16
 
     def __post_init__(self) -> None:
         try:
             checked("task", self.name)
         except UsageError as error:
             raise TaskError(str(error)) from None
-        head, _, tail = self.template.partition("{answer}")
-        if self.template.count("{answer}") != 1 or head.count("{text}") != 1 or "{text}" in tail:
-            raise self._error(f"template {self.template!r} needs {{text}} and then {{answer}}, each once")
-        if len(self.labels) < 2 or len(set(self.label_names)) < len(self.labels):
-            raise self._error(f"labels {list(self.label_names)} must be two or more different classes")
+        self._check_template()
         if not self.init_text.strip():
             raise self._error("init_text is empty")
-        if self.max_tokens < 1:
-            raise self._error(f"max_tokens {self.max_tokens} must be ≥ 1")
+        for key in ("max_tokens", "answer_tokens"):
+            if getattr(self, key) < 1:
+                raise self._error(f"{key} {getattr(self, key)} must be ≥ 1")
+        for key, known in (("kind", get_args(Kind)), ("label_reading", get_args(LabelReading))):
+            if getattr(self, key) not in known:
+                raise self._error(f"{key} {getattr(self, key)!r} must be one of {', '.join(known)}")
+        self._check_labels()
         self._check_words()
+
+    def _check_template(self) -> None:
+        head, _, tail = self.template.partition("{answer}")
+        blanks = 0 if self.label_reading == "head" else 1
+        if self.template.count("{answer}") != blanks or head.count("{text}") != 1 or "{text}" in tail:
+            needs = "{text} and then {answer}, each once" if blanks else "{text} once, and no {answer}"
+            raise self._error(
+                f'template {self.template!r} needs {needs} for label_reading = "{self.label_reading}"'
+            )
+
+    def _check_labels(self) -> None:
+        names = list(self.label_names)
+        if self.kind == "text" and (names or self.label_reading == "head"):
+            raise self._error(f'labels {names} and any head must go: kind = "text" has none')
+        if self.kind == "label" and (len(names) < 2 or len(set(names)) < len(names)):
+            raise self._error(f"labels {names} must be two or more different classes")
 
     def _check_words(self) -> None:
         owner: dict[str, str] = {}
         for label in self.labels:
-            if not label.words:
+            if self.head_rows and label.words:
+                raise self._error(f'label {label.name!r} has label words: label_reading = "head" reads none')
+            if not self.head_rows and not label.words:
                 raise self._error(f"label {label.name!r} has no label words")
             for word in label.words:
                 if not word or word != word.strip():
@@ -83,6 +109,11 @@ class Task:
 
     def _error(self, rule: str) -> TaskError:
         return TaskError(f"task {self.name!r}: {rule}")
+
+    @property
+    def head_rows(self) -> int:
+        """C, rows of the head that stand behind a prompt's own; 0 if label words are read."""
+        return len(self.labels) if self.label_reading == "head" else 0
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -103,14 +134,15 @@ class Task:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise TaskError(f"{path}: not a TOML file: {error}") from error
         _check_keys(raw, path)
-        labels = tuple(Label(name, tuple(words)) for name, words in raw.pop("labels").items())
+        labels = tuple(Label(name, tuple(words)) for name, words in raw.pop("labels", {}).items())
         try:
             return Task(labels=labels, **raw)
         except TaskError as error:
             raise TaskError(f"{path}: {error}") from error
 
 
-_KINDS = {"name": str, "template": str, "labels": dict, "max_tokens": int, "init_text": str}
+_REQUIRED = {"name": str, "template": str, "labels": dict, "init_text": str}
+_KINDS = {**_REQUIRED, "kind": str, "max_tokens": int, "label_reading": str, "answer_tokens": int}
 _NOUNS = {str: "string", dict: "table of label words by class", int: "whole number"}
 
 
@@ -120,131 +152,10 @@ def _check_keys(raw: dict[str, Any], path: Path) -> None:
             raise TaskError(f"{path}: unknown key {key!r} (keys: {', '.join(_KINDS)})")
         if type(value) is not _KINDS[key]:
             raise TaskError(f"{path}: {key} {value!r} must be a {_NOUNS[_KINDS[key]]}")
-    missing = [key for key in _KINDS if key not in raw and key != "max_tokens"]
+    free = {"labels"} if raw.get("kind") == "text" else set()
+    missing = [key for key in _REQUIRED if key not in raw and key not in free]
     if missing:
         raise TaskError(f"{path}: missing key {missing[0]!r}")
-    for name, words in raw["labels"].items():
+    for name, words in raw.get("labels", {}).items():
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise TaskError(f"{path}: labels.{name} {words!r} must be a list of label words")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Right-padded lines: ids [B, T], mask [B, T] (1 = token), answer [B] (position of the blank)."""
-
-    ids: torch.Tensor
-    mask: torch.Tensor
-    answer: torch.Tensor
-
-    def __len__(self) -> int:
-        return self.ids.shape[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One encoded text: its token ids and the position of the blank."""
-
-    ids: tuple[int, ...]
-    answer: int
-
-
-class Encoder:
-    """Turns texts into lines for one task and one tokeniser.
-
-    Raises:
-        TaskError: a label word is not exactly one token of this tokeniser, or means two classes there.
-    """
-
-    def __init__(self, task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> None:
-        self.task, self.tokenizer, self.causal = task, tokenizer, causal
-        mask = tokenizer.mask_token
-        if not causal and mask is None:
-            raise TaskError(f"task {task.name!r}: the masked model's tokeniser has no mask token")
-        head, _, tail = task.template.partition("{answer}")
-        self._template = head.rstrip() if causal else head + str(mask) + tail
-        self._overhead = len(self._ids(""))
-        if self._overhead >= task.max_tokens:
-            raise TaskError(
-                f"task {task.name!r}: the template alone is {self._overhead} tokens, "
-                f"max_tokens is {task.max_tokens}"
-            )
-        self.words = [[self._word_id(label, word) for word in label.words] for label in task.labels]
-        self._check_words()
-
-    def encode(self, texts: Sequence[str]) -> list[Line]:
-        """Lines of `texts`, in order."""
-        return [self._line(text) for text in texts]
-
-    def _line(self, text: str) -> Line:
-        # a special token spelt out in a text would otherwise become a second blank or an early end
-        for token in self.tokenizer.all_special_tokens:
-            text = text.replace(token, " ")
-        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        room = min(self.task.max_tokens - self._overhead, len(spans))
-        # a merge across the cut may cost a token more than the count said: shorten until the line fits
-        while len(ids := self._ids(text)) > self.task.max_tokens:
-            text = text[: spans[room - 1][1]] if room > 0 else ""
-            room -= 1
-        answer = len(ids) - 1 if self.causal else ids.index(int(self.tokenizer.mask_token_id or 0))
-        return Line(tuple(ids), answer)
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(self._template.replace("{text}", text.strip()))["input_ids"]
-        if self.causal and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
-            ids = ids[:-1]  # a tokeniser that closes every line would put the answer after the end
-        return ids
-
-    def _word_id(self, label: Label, word: str) -> int:
-        ids = self._continuation(word)
-        if len(ids) != 1:
-            pieces = self.tokenizer.convert_ids_to_tokens(ids)
-            raise TaskError(
-                f"task {self.task.name!r}: label word {word!r} of {label.name!r} is {len(ids)} tokens "
-                f"{pieces} for this tokeniser; choose a word that is one token"
-            )
-        if ids[0] == self.tokenizer.unk_token_id:
-            raise TaskError(
-                f"task {self.task.name!r}: label word {word!r} of {label.name!r} is unknown to this tokeniser"
-            )
-        return ids[0]
-
-    def _continuation(self, word: str) -> list[int]:
-        """Ids of ` word` as it continues a line, whatever marks word starts in this tokeniser."""
-        stem = "It was"
-        start: list[int] = self.tokenizer(stem, add_special_tokens=False)["input_ids"]
-        both: list[int] = self.tokenizer(f"{stem} {word}", add_special_tokens=False)["input_ids"]
-        return both[len(start) :]
-
-    def _check_words(self) -> None:
-        owner: dict[int, str] = {}
-        for label, ids in zip(self.task.labels, self.words, strict=True):
-            for token in ids:
-                if owner.setdefault(token, label.name) != label.name:
-                    word = self.tokenizer.convert_ids_to_tokens(token)
-                    raise TaskError(
-                        f"task {self.task.name!r}: label word token {word!r} is shared by {owner[token]!r} "
-                        f"and {label.name!r}"
-                    )
-
-
-def collate(lines: Sequence[Line], pad_id: int) -> Batch:
-    """Right-pad lines to their own longest."""
-    width = max(len(line.ids) for line in lines)
-    ids = torch.full((len(lines), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(lines), width), dtype=torch.long)
-    for row, line in enumerate(lines):
-        ids[row, : len(line.ids)] = torch.tensor(line.ids)
-        mask[row, : len(line.ids)] = 1
-    return Batch(ids, mask, torch.tensor([line.answer for line in lines]))
-
-
-def buckets(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Indices grouped by similar length so that rows × longest row ≤ `max_tokens` (at least one row each)."""
-    group: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and (len(group) + 1) * lengths[index] > max_tokens:
-            yield group
-            group = []
-        group.append(index)
-    if group:
-        yield group

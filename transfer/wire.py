@@ -6,6 +6,7 @@ make this code say no but not misbehave.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from google.protobuf.message import DecodeError
 
@@ -16,7 +17,7 @@ from transfer.prompt import ModelRef, SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import Envelope
 from transfer.subspace import Subspace
-from transfer.tasks import Label, Task
+from transfer.tasks import Kind, Label, LabelReading, Task
 
 
 @contextmanager
@@ -77,6 +78,9 @@ def task_message(task: Task) -> common_pb2.Task:
         labels=labels,
         init_text=task.init_text,
         max_tokens=task.max_tokens,
+        kind=common_pb2.AnswerKind.Value(f"ANSWER_KIND_{task.kind.upper()}"),
+        label_reading=common_pb2.LabelReading.Value(f"LABEL_READING_{task.label_reading.upper()}"),
+        answer_tokens=task.answer_tokens,
     )
 
 
@@ -84,7 +88,18 @@ def task_value(message: common_pb2.Task) -> Task:
     """Message as a task."""
     with _reading("task"):
         labels = tuple(Label(label.name, tuple(label.words)) for label in message.labels)
-        return Task(message.name, message.template, labels, message.init_text, message.max_tokens)
+        kind = common_pb2.AnswerKind.Name(message.kind).removeprefix("ANSWER_KIND_").lower()
+        reading = common_pb2.LabelReading.Name(message.label_reading).removeprefix("LABEL_READING_").lower()
+        return Task(
+            name=message.name,
+            template=message.template,
+            labels=labels,
+            init_text=message.init_text,
+            max_tokens=message.max_tokens,
+            kind=cast(Kind, kind),
+            label_reading=cast(LabelReading, reading),
+            answer_tokens=message.answer_tokens,
+        )
 
 
 def request_to_bytes(request: RoundRequest) -> bytes:

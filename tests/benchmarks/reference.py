@@ -19,10 +19,11 @@ from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, pad
 
 from client.tuning import LabelledLines
+from transfer.batches import Batch, Line
 from transfer.cloze import Exercise
-from transfer.models import LanguageModel, label_logits
+from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
-from transfer.tasks import Batch, Line
+from transfer.reading import label_logits
 
 LENGTH = 128
 """Tokens every record is padded to, before the prompt: the published default."""

@@ -53,6 +53,35 @@ def test_a_byte_order_mark_is_not_part_of_the_data(tmp_path: Path):
     assert read(jsonl(tmp_path, '\ufeff{"text": "good", "label": 1}'), LABELS).texts == ("good",)
 
 
+def test_without_labels_the_answer_is_free_text(tmp_path: Path):
+    rows = jsonl(tmp_path, '{"text": "by ridley scott", "answer": "Ridley Scott", "label": 1}')
+    for path in (rows, table(tmp_path, "text,answer\nby ridley scott,Ridley Scott\n")):
+        records = read(path, ())
+        assert (records.texts, records.labels) == (("by ridley scott",), ())
+        assert records.answers == ("Ridley Scott",)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "SECRET", "label": 1}', "field 'answer': missing"),
+        ('{"text": "SECRET", "answer": 1}', "field 'answer': a number where a string should be"),
+        ('{"text": "SECRET", "answer": "  "}', "field 'answer': empty"),
+        ('{"text": "x", "answer": "SECRET \\ud800"}', "field 'answer': half of a surrogate pair"),
+        ('{"text": "SECRET", "answer": "SEC', 'malformed JSON: one object a line, {"text": …, "answer": …}'),
+        ('"SECRET"', "a string where an object with text and answer should be"),
+    ],
+)
+def test_a_bad_answer_is_named_without_its_text(tmp_path: Path, line: str, message: str):
+    path = jsonl(tmp_path, line.replace("SECRET", SECRET))
+    assert_refused(path, f"{path}:1: {message}", ())
+
+
+def test_a_table_without_answers_is_refused(tmp_path: Path):
+    path = table(tmp_path, f"text,label\n{SECRET},1\n")
+    assert_refused(path, f"{path}:1: field 'answer': the header must name it once (text,answer)", ())
+
+
 def test_a_label_that_is_a_digit_is_a_name_before_it_is_an_index(tmp_path: Path):
     assert read(table(tmp_path, "text,label\na,1\nb,2\n"), ("2", "1")).labels == (1, 0)
 
@@ -173,13 +202,19 @@ def test_records_show_nothing_of_themselves():
 
 @pytest.mark.parametrize(("texts", "labels"), [((), ()), (("a",), ()), (("a",), (0, 1))])
 def test_records_without_text_or_with_too_few_labels_cannot_exist(texts, labels):
-    with pytest.raises(DataError, match="one label for each text"):
+    with pytest.raises(DataError, match="one label or answer for each text"):
         PrivateRecords(texts, labels)
 
 
-def assert_refused(path: Path, message: str) -> None:
+def test_records_have_labels_or_answers_and_not_both():
+    for labels, answers in (((), ("a", "b")), ((0,), ("a",))):
+        with pytest.raises(DataError, match="one label or answer for each text"):
+            PrivateRecords(("text",), labels, answers)
+
+
+def assert_refused(path: Path, message: str, labels: tuple[str, ...] = LABELS) -> None:
     with pytest.raises(DataError) as caught:
-        read(path, LABELS)
+        read(path, labels)
     error = caught.value
     assert str(error).startswith(message)
     assert "\n" not in str(error)

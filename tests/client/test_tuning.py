@@ -17,12 +17,14 @@ from client.noise import GRID_BITS, NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import LabelledLines, NoisyAdam, Tuned, noisy_step, per_record_gradients, tune
 from transfer.errors import ModelError
-from transfer.models import LanguageModel, label_logits, load
-from transfer.objectives import label_loss
+from transfer.evaluation import accuracy
+from transfer.models import LanguageModel, load
+from transfer.objectives import answer_loss, label_loss
 from transfer.privacy import Spend
+from transfer.reading import label_logits
 from transfer.rounds import Tuning
 from transfer.subspace import Subspace
-from transfer.tasks import Task
+from transfer.tasks import Label, Task
 
 TEXTS = (
     "The film was great.",
@@ -33,6 +35,7 @@ TEXTS = (
     "The match was won in the last minute by a young team.",
 )
 LABELS = (0, 1, 0, 1, 0, 1)
+ANSWERS = ("film", "a bad ending", "it", "the slow train", "good", "a young team")
 P = 4
 
 
@@ -102,6 +105,97 @@ def test_per_record_gradients_equal_one_backward_pass_a_record(
     reference = torch.stack([looped(model, data, index, vectors) for index in range(len(TEXTS))])
     assert ours.shape == (len(TEXTS), P, 32)
     assert relative_error(ours, reference) <= 1e-5
+
+
+@pytest.fixture
+def headed(tiny_task: Task) -> Task:
+    """Labels read by a head; of the `P` rows half are the prompt then."""
+    labels = (Label("positive", ()), Label("negative", ()))
+    return replace(tiny_task, template="{text}", labels=labels, label_reading="head")
+
+
+@pytest.fixture(params=["whole", "text", "head"])
+def other(request: pytest.FixtureRequest, tiny_task: Task, headed: Task) -> Task:
+    """Label words of several tokens, answers in free text, and a head."""
+    if request.param == "head":
+        return headed
+    if request.param == "text":
+        return replace(tiny_task, labels=(), kind="text", answer_tokens=6)
+    labels = (Label("good", ("good", "great evening")), Label("bad", ("weatherfood",)))
+    return replace(tiny_task, labels=labels, label_reading="whole")
+
+
+def test_whatever_is_read_a_records_gradient_is_its_own(
+    model: LanguageModel, other: Task, vectors: nn.Parameter
+) -> None:
+    if other.kind == "text" and not model.causal:
+        pytest.skip("a masked model writes no text")
+    encoder = model.encoder(other)
+    lines = encoder.encode(TEXTS, ANSWERS if other.kind == "text" else ())
+    data = LabelledLines(lines, torch.tensor(LABELS), encoder.words)
+    prompt = vectors.detach().clone().requires_grad_(True)
+    slow = []
+    for line, label in zip(lines, LABELS, strict=True):
+        batch = model.collate([line])
+        logits = model.logits(batch, prompt.unsqueeze(0), encoder.words)
+        goal = torch.tensor([label] if batch.goal is None else line.goal)
+        slow.append(torch.autograd.grad(label_loss(logits, goal).mean(), prompt)[0])
+    ours = per_record_gradients(model, data, range(len(TEXTS)), vectors)
+    assert relative_error(ours, torch.stack(slow)) <= 1e-5
+    among = per_record_gradients(model, data, [3, 5, 1], vectors)[0]
+    assert relative_error(among, slow[3]) <= 1e-5
+
+
+def test_one_clip_bounds_a_record_over_prompt_and_head(
+    model: LanguageModel, headed: Task, vectors: nn.Parameter
+) -> None:
+    encoder = model.encoder(headed)
+    data = LabelledLines(encoder.encode(TEXTS), torch.tensor(LABELS), encoder.words)
+    unclipped = per_record_gradients(model, data, [3], vectors)[0]
+    assert unclipped[:2].norm() > 0
+    assert unclipped[2:].norm() > 0
+    clip = 0.5 * unclipped.norm().item()
+    optimizer = NoisyAdam(vectors, tuning(1.0, clip=clip), 1.0, Silent())
+    seen: list[torch.Tensor] = []
+    optimizer.attach_step_hook(lambda _: seen.append(vectors.grad.clone()))  # type: ignore[union-attr]
+    noisy_step(model, data, [3], vectors, optimizer)
+    torch.testing.assert_close(seen[0], 0.5 * unclipped, rtol=1e-4, atol=1e-6)
+
+
+def test_without_noise_tuning_learns_prompt_and_head(model: LanguageModel, headed: Task) -> None:
+    start = model.text_prompt(headed.init_text, P).longer(headed.head_rows)
+    plan = Tuning(Spend(0.0, 1.0, 30), clip_norm=1.0, learning_rate=0.1)
+    records = PrivateRecords(TEXTS, LABELS)
+    tuned = tune(model, records, headed, start, plan, declared_records=6, randomness=NoiseSource())
+    assert accuracy(model, headed, TEXTS, LABELS, tuned).micro == 1.0
+    assert not torch.equal(tuned.vectors[:P], start.vectors[:P])
+
+
+def test_tuning_with_noise_takes_answers_in_free_text(tiny_causal: Path, tiny_task: Task) -> None:
+    model, task = load(tiny_causal), replace(tiny_task, labels=(), kind="text", answer_tokens=6)
+    records, counted = PrivateRecords(TEXTS, answers=ANSWERS), Counting()
+    start = model.text_prompt(task.init_text, P)
+    tuned = tune(
+        model, records, task, start, tuning(1.0, steps=3), declared_records=6, randomness=counted
+    )  # fmt: skip
+    assert (counted.noises, counted.samples) == (3, 3)
+    assert not torch.equal(tuned.vectors, start.vectors)
+
+
+def test_without_noise_tuning_learns_the_answers(tiny_causal: Path, tiny_task: Task) -> None:
+    model, task = load(tiny_causal), replace(tiny_task, labels=(), kind="text", answer_tokens=6)
+    records = PrivateRecords(TEXTS, answers=ANSWERS)
+    start = model.text_prompt(task.init_text, P)
+    plan = Tuning(Spend(0.0, 1.0, 30), clip_norm=1.0, learning_rate=0.05)
+    tuned = tune(model, records, task, start, plan, declared_records=6, randomness=NoiseSource())
+
+    def mean_loss(vectors: torch.Tensor) -> float:
+        batch = model.collate(model.encoder(task).encode(TEXTS, ANSWERS))
+        assert batch.goal is not None
+        logits = model.logits(batch, vectors.expand(len(batch), -1, -1))
+        return answer_loss(logits, batch.goal).mean().item()
+
+    assert mean_loss(tuned.vectors) < mean_loss(start.vectors)
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")

@@ -69,6 +69,28 @@ def test_all_rounds_together_spend_the_epsilon_that_was_asked_for(directory):
     assert read.tuning.spend.steps == 5
 
 
+@pytest.mark.parametrize(
+    ("task", "space", "says"),
+    [
+        ('kind = "text"', "labels", 'space "labels": free text has none'),
+        (
+            'label_reading = "head"\n[labels]\na = []\nb = []',
+            "vocabulary",
+            'space "vocabulary": a head knows labels only',
+        ),
+    ],
+)
+def test_a_transfer_compares_what_the_task_has(directory, task, space, says):
+    lines = TASK.partition("[labels]")[0]
+    if "head" in task:
+        lines = lines.replace(" It was {answer}.", "")
+    (directory / "tasks" / "sst2.toml").write_text(lines + task)
+    with pytest.raises(ConfigError, match=says):
+        plan(directory, PLAN + f'[transfer]\nspace = "{space}"\n')
+    other = {"labels": "vocabulary", "vocabulary": "labels"}[space]
+    assert plan(directory, PLAN + f'[transfer]\nspace = "{other}"\n').transfer.space == other
+
+
 def test_an_infinite_epsilon_asks_for_no_noise(directory):
     read = plan(directory, PLAN.replace("8.0", "inf"))
     assert read.tuning.spend.noise_multiplier == 0

@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftConfig
 
+from coordinator.campaign import start_prompt
 from coordinator.history import read_history
+from coordinator.plan import Start
 from coordinator.publishing import artifact, number, published_by, republish, told_about
 from coordinator.records import CampaignState
 from transfer.errors import NotFoundError, UsageError, VerificationError
+from transfer.models import load
 from transfer.privacy import Spend, epsilon
-from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, ModelRef, SoftPrompt
+from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, ModelRef, SoftPrompt
 from transfer.rounds import Decline, Refusal, Tuning
 from transfer.signing import PROMPT_PREDICATE, Statement
 
@@ -138,6 +141,24 @@ def test_every_prompt_loads_back_bit_for_bit(values):
     prompt = SoftPrompt(torch.tensor(values).reshape(2, 3), MODEL)
     loaded = SoftPrompt.from_bytes(artifact(prompt, causal=True)[WEIGHTS_FILE], MODEL)
     assert torch.equal(loaded.vectors.view(torch.int32), prompt.vectors.view(torch.int32))
+
+
+def test_a_head_is_a_file_of_its_own():
+    both = SoftPrompt(torch.arange(15.0).reshape(5, 3), MODEL)
+    files = artifact(both, causal=True, head_rows=2)
+    assert torch.equal(SoftPrompt.from_bytes(files[WEIGHTS_FILE], MODEL).vectors, both.vectors[:3])
+    assert torch.equal(SoftPrompt.from_bytes(files[HEAD_FILE], MODEL, HEAD_KEY).vectors, both.vectors[3:])
+    assert b'"num_virtual_tokens": 3' in files[CONFIG_FILE]
+
+
+def test_a_head_starts_behind_the_first_prompt_and_says_nothing(world):
+    labels = tuple(replace(label, words=()) for label in world.plan.task.labels)
+    task = replace(world.plan.task, template="{text}", labels=labels, label_reading="head")
+    proxy = load(world.target.source)
+    for init in ("text", "vocabulary"):
+        plan = replace(world.plan, task=task, start=Start(3, init))
+        assert start_prompt(plan, proxy).vectors[:3].any(dim=1).all()
+        assert torch.equal(start_prompt(plan, proxy).vectors[3:], torch.zeros(2, proxy.width))
 
 
 def test_an_unfinished_campaign_has_nothing_to_publish(world):

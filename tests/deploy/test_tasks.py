@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from transfer.tasks import Encoder, Task
+from transfer.encoding import Encoder
+from transfer.tasks import Task
 
 FILES = sorted((Path(__file__).parents[2] / "deploy" / "tasks").glob("*.toml"))
 

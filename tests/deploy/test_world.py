@@ -11,8 +11,9 @@ import torch
 from client.private_data import read
 from deploy.world import Size, World, _settle, make
 from transfer.evaluation import accuracy
-from transfer.models import label_logits, load
+from transfer.models import load
 from transfer.prompt import SoftPrompt
+from transfer.reading import label_logits
 from transfer.tasks import Task
 from transfer.texts import read_texts
 

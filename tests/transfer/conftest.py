@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -123,3 +124,27 @@ def assets() -> Path:
     if "PROMPTFERRY_ASSETS" not in os.environ:
         pytest.skip("PROMPTFERRY_ASSETS is unset: no real models to load")
     return Path(os.environ["PROMPTFERRY_ASSETS"])
+
+
+@pytest.fixture
+def closing(tiny_causal):
+    """A causal tokeniser that puts <s> before and </s> after every line."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_causal)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def metaspace():
+    """A SentencePiece-like tokeniser: ▁ marks word starts, also the first; <s> opens a line."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<unk>", "<s>", "</s>"]
+    lines = ["The film was great good terrible bad. It was fun"] * 30
+    tokenizer.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=200, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokens = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **tokens)

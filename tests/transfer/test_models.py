@@ -8,10 +8,11 @@ from peft import PromptTuningConfig, TaskType, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import BertModel, PreTrainedTokenizerFast
 
+from transfer.batches import Batch, Line
 from transfer.errors import ModelError
-from transfer.models import FORWARD_TOKENS, LanguageModel, label_logits, load, only_of
+from transfer.models import FORWARD_TOKENS, LanguageModel, load
 from transfer.prompt import SoftPrompt
-from transfer.tasks import Batch, Line
+from transfer.reading import label_logits, only_of
 
 TEXTS = ("The film was great.", "A terrible plot and a boring evening, long and awful and slow.", "good")
 

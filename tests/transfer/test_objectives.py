@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from transfer.objectives import cosine_distance, divergence, label_loss, transfer_loss
+from transfer.objectives import answer_loss, cosine_distance, divergence, label_loss, transfer_loss
 
 LOGITS = arrays(np.float64, (4, 3, 5), elements=st.floats(-8, 8, width=32))
 UNIT = st.floats(0, 1)
@@ -88,6 +88,13 @@ def test_the_label_loss_is_one_number_a_record():
     losses = label_loss(logits, torch.tensor([0, 0, 1]))
     probabilities = softmax(logits.numpy(), 1.0)[[0, 1, 2], [0, 0, 1]]
     np.testing.assert_allclose(losses.numpy(), -np.log(probabilities), rtol=1e-6)
+
+
+def test_the_answer_loss_is_the_mean_over_each_records_own_tokens():
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    losses = answer_loss(logits, torch.tensor([[1, 2, 0], [4, -1, -1]]))
+    each = label_loss(logits, torch.tensor([1, 2, 0, 4]))
+    torch.testing.assert_close(losses, torch.stack([each[:3].mean(), each[3]]))
 
 
 def test_cosine_distance_is_0_along_1_across_and_2_against():

@@ -12,6 +12,7 @@ from peft import PeftModel
 from safetensors.torch import save
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
+from transfer.batches import Batch
 from transfer.errors import ModelError, VerificationError
 from transfer.prompt import (
     CONFIG_FILE,
@@ -22,7 +23,6 @@ from transfer.prompt import (
     SoftPrompt,
     peft_config,
 )
-from transfer.tasks import Batch
 
 REF = ModelRef("tiny", "0" * 64)
 VECTORS = arrays(

@@ -7,12 +7,12 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 from transformers.models.bert.modeling_bert import BertEncoder
 
+from transfer.batches import Line
 from transfer.distillation import DistilSettings, distil
 from transfer.errors import ModelError, UsageError
 from transfer.models import LanguageModel, load
 from transfer.prompt import ModelRef
 from transfer.proxy import Proxy, cut, spread
-from transfer.tasks import Line
 
 WORDS = ("The", "film", "was", "great", "actors", "good", "It", "fun", "terrible", "plot", "bad", "boring")
 TEXTS = [" ".join(random.Random(number).choices(WORDS, k=14)) for number in range(60)]

@@ -77,3 +77,11 @@ def test_tuning_needs_finite_positive_settings(field, value):
 def test_a_refusal_says_nothing_about_data():
     assert {refusal.name for refusal in Refusal} == {"POLICY", "BUDGET", "SPENT", "FAILED"}
     assert 0 not in {refusal.value for refusal in Refusal}  # 0 on the wire is "does not refuse"
+
+
+def test_a_head_needs_rows_and_a_prompt_before_it():
+    labels = (Label("a", ()), Label("b", ()))
+    task = Task("t", "{text}", labels, "Init.", label_reading="head")
+    assert replace(REQUEST, task=task, prompt=PROMPT.longer(1)).prompt.length == 3
+    with pytest.raises(UsageError, match="2 rows hold no prompt and a head of 2"):
+        replace(REQUEST, task=task)

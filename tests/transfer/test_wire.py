@@ -1,5 +1,7 @@
 import math
 import random
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from transfer.prompt import ModelRef, SoftPrompt
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest, Tuning, round_name
 from transfer.signing import Envelope
 from transfer.subspace import Subspace
-from transfer.tasks import Label, Task
+from transfer.tasks import Kind, Label, Task
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1, max_size=8)
@@ -40,7 +42,18 @@ def tasks(draw):
     names = draw(st.lists(WORDS, min_size=2, max_size=2, unique=True))
     labels = (Label(names[0], tuple(words[:2])), Label(names[1], tuple(words[2:])))
     init = draw(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip))
-    return Task(draw(NAMES), "{text} It was {answer}.", labels, init, draw(st.integers(1, 2**31 - 1)))
+    tokens = st.integers(1, 2**31 - 1)
+    kind = draw(st.sampled_from(get_args(Kind)))
+    return Task(
+        name=draw(NAMES),
+        template="{text} It was {answer}.",
+        labels=labels if kind == "label" else (),
+        init_text=init,
+        max_tokens=draw(tokens),
+        kind=kind,
+        label_reading=draw(st.sampled_from(("single", "first", "whole"))),
+        answer_tokens=draw(tokens),
+    )
 
 
 REQUESTS = st.builds(
@@ -219,3 +232,10 @@ def test_a_decline_carries_no_prompt_and_no_cost():
     data = wire.reply_to_bytes(Decline(RELEASE.round, "alice", RELEASE.nonce, Refusal.BUDGET))
     present = {field.name for field, _ in rounds_pb2.RoundReply.FromString(data).ListFields()}
     assert present == {"round", "client", "nonce", "refusal"}
+
+
+def test_a_request_about_a_task_read_by_a_head_comes_back_the_same():
+    labels = (Label("a", ()), Label("b", ()))
+    task = Task("t", "About {text}", labels, "Init.", label_reading="head")
+    request = replace(REQUEST, task=task, prompt=REQUEST.prompt.longer(2))
+    assert wire.request_from_bytes(wire.request_to_bytes(request)).task == task

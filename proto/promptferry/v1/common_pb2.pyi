@@ -7,6 +7,7 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
 import typing
@@ -17,6 +18,58 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _AnswerKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AnswerKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AnswerKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ANSWER_KIND_UNSPECIFIED: _AnswerKind.ValueType  # 0
+    ANSWER_KIND_LABEL: _AnswerKind.ValueType  # 1
+    """One of the task's labels."""
+    ANSWER_KIND_TEXT: _AnswerKind.ValueType  # 2
+    """Free text, which only a causal model writes."""
+
+class AnswerKind(_AnswerKind, metaclass=_AnswerKindEnumTypeWrapper):
+    """What an answer is."""
+
+ANSWER_KIND_UNSPECIFIED: AnswerKind.ValueType  # 0
+ANSWER_KIND_LABEL: AnswerKind.ValueType  # 1
+"""One of the task's labels."""
+ANSWER_KIND_TEXT: AnswerKind.ValueType  # 2
+"""Free text, which only a causal model writes."""
+Global___AnswerKind: typing_extensions.TypeAlias = AnswerKind
+
+class _LabelReading:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _LabelReadingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LabelReading.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    LABEL_READING_UNSPECIFIED: _LabelReading.ValueType  # 0
+    LABEL_READING_SINGLE: _LabelReading.ValueType  # 1
+    """Its only one."""
+    LABEL_READING_FIRST: _LabelReading.ValueType  # 2
+    """Its first one."""
+    LABEL_READING_WHOLE: _LabelReading.ValueType  # 3
+    """All, as the mean of their log-probabilities."""
+    LABEL_READING_HEAD: _LabelReading.ValueType  # 4
+    """None: a linear head, its rows behind the prompt's, reads pooled states."""
+
+class LabelReading(_LabelReading, metaclass=_LabelReadingEnumTypeWrapper):
+    """Which tokens of a label word are read."""
+
+LABEL_READING_UNSPECIFIED: LabelReading.ValueType  # 0
+LABEL_READING_SINGLE: LabelReading.ValueType  # 1
+"""Its only one."""
+LABEL_READING_FIRST: LabelReading.ValueType  # 2
+"""Its first one."""
+LABEL_READING_WHOLE: LabelReading.ValueType  # 3
+"""All, as the mean of their log-probabilities."""
+LABEL_READING_HEAD: LabelReading.ValueType  # 4
+"""None: a linear head, its rows behind the prompt's, reads pooled states."""
+Global___LabelReading: typing_extensions.TypeAlias = LabelReading
 
 @typing.final
 class ModelRef(google.protobuf.message.Message):
@@ -52,7 +105,7 @@ class Label(google.protobuf.message.Message):
     """Name in the data. Required."""
     @property
     def words(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Words that stand for the class, each one token of the model's tokeniser. At least one."""
+        """Words that stand for the class, read as the task's label_reading says. At least one."""
 
     def __init__(
         self,
@@ -75,17 +128,26 @@ class Task(google.protobuf.message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     INIT_TEXT_FIELD_NUMBER: builtins.int
     MAX_TOKENS_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    LABEL_READING_FIELD_NUMBER: builtins.int
+    ANSWER_TOKENS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Identifier, [a-z0-9-]. Required."""
     template: builtins.str
-    """One line with {text} before {answer}. Required."""
+    """One line with {text} before {answer}, or with {text} alone if a head reads it. Required."""
     init_text: builtins.str
     """Sentence whose word embeddings start a prompt. Required."""
     max_tokens: builtins.int
     """Longest encoded line in tokens. Required, > 0."""
+    kind: Global___AnswerKind.ValueType
+    """Required."""
+    label_reading: Global___LabelReading.ValueType
+    """Required."""
+    answer_tokens: builtins.int
+    """Most tokens of an answer in free text, its end included. Required, > 0."""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Label]:
-        """Classes in the order of their integer labels. At least two."""
+        """Classes in the order of their integer labels. At least two; none for free text."""
 
     def __init__(
         self,
@@ -95,8 +157,11 @@ class Task(google.protobuf.message.Message):
         labels: collections.abc.Iterable[Global___Label] | None = ...,
         init_text: builtins.str = ...,
         max_tokens: builtins.int = ...,
+        kind: Global___AnswerKind.ValueType = ...,
+        label_reading: Global___LabelReading.ValueType = ...,
+        answer_tokens: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["init_text", b"init_text", "labels", b"labels", "max_tokens", b"max_tokens", "name", b"name", "template", b"template"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answer_tokens", b"answer_tokens", "init_text", b"init_text", "kind", b"kind", "label_reading", b"label_reading", "labels", b"labels", "max_tokens", b"max_tokens", "name", b"name", "template", b"template"]) -> None: ...
 
 Global___Task: typing_extensions.TypeAlias = Task
 

@@ -1,0 +1,21 @@
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from transfer.batches import Line, buckets, collate
+
+
+def test_rows_are_padded_on_the_right_to_the_longest():
+    batch = collate([Line((5, 6, 7), 2), Line((8,), 0)], pad_id=3)
+    assert batch.ids.tolist() == [[5, 6, 7], [8, 3, 3]]
+    assert batch.mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert (batch.answer.tolist(), len(batch)) == ([2, 0], 2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 100))
+@example([70], 50)
+def test_buckets_hold_every_index_once_and_stay_within_the_bound(lengths, bound):
+    groups = list(buckets(lengths, bound))
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(lengths[index] for index in group) <= bound

@@ -1,0 +1,95 @@
+"""A linear head over pooled states: prompt and head are one value, tuned, carried and transferred together."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from transfer.errors import ModelError, TaskError
+from transfer.evaluation import accuracy, class_logits
+from transfer.post import TransferSettings, initial_prompt, transfer
+from transfer.prompt import SoftPrompt
+from transfer.reading import Head, label_logits
+from transfer.tasks import Label, Task
+
+LABELS = (Label("positive", ()), Label("negative", ()), Label("neither", ()))
+TASK = Task("reviews", "Review: {text}", LABELS, "A sentence about a review", 32, label_reading="head")
+TEXTS = ["The film was great.", "A terrible plot and a boring evening, long and awful and slow.", "good"]
+PUBLIC = [f"{start} {end}" for start in TEXTS for end in ("and bad", "the music", "of noise", "it was fun")]
+
+
+def prompt_and_head(model, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    prompt, head = torch.randn(2, model.width, generator=generator), torch.randn(3, model.width)
+    return SoftPrompt(torch.cat([prompt, 3 * head]), model.ref)
+
+
+@torch.no_grad()
+def test_the_head_reads_the_mean_state_of_a_lines_own_tokens(model):
+    both = prompt_and_head(model)
+    found = class_logits(model, TASK, TEXTS, both)
+    for line, logits in zip(model.encoder(TASK).encode(TEXTS), found, strict=True):
+        embeds = torch.cat([both.vectors[:2], model.embedding[list(line.ids)]]).unsqueeze(0)
+        states = model.model(inputs_embeds=embeds, output_hidden_states=True).hidden_states[-1][0, 2:]
+        pooled = states.mean(dim=0) / states.mean(dim=0).norm()
+        torch.testing.assert_close(logits, both.vectors[2:] @ pooled, atol=1e-5, rtol=0)
+
+
+def test_no_blank_stands_in_a_line_that_a_head_reads(masked):
+    (line,) = masked.encoder(TASK).encode(["The film [MASK] was great."])
+    assert masked.tokenizer.mask_token_id not in line.ids
+
+
+def test_without_a_head_nothing_is_known_of_the_classes(model):
+    assert torch.equal(class_logits(model, TASK, TEXTS, None), torch.zeros(3, 3))
+    start = model.text_prompt(TASK.init_text, 4).longer(TASK.head_rows)
+    assert start.vectors.shape == (7, model.width)
+    assert torch.equal(class_logits(model, TASK, TEXTS, start), torch.zeros(3, 3))
+
+
+@pytest.mark.parametrize("target_kind", ["masked", "wide"])
+def test_prompt_and_head_are_learnt_together_on_a_target_of_another_tokeniser_or_width(
+    causal, target_kind, request
+):
+    target = request.getfixturevalue(target_kind)
+    both = prompt_and_head(causal)
+    settings = TransferSettings(steps=40, batch_size=8, learning_rate=0.1, start="text", check_every=10)
+    assert torch.equal(initial_prompt(both, target, TASK, "text").vectors[2:], torch.zeros(3, target.width))
+    done = transfer(both, causal, target, TASK, PUBLIC, settings)
+    assert done.prompt.vectors.shape == (5, target.width)
+    assert done.held_out_loss < 0.5 * done.start_loss
+    labels = class_logits(causal, TASK, PUBLIC, both).argmax(dim=1).tolist()
+    assert accuracy(target, TASK, PUBLIC, labels, done.prompt).micro > 0.8
+
+
+def test_a_head_reads_no_logits():
+    with pytest.raises(ModelError, match="a head reads pooled states"):
+        label_logits(torch.zeros(2, 9), Head(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"template": "{text} It was {answer}"}, "needs {text} once, and no {answer}"),
+        ({"template": "Review"}, "needs {text} once"),
+        ({"labels": (*LABELS, Label("more", ("word",)))}, "'more' has label words"),
+        ({"labels": LABELS[:1]}, "two or more"),
+        ({"labels": (), "kind": "text"}, "any head must go"),
+        ({"label_reading": "single"}, "needs {text} and then {answer}"),
+    ],
+)
+def test_an_impossible_task_of_a_head_names_the_rule_it_breaks(change, says):
+    with pytest.raises(TaskError) as caught:
+        replace(TASK, **change)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_file_of_a_head_has_labels_without_words(tmp_path):
+    path = tmp_path / "task.toml"
+    path.write_text(
+        'name = "reviews"\ntemplate = "Review: {text}"\ninit_text = "A sentence about a review"\n'
+        'max_tokens = 32\nlabel_reading = "head"\n[labels]\npositive = []\nnegative = []\nneither = []\n'
+    )
+    assert Task.from_toml(path) == TASK
+    assert (TASK.head_rows, replace(TASK, labels=LABELS[:2]).head_rows) == (3, 2)

@@ -1,0 +1,68 @@
+"""Encoded lines, and how they are put into batches.
+
+Letters: B records, T tokens, K answer tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Right-padded lines: ids [B, T], mask [B, T] (1 = token), answer [B] (position of the blank).
+
+    `goal` [B, K] holds the tokens of answers in free text, −1 behind an answer's end; None if not known.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    answer: torch.Tensor
+    goal: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One encoded text: its token ids and the position of the blank.
+
+    `goal` holds the tokens read from there on, one a position; all but the last of them stand in `ids`.
+    """
+
+    ids: tuple[int, ...]
+    answer: int
+    goal: tuple[int, ...] = ()
+
+    @property
+    def reads(self) -> int:
+        """How many positions are read: those of the goal, or the blank alone."""
+        return len(self.goal) or 1
+
+
+def collate(lines: Sequence[Line], pad_id: int) -> Batch:
+    """Right-pad lines to their own longest."""
+    ids = _padded([line.ids for line in lines], pad_id)
+    mask = _padded([[1] * len(line.ids) for line in lines], 0)
+    goal = _padded([line.goal for line in lines], -1) if any(line.goal for line in lines) else None
+    return Batch(ids, mask, torch.tensor([line.answer for line in lines]), goal)
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+    parts = [torch.tensor(row, dtype=torch.long) for row in rows]
+    return pad_sequence(parts, batch_first=True, padding_value=fill)
+
+
+def buckets(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Indices grouped by similar length so that rows × longest row ≤ `max_tokens` (at least one row each)."""
+    group: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and (len(group) + 1) * lengths[index] > max_tokens:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group

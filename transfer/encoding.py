@@ -1,0 +1,101 @@
+"""How a task's question becomes tokens of one tokeniser.
+
+For a masked model the blank is its mask token, or several; for a causal model the line ends where the blank
+begins, and an answer in free text goes on from there to the tokeniser's end token.
+"""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from transformers import PreTrainedTokenizerBase
+
+from transfer.batches import Line
+from transfer.errors import TaskError
+from transfer.reading import Reading, WholeWords
+from transfer.tasks import Task
+from transfer.words import continuation, label_words
+
+
+class Encoder:
+    """Turns texts into lines for one task and one tokeniser; `words` is how their answers are read.
+
+    Raises:
+        TaskError: the template does not fit, a label word cannot be read with this tokeniser, or free text is
+            asked of a masked model or of a tokeniser without an end token.
+    """
+
+    words: Reading | None
+
+    def __init__(self, task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> None:
+        self.task, self.tokenizer, self.causal = task, tokenizer, causal
+        self._masked = not causal and not task.head_rows
+        if self._masked and tokenizer.mask_token is None:
+            raise self._error("the masked model's tokeniser has no mask token")
+        if task.kind == "text" and not (causal and tokenizer.eos_token_id is not None):
+            raise self._error("free text needs a causal model whose tokeniser has an end token")
+        self.words = None if task.kind == "text" else label_words(task, tokenizer, causal=causal)
+        longest = self._longest_answer()
+        head, _, tail = task.template.partition("{answer}")
+        blank = str(tokenizer.mask_token) * longest
+        self._template = head + blank + tail if self._masked else head.rstrip()
+        # behind a causal model's line all but the last token of an answer must find room
+        self._room = task.max_tokens - (longest - 1 if causal else 0)
+        self._overhead = len(self._ids(""))
+        if self._overhead >= self._room:
+            raise self._error(
+                f"the template alone is {self._overhead} tokens, max_tokens is {task.max_tokens}"
+            )
+
+    @property
+    def end(self) -> int:
+        """The token that ends an answer in free text."""
+        return int(self.tokenizer.eos_token_id or 0)
+
+    def encode(self, texts: Sequence[str], answers: Sequence[str] = ()) -> list[Line]:
+        """Lines of `texts`, in order; with their `answers` in free text as goals if these are given."""
+        lines = [self._line(text) for text in texts]
+        if not answers:
+            return lines
+        return [self._answered(line, answer) for line, answer in zip(lines, answers, strict=True)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The answer in free text that `tokens` spell up to their end."""
+        before_end = takewhile(lambda token: token != self.end, tokens)
+        return str(self.tokenizer.decode(list(before_end), skip_special_tokens=True)).strip()
+
+    def _longest_answer(self) -> int:
+        """Most tokens that are read one after the other."""
+        if self.words is None:
+            return self.task.answer_tokens
+        return self.words.longest if isinstance(self.words, WholeWords) else 1
+
+    def _answered(self, line: Line, answer: str) -> Line:
+        pieces = continuation(self._plain(answer).strip(), self.tokenizer)
+        goal = (*pieces, self.end)[: self.task.answer_tokens]
+        return Line((*line.ids, *goal[:-1]), line.answer, goal)
+
+    def _plain(self, text: str) -> str:
+        """A special token spelt out in a text would otherwise become a second blank or an early end."""
+        for token in self.tokenizer.all_special_tokens:
+            text = text.replace(token, " ")
+        return text
+
+    def _line(self, text: str) -> Line:
+        text = self._plain(text)
+        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        room = min(self._room - self._overhead, len(spans))
+        # a merge across the cut may cost a token more than the count said: shorten until the line fits
+        while len(ids := self._ids(text)) > self._room:
+            text = text[: spans[room - 1][1]] if room > 0 else ""
+            room -= 1
+        answer = ids.index(int(self.tokenizer.mask_token_id or 0)) if self._masked else len(ids) - 1
+        return Line(tuple(ids), answer)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(self._template.replace("{text}", text.strip()))["input_ids"]
+        if self.causal and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]  # a tokeniser that closes every line would put the answer after the end
+        return ids
+
+    def _error(self, rule: str) -> TaskError:
+        return TaskError(f"task {self.task.name!r}: {rule}")
