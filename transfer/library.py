@@ -8,8 +8,9 @@ import torch
 
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
-from transfer.post import Transferred
+from transfer.post import Transferred, transfer_problem
 from transfer.privacy import Guarantee
+from transfer.problem import Problem, TransferSettings
 from transfer.prompt import ModelRef, SoftPrompt
 from transfer.tasks import Task
 
@@ -64,6 +65,14 @@ class Newcomer:
     texts: tuple[str, ...]
     campaign: str
     guarantee: Guarantee
+
+    def problem(self, settings: TransferSettings) -> Problem:
+        """What carrying it over means, library or not.
+
+        Raises:
+            UsageError, TaskError: see `transfer.post.transfer`.
+        """
+        return transfer_problem(self.prompt, self.proxy, self.target, self.task, self.texts, settings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,8 @@ from transfer.library import (
     shortlist,
 )
 from transfer.objectives import divergences
-from transfer.post import OnStep, descend, initial_prompt, transfer_problem
-from transfer.problem import Problem, TransferSettings
+from transfer.post import OnStep, descend, initial_prompt
+from transfer.problem import Problem
 from transfer.prompt import SoftPrompt
 
 ANCHORS = 256
@@ -87,16 +87,12 @@ class Probed:
 
 def transfer_with_library(
     new: Newcomer,
+    problem: Problem,
     records: Sequence[LibraryRecord],
-    settings: TransferSettings,
     on_step: OnStep = lambda _step, _steps: None,
 ) -> Choice:
-    """Transfer the new prompt twice, without the library and with the best of it, and keep what is better.
-
-    Raises:
-        UsageError, TaskError: see `transfer.post.transfer`.
-    """
-    problem = transfer_problem(new.prompt, new.proxy, new.target, new.task, new.texts, settings)
+    """Solve the newcomer's problem twice, without the library and with the best of it, and keep what is better."""
+    settings = problem.settings
     start = initial_prompt(new.prompt, new.target, new.task, settings.start)
     obstacles = {item.name: item.obstacle(new.target.ref, new.campaign, new.guarantee) for item in records}
     eligible = {item.name: item for item in records if obstacles[item.name] is None}

@@ -10,7 +10,7 @@ from transfer.library import NULL, Comparison, LibraryRecord, Newcomer, Scores, 
 from transfer.models import LanguageModel, load
 from transfer.objectives import divergences
 from transfer.panda import LibraryTeacher, probe, transfer_with_library
-from transfer.post import transfer, transfer_problem
+from transfer.post import transfer
 from transfer.privacy import Guarantee
 from transfer.problem import TransferSettings
 from transfer.prompt import ModelRef, SoftPrompt
@@ -58,6 +58,10 @@ def record(new, name="prompts/other/versions/1", **changes):
     return replace(made, **changes)
 
 
+def consult(new, records, *more):
+    return transfer_with_library(new, new.problem(SETTINGS), records, *more)
+
+
 def args(new):
     return new.prompt, new.proxy, new.target, new.task, new.texts
 
@@ -71,9 +75,7 @@ def good(new):
 
 def test_a_library_prompt_that_helps_is_used_and_every_step_is_counted(new, good):
     seen = []
-    choice = transfer_with_library(
-        new, [record(new), good], SETTINGS, lambda step, steps: seen.append((step, steps))
-    )
+    choice = consult(new, [record(new), good], lambda step, steps: seen.append((step, steps)))
     assert choice.chosen == choice.finalist == choice.start == "prompts/good/versions/1"
     assert choice.transferred.held_out_loss < choice.plain.held_out_loss
     assert choice.comparison.difference > choice.comparison.error > 0
@@ -89,7 +91,7 @@ def test_a_wrong_library_gives_the_plain_transfer_bit_for_bit(new):
         for seed in (1, 2)
     ]
     plain = transfer(*args(new), SETTINGS)
-    choice = transfer_with_library(new, wrong, SETTINGS)
+    choice = consult(new, wrong)
     assert choice.transferred.prompt.to_bytes() == plain.prompt.to_bytes() == choice.plain.prompt.to_bytes()
     assert choice.transferred.held_out_loss == plain.held_out_loss
     assert choice.chosen is None
@@ -100,12 +102,12 @@ def test_a_good_prompt_with_its_rows_shuffled_is_left_alone(new, good):
     flat = good.prompt.vectors.flatten()
     order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))
     shuffled = SoftPrompt(30 * flat[order].reshape(4, 32), new.target.ref)
-    choice = transfer_with_library(new, [replace(good, prompt=shuffled)], SETTINGS)
+    choice = consult(new, [replace(good, prompt=shuffled)])
     assert choice.transferred.prompt.to_bytes() == transfer(*args(new), SETTINGS).prompt.to_bytes()
 
 
 def test_an_empty_library_is_the_plain_transfer(new):
-    choice = transfer_with_library(new, [], SETTINGS)
+    choice = consult(new, [])
     assert choice.transferred.prompt.to_bytes() == transfer(*args(new), SETTINGS).prompt.to_bytes()
     assert [item.name for item in choice.candidates] == [NULL]
     assert "no eligible library prompt" in choice.verdict
@@ -118,7 +120,7 @@ def test_what_is_not_eligible_is_listed_with_its_reason_and_never_measured(new):
         "this very campaign": {"cohorts": ("first", "other")},
     }
     records = [record(new, name, **changes) for name, changes in named.items()]
-    choice = transfer_with_library(new, records, SETTINGS)
+    choice = consult(new, records)
     null, *listed = choice.candidates
     assert (null.name, null.obstacle) == (NULL, None)
     for item in listed:
@@ -140,7 +142,7 @@ def test_a_record_needs_a_cohort_and_no_name_of_the_null_candidate(new):
 
 
 def test_every_score_is_measured_where_it_can_be(new, good):
-    choice = transfer_with_library(
+    choice = consult(
         new,
         [
             good,
@@ -148,7 +150,6 @@ def test_every_score_is_measured_where_it_can_be(new, good):
             record(new, "elsewhere", proxy_prompt=noise(ModelRef("elsewhere", "e" * 64), 1)),
             record(new, "silent", texts=()),
         ],
-        SETTINGS,
     )
     _, near, longer, elsewhere, silent = (item.scores for item in choice.candidates)
     assert near.effect > max(longer.effect, silent.effect)
@@ -166,7 +167,7 @@ def test_nothing_of_a_model_changes_and_no_teacher_is_in_training_mode(new, good
         model.register_forward_pre_hook(lambda module, _: seen.append(module.training)) for model in models
     ]
     content = good.prompt.to_bytes()
-    choice = transfer_with_library(new, [good], SETTINGS)
+    choice = consult(new, [good])
     for handle in handles:
         handle.remove()
     assert seen
@@ -179,7 +180,7 @@ def test_nothing_of_a_model_changes_and_no_teacher_is_in_training_mode(new, good
 
 
 def test_the_probe_halves_its_field_and_keeps_the_null_one_to_the_end(new):
-    problem = transfer_problem(*args(new), SETTINGS)
+    problem = new.problem(SETTINGS)
     starts = {f"p{seed}": noise(new.target.ref, seed, 1 + seed) for seed in range(8)}
     probed, finalist = probe(problem, {NULL: noise(new.target.ref, 9), **starts})
     rounds = {name: len(item.losses) for name, item in probed.items()}
