@@ -101,7 +101,7 @@ def transfer(
 
     Published prompts of other tasks may help; a table on stderr says which was used, or why none was.
     """
-    from coordinator.library_table import explained, verdict
+    from coordinator import library_table
     from coordinator.plan import CampaignPlan
     from coordinator.retargeting import retarget
     from coordinator.serving import identity
@@ -122,8 +122,8 @@ def transfer(
             version, crossing = retarget(store, identity(config), plan, config.target, show_step)
     told = {**_brief(version), "held_out_loss": dict(crossing.losses)}
     if crossing.choice:
-        Console(stderr=True).print(explained(crossing.choice))
-        told["library"] = verdict(crossing.choice)
+        library_table.explain(crossing.choice, Console(stderr=True))
+        told["library"] = library_table.told(crossing.choice)
     session.emit(told, lambda _: f"published {version.name}: held-out public loss: {crossing.summary}")
 
 

@@ -1,44 +1,32 @@
-"""The table that explains why a library prompt was used, or none."""
+"""Why a library prompt was used, or none: a table for people, the same for machines."""
 
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console
 from rich.table import Table
 
-from coordinator.session import line
-from transfer.library import NULL, Candidate, Choice
+from transfer.library import Choice
 
-SCORES = {
-    "effect": "A effect",
-    "alignment": "B CKA",
-    "leep": "C LEEP",
-    "gradient": "D gradient",
-    "paper": "PANDA",
-}
+SCORES = {"A": "effect", "B": "alignment", "C": "leep", "D": "gradient", "PANDA": "paper"}
+LEGEND = "A cosine of effects, B CKA, C LEEP, D cosine with the first step; probe: held-out loss"
 
 
-def explained(choice: Choice) -> Group:
-    """Every candidate with its scores, its probe and what became of it, and the verdict below."""
-    table = Table("library prompt", *SCORES.values(), "probe", "")
+def explain(choice: Choice, console: Console) -> None:
+    """Print every eligible candidate with its scores and its probe, the others with their reason, the verdict."""
+    table = Table("library prompt", *SCORES, "probe", caption=LEGEND)
     for item in choice.candidates:
-        scores = (getattr(item.scores, name) if item.scores else None for name in SCORES)
+        if item.obstacle:
+            console.print(f"{item.name} is not eligible: it {item.obstacle}", soft_wrap=True)
+            continue
+        scores = (getattr(item.scores, name) if item.scores else None for name in SCORES.values())
         cells = ("–" if score is None else f"{score:.2f}" for score in scores)
-        probe = " → ".join(f"{loss:.4g}" for loss in item.probe) or "–"
-        table.add_row(item.name, *cells, probe, _fate(item, choice))
-    return Group(table, line(choice.verdict))
+        table.add_row(item.name, *cells, " → ".join(f"{loss:.3g}" for loss in item.probe) or "–")
+    if choice.finalist:
+        console.print(table)
+    console.print(choice.verdict, soft_wrap=True)
 
 
-def verdict(choice: Choice) -> dict[str, Any]:
-    """The same for machines."""
+def told(choice: Choice) -> dict[str, Any]:
+    """The same for JSON."""
     parts = ("candidates", "finalist", "start", "comparison", "chosen", "verdict")
     return {part: getattr(choice, part) for part in parts}
-
-
-def _fate(item: Candidate, choice: Choice) -> str:
-    if item.obstacle:
-        return f"not eligible: {item.obstacle}"
-    if item.name == NULL:
-        return "" if choice.chosen else "used: the plain transfer"
-    if item.name == choice.finalist:
-        return "used" if choice.chosen else "finalist, not better"
-    return "left in the probe" if item.probe else "not short-listed"

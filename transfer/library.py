@@ -163,10 +163,12 @@ class Choice:
         """The outcome in one line."""
         if self.comparison is None:
             return "no eligible library prompt: transferred without one"
-        found = f"{self.comparison.difference:+.4g} ± {self.comparison.error:.2g} on held-out public text"
+        gain = (
+            f"gains {self.comparison.difference:+.3g} ± {self.comparison.error:.2g} on held-out public text"
+        )
         if self.chosen:
-            return f"{self.chosen} is used: it lowers the loss by {found}"
-        return f"no library prompt is used: {self.finalist} would lower the loss by {found}, not more than chance"
+            return f"{self.chosen} is used: it {gain}"
+        return f"no library prompt is used: {self.finalist} {gain}, not above one standard error"
 
 
 def shortlist(scores: Mapping[str, Scores]) -> list[str]:
