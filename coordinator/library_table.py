@@ -3,7 +3,7 @@
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from transfer.library import Choice
 
@@ -13,7 +13,7 @@ LEGEND = "A cosine of effects, B CKA, C LEEP, D cosine with the first step; prob
 
 def explain(choice: Choice, console: Console) -> None:
     """Print every eligible candidate with its scores and its probe, the others with their reason, the verdict."""
-    table = Table("library prompt", *SCORES, "probe", caption=LEGEND)
+    table = Table(Column("library prompt", overflow="fold"), *SCORES, "probe", caption=LEGEND)
     for item in choice.candidates:
         if item.obstacle:
             console.print(f"{item.name} is not eligible: it {item.obstacle}", soft_wrap=True)
