@@ -91,7 +91,7 @@ def descent_cosine(gradient: torch.Tensor, start: torch.Tensor, other: torch.Ten
 
 
 def task_similarity(new: torch.Tensor, other: torch.Tensor) -> float:
-    """PANDA's own score (Zhong et al. 2024, eq. 2): cos of mean states of each task's own texts → [−1, 1].
+    """PANDA's own score (Zhong et al. 2022, eq. 2): cos of mean states of each task's own texts → [−1, 1].
 
     ĥ = mean_x h(x; p) over about 100 of the task's own examples, [N, H] and [N′, H] of one model. It follows the
     format of the tasks more than their content, and is here to be compared with.

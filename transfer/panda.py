@@ -2,7 +2,7 @@
 
 Letters: N public texts, n of them held out, P prompt tokens, H hidden size, C classes, K library prompts.
 
-PANDA (Zhong et al. 2024, https://arxiv.org/abs/2208.10160) distils from a prompt of another task that was tuned
+PANDA (Zhong et al. 2022, https://arxiv.org/abs/2208.10160) distils from a prompt of another task that was tuned
 on the new task's labels. Here labels are private, so POST's answers stand where labels did: a library prompt is
 carried a few steps towards the new task, and its answers then teach beside the proxy's, as far as both gradients
 agree and less and less. Choosing and judging use public text alone, and the library only ever wins by more than

@@ -1,6 +1,6 @@
 """PANDA as its paper has it, for comparison only: one model, and labels in the hands of whoever trains.
 
-Zhong et al. 2024 (https://arxiv.org/abs/2208.10160): a fresh prompt of the target learns the labelled new task,
+Zhong et al. 2022 (https://arxiv.org/abs/2208.10160): a fresh prompt of the target learns the labelled new task,
 and beside it the logits of a frozen teacher: another task's prompt that was tuned on the new task before. Unlike
 the published code the teacher's logits are constants, computed once in eval mode, the distance is averaged once
 however large a batch is, and a negative similarity counts for nothing.

@@ -98,12 +98,14 @@ def test_a_wrong_library_gives_the_plain_transfer_bit_for_bit(new):
     assert "no library prompt is used" in choice.verdict
 
 
-def test_a_good_prompt_with_its_rows_shuffled_is_left_alone(new, good):
-    flat = good.prompt.vectors.flatten()
-    order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))
-    shuffled = SoftPrompt(30 * flat[order].reshape(4, 32), new.target.ref)
-    choice = consult(new, [replace(good, prompt=shuffled)])
-    assert choice.transferred.prompt.to_bytes() == transfer(*args(new), SETTINGS).prompt.to_bytes()
+def test_a_good_prompt_shuffled_is_left_alone_however_well_its_size_fits(new, good):
+    order = torch.randperm(4 * 32, generator=torch.Generator().manual_seed(0))
+    shuffled = SoftPrompt(good.prompt.vectors.flatten()[order].reshape(4, 32), new.target.ref)
+    settings = replace(SETTINGS, steps=20, learning_rate=0.05)
+    choice = transfer_with_library(new, new.problem(settings), [replace(good, prompt=shuffled)])
+    assert choice.finalist == good.name
+    assert choice.comparison.difference != 0
+    assert choice.transferred.prompt.to_bytes() == transfer(*args(new), settings).prompt.to_bytes()
 
 
 def test_an_empty_library_is_the_plain_transfer(new):
