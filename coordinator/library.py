@@ -94,36 +94,37 @@ def composed(contributions: Iterable[Contribution]) -> Guarantee:
 
 def inherited(choice: Choice, books: Sequence[Book]) -> list[Contribution]:
     """The contributions behind every prompt the choice was made among, each campaign once."""
-    asked = {item.name for item in choice.candidates if item.obstacle is None}
-    found = (item for book in books if book.record.name in asked for item in book.contributions)
+    found = (item for book in _compared(choice, books) for item in book.contributions)
     return list({item.campaign: item for item in found}.values())
 
 
 def told(mode: str, choice: Choice, books: Sequence[Book]) -> dict[str, Any]:
     """What a statement's lineage says about the library, ready for JSON."""
-    asked = {item.name for item in choice.candidates if item.obstacle is None}
-    compared = [
-        {
+    compared = {
+        book.record.name: {
             "prompt": book.record.name,
             "sha256": book.digest,
             "campaign": book.record.cohorts[0],
             "epsilon": book.record.guarantee.epsilon,
             "delta": book.record.guarantee.delta,
         }
-        for book in books
-        if book.record.name in asked
-    ]
-    used = next((item for item in compared if item["prompt"] == choice.chosen), None)
+        for book in _compared(choice, books)
+    }
     said: dict[str, Any] = plain(
         {
             "mode": mode,
-            "used": used,
-            "compared": compared,
+            "used": compared[choice.chosen] if choice.chosen else None,
+            "compared": list(compared.values()),
             "comparison": choice.comparison,
             "cohorts": inherited(choice, books),
         }
     )
     return said
+
+
+def _compared(choice: Choice, books: Sequence[Book]) -> list[Book]:
+    asked = {item.name for item in choice.candidates if item.obstacle is None}
+    return [book for book in books if book.record.name in asked]
 
 
 def _books(store: Store, identity: Identity, prompt: str | None) -> list[Book]:
