@@ -14,6 +14,7 @@ from pathlib import Path
 from coordinator.cohort import Cohort, Fleet, Identity, Question
 from coordinator.config import TargetSettings, chosen
 from coordinator.history import retrace
+from coordinator.library import consulted
 from coordinator.lifecycle import ACTIVE
 from coordinator.opening import directions, start_prompt
 from coordinator.plan import CampaignPlan
@@ -25,6 +26,7 @@ from coordinator.store import Store
 from coordinator.strategy import Server
 from transfer.errors import DeadlineError, PromptferryError, UsageError
 from transfer.models import LanguageModel, load
+from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.texts import read_texts
 
@@ -125,12 +127,15 @@ class _Course:
         """Fail before any client spends privacy on a campaign that could not be finished.
 
         Raises:
-            PromptferryError: the public text, the target or the label words do not serve.
+            PromptferryError: public text, target, label words or library prompt do not serve.
         """
         self._note("checking proxy, target and public text")
         proxy.encoder(self.plan.task)
         read_texts(Path(self.plan.public_text))
-        self._target().encoder(self.plan.task)
+        target = self._target()
+        target.encoder(self.plan.task)
+        release = Guarantee(self.plan.epsilon, self.plan.delta)
+        consulted(self.plan, self.store, self.runner.identity, target.ref, release)
 
     def _question(
         self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None

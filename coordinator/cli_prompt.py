@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 
 from coordinator.session import Session, line, of
@@ -86,11 +86,22 @@ def transfer(
     target: Annotated[str, typer.Option(help="Target: directory or cached hub name; default: ours.")] = "",
     name: Annotated[str, typer.Option(help="Publish under this name; default: the plan's.")] = "",
     public_text: Annotated[Path | None, typer.Option(help="Other public text than the plan's.")] = None,
+    library: Annotated[
+        str,
+        typer.Option(
+            help="Learn from the best published prompt, from none, or from this one.",
+            metavar="auto|none|NAME",
+        ),
+    ] = "auto",
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Publish even if it does not beat its start.")
     ] = False,
 ) -> None:
-    """Carry a campaign's prompt over to another target, at no further privacy cost, and publish it."""
+    """Carry a campaign's prompt over to another target, at no further privacy cost, and publish it.
+
+    Published prompts of other tasks may help; a table on stderr says which was used, or why none was.
+    """
+    from coordinator import library_table
     from coordinator.plan import CampaignPlan
     from coordinator.retargeting import retarget
     from coordinator.serving import identity
@@ -100,7 +111,7 @@ def transfer(
     console.log_to_stderr(config.serve.log_level)
     with session.store() as store:
         plan = CampaignPlan.from_json(store.campaign(campaign).plan)
-        changes: dict[str, Any] = {"target": target} if target else {}
+        changes: dict[str, Any] = {"library": library} | ({"target": target} if target else {})
         if public_text is not None:
             changes["public_text"] = str(public_text.resolve())
         publication = replace(
@@ -110,6 +121,9 @@ def transfer(
         with console.progress(f"transferring {campaign}") as show_step:
             version, crossing = retarget(store, identity(config), plan, config.target, show_step)
     told = {**_brief(version), "held_out_loss": dict(crossing.losses)}
+    if crossing.choice:
+        library_table.explain(crossing.choice, Console(stderr=True))
+        told["library"] = library_table.told(crossing.choice)
     session.emit(told, lambda _: f"published {version.name}: held-out public loss: {crossing.summary}")
 
 

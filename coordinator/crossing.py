@@ -1,19 +1,24 @@
 """From the proxy to the target: the aggregate is transferred, and compared, on public text alone."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from coordinator.plan import CampaignPlan
+from coordinator.history import History
+from coordinator.library import Book, Contribution, composed
+from coordinator.plan import NO_LIBRARY, CampaignPlan
+from transfer.library import Choice, Newcomer
 from transfer.models import LanguageModel
-from transfer.post import TransferSettings, held_out_losses, transfer
+from transfer.panda import transfer_with_library
+from transfer.post import TransferSettings
 from transfer.prompt import ModelRef, SoftPrompt
 from transfer.texts import read_texts
 
 TRANSFERRED, START, DIRECT, RANDOM = "transferred", "start", "direct", "random"
+PLAIN = "without library"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,11 +29,13 @@ class Crossing:
         prompt: of the target.
         proxy: the model it was tuned on.
         causal: how the target is read.
-        losses: held-out transfer loss of the transferred prompt, of its start, of a random prompt, and of the
-            proxy's own vectors where the widths are equal.
+        losses: held-out transfer loss of the transferred prompt, of the plain transfer's start, of a random
+            prompt, of the proxy's own vectors where the widths are equal, and of the plain transfer where a
+            library prompt was used.
         best_step: step the prompt was taken from.
         settings: how it was transferred.
         texts: number of public texts, `texts_digest` the SHA-256 of their file.
+        choice: how the library had a say, None if it was not asked; `books` are those it was chosen among.
     """
 
     prompt: SoftPrompt
@@ -39,6 +46,8 @@ class Crossing:
     settings: TransferSettings
     texts: int
     texts_digest: str
+    choice: Choice | None
+    books: tuple[Book, ...]
 
     @property
     def shortcoming(self) -> str | None:
@@ -62,34 +71,44 @@ class Crossing:
 
 
 def cross(
-    prompt: SoftPrompt,
+    history: History,
     proxy: LanguageModel,
     target: LanguageModel,
     plan: CampaignPlan,
+    books: Sequence[Book] = (),
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
 ) -> Crossing:
-    """Transfer `prompt` from `proxy` to `target` as the plan says, and measure it beside its baselines.
+    """Transfer a campaign's prompt to `target` as the plan says, and measure it beside its baselines.
 
     Raises:
         DataError: the public text cannot be read.
         UsageError: it is too little.
         TaskError: the label words do not fit one of the tokenisers.
     """
-    path, settings = Path(plan.public_text), plan.transfer
-    texts = read_texts(path)
-    moved = transfer(prompt, proxy, target, plan.task, texts, settings, on_step)
-    generator = torch.Generator().manual_seed(settings.seed)
-    candidates = {RANDOM: target.vocabulary_prompt(prompt.length, generator)}
+    path, prompt = Path(plan.public_text), history.prompt
+    texts = tuple(read_texts(path))
+    guarantee = composed([Contribution.of(plan, history)])
+    new = Newcomer(prompt, proxy, target, plan.task, texts, plan.name, guarantee)
+    problem = new.problem(plan.transfer)
+    choice = transfer_with_library(new, problem, [book.record for book in books], on_step)
+    moved, without = choice.transferred, choice.plain
+    generator = torch.Generator().manual_seed(plan.transfer.seed)
+    baselines = {RANDOM: target.vocabulary_prompt(prompt.length, generator)}
     if prompt.width == target.width:
-        candidates[DIRECT] = SoftPrompt(prompt.vectors, target.ref)
-    baselines = held_out_losses(candidates, prompt, proxy, target, plan.task, texts, settings)
+        baselines[DIRECT] = SoftPrompt(prompt.vectors, target.ref)
+    losses = {TRANSFERRED: moved.held_out_loss, START: without.start_loss}
+    losses |= {name: problem.held_out_loss(item.vectors) for name, item in baselines.items()}
+    if choice.chosen:
+        losses[PLAIN] = without.held_out_loss
     return Crossing(
         prompt=moved.prompt,
         proxy=proxy.ref,
         causal=target.causal,
-        losses={TRANSFERRED: moved.held_out_loss, START: moved.start_loss, **baselines},
+        losses=losses,
         best_step=moved.best_step,
-        settings=settings,
+        settings=plan.transfer,
         texts=len(texts),
         texts_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        choice=None if plan.library == NO_LIBRARY else choice,
+        books=tuple(books),
     )

@@ -27,6 +27,8 @@ ROUNDS, MIN_CLIENTS, DEADLINE_S = 3, 3, 600.0
 STEPS, SAMPLE_RATE, CLIP_NORM, LEARNING_RATE = 20, 0.25, 1.0, 0.02
 DIMENSIONS = 0
 DELTA = 1e-6
+AUTO, NO_LIBRARY = "auto", "none"
+"""Which library prompts a transfer asks: all, or none; anything else is the name of one."""
 
 Init = Literal["text", "vocabulary"]
 Positive = Annotated[float, Field(gt=0)]
@@ -68,6 +70,7 @@ class CampaignPlan:
         delta: δ at which ε is stated.
         seed: of everything public that is drawn.
         server: parameters of the strategy that are not to keep their defaults.
+        library: AUTO, NO_LIBRARY, or the name of the one published prompt the transfer may learn from.
     """
 
     name: str
@@ -87,9 +90,11 @@ class CampaignPlan:
     publish: Publication
     seed: int = 0
     server: Mapping[str, float] = field(default_factory=dict)
+    library: str = NO_LIBRARY
 
     def __post_init__(self) -> None:
         checked("campaign", self.name)
+        checked("library prompt", self.library)
         checked("proxy", self.proxy)
         checked("prompt", self.publish.prompt)
         for name in ("rounds", "min_clients"):
@@ -188,10 +193,11 @@ class _TransferTable(Settings):
     start: Literal["prompt", "text"] | None = None
     held_out: float | None = None
     check_every: Count | None = None
+    library: str = NO_LIBRARY
 
     def settings(self, seed: int) -> TransferSettings:
         """The measured defaults, but for what the file says."""
-        return replace(TransferSettings(seed=seed), **self.model_dump(exclude_none=True))
+        return replace(TransferSettings(seed=seed), **self.model_dump(exclude={"library"}, exclude_none=True))
 
 
 class _PublishTable(Settings):
@@ -237,4 +243,5 @@ class _PlanFile(Settings):
             publish=Publication(self.publish.prompt, self.publish.require_improvement),
             seed=self.seed,
             server=self.server,
+            library=self.transfer.library,
         )

@@ -11,6 +11,7 @@ import torch
 from coordinator.cohort import Identity
 from coordinator.crossing import Crossing
 from coordinator.history import History
+from coordinator.library import Contribution, composed, inherited, told
 from coordinator.plan import CampaignPlan
 from coordinator.records import PromptVersion
 from coordinator.store import Store
@@ -78,27 +79,32 @@ def predicate(plan: CampaignPlan, history: History, crossing: Crossing, version:
         "campaign": plan.name,
         "rounds": plan.rounds,
         "lineage": _lineage(plan, history, crossing),
-        "privacy": _privacy(plan, history),
+        "privacy": _privacy(plan, history, crossing),
     }
 
 
 def _lineage(plan: CampaignPlan, history: History, crossing: Crossing) -> dict[str, Any]:
+    asked = crossing.choice
+    library = {"library": told(plan.library, asked, crossing.books)} if asked else {}
     return {
         "start": asdict(plan.start),
         "rounds": [asdict(item) for item in history.rounds],
         "public_text": {"sha256": crossing.texts_digest, "texts": crossing.texts},
         "transfer": {**asdict(crossing.settings), "best_step": crossing.best_step},
         "held_out_loss": dict(crossing.losses),
+        **library,
     }
 
 
-def _privacy(plan: CampaignPlan, history: History) -> dict[str, Any]:
+def _privacy(plan: CampaignPlan, history: History, crossing: Crossing) -> dict[str, Any]:
     spend = plan.tuning.spend
+    older = inherited(crossing.choice, crossing.books) if crossing.choice else []
+    whole = composed([*older, Contribution.of(plan, history)])
     return {
         "unit": UNIT,
         "adjacency": ADJACENCY,
-        "epsilon": number(max(cost.campaign.epsilon for cost in history.costs)),
-        "delta": plan.delta,
+        "epsilon": number(whole.epsilon),
+        "delta": whole.delta,
         "accountant": accountant_name(),
         "sampling": SAMPLING,
         "noise": NOISE,

@@ -6,6 +6,7 @@ from coordinator.cohort import Identity
 from coordinator.config import TargetSettings, chosen
 from coordinator.crossing import Crossing, cross
 from coordinator.history import History, read_history
+from coordinator.library import Contribution, composed, consulted
 from coordinator.plan import CampaignPlan
 from coordinator.proxies import load_proxy
 from coordinator.publishing import publish
@@ -31,7 +32,8 @@ def retarget(
     than it was launched with. `default` is the target if the plan names none.
 
     Raises:
-        UsageError: a round is missing.
+        UsageError: a round is missing, or the library prompt the plan names may not be used.
+        NotFoundError: there is no such library prompt.
         VerificationError: the rounds do not hold, or the prompt is not worth publishing.
     """
     history, crossing = carried(store, identity, plan, default, on_step)
@@ -43,10 +45,14 @@ def carried(
 ) -> tuple[History, Crossing]:
     """The same without publishing."""
     history = read_history(store, identity, plan)
-    target = chosen(plan.target, default)
-    proxy = load_proxy(store.proxy(plan.proxy))
-    crossing = cross(history.prompt, proxy, load(target.source, name=target.name or None), plan, on_step)
+    settings = chosen(plan.target, default)
+    target = load(settings.source, name=settings.name or None)
+    release = composed([Contribution.of(plan, history)])
+    books = consulted(plan, store, identity, target.ref, release)
+    crossing = cross(history, load_proxy(store.proxy(plan.proxy)), target, plan, books, on_step)
     logger.info("campaign %s: held-out public loss: %s", plan.name, crossing.summary)
+    if crossing.choice:
+        logger.info("campaign %s: library: %s", plan.name, crossing.choice.verdict)
     if plan.publish.require_improvement and crossing.shortcoming:
         raise VerificationError(f"not published: {crossing.shortcoming}")
     return history, crossing

@@ -32,12 +32,17 @@ def record_means(values: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
 
 def divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """T²·KL(softmax(reference/T) ‖ softmax(logits/T)), mean of rows [N, V] → scalar (Hinton et al. 2015)."""
+    return divergences(reference, logits, temperature).mean()
+
+
+def divergences(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The same of each row: [N, V] → [N]."""
     goal = log_softmax(reference / temperature, dim=-1)
     ours = log_softmax(logits / temperature, dim=-1)
-    return kl_div(ours, goal, reduction="batchmean", log_target=True) * temperature**2
+    return kl_div(ours, goal, reduction="none", log_target=True).sum(dim=-1) * temperature**2
 
 
-def transfer_loss(
+def transfer_losses(
     prompted: torch.Tensor,
     bare: torch.Tensor,
     reference_prompted: torch.Tensor,
@@ -46,7 +51,7 @@ def transfer_loss(
     alpha: float,
     temperature: float,
 ) -> torch.Tensor:
-    """POST eq. 3–5: (1−α)·L1 + α·L2 for logits [B, V] at the answer.
+    """POST eq. 3–5: (1−α)·L1 + α·L2 of each text, for logits [B, V] at the answer → [B].
 
     L1 makes the prompted target answer like the prompted proxy; L2 makes the prompt change the target's
     answer as it changed the proxy's, so that what the target knows better is kept.
@@ -59,8 +64,8 @@ def transfer_loss(
         alpha: weight of L2 in [0, 1].
         temperature: T > 0.
     """
-    imitate = divergence(reference_prompted, prompted, temperature)
-    shift = divergence(reference_prompted - reference_bare, prompted - bare, temperature)
+    imitate = divergences(reference_prompted, prompted, temperature)
+    shift = divergences(reference_prompted - reference_bare, prompted - bare, temperature)
     return (1 - alpha) * imitate + alpha * shift
 
 

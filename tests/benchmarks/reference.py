@@ -108,8 +108,9 @@ def distillation(target: LanguageModel, proxy: nn.Module, exercise: Exercise, te
         module.requires_grad_(False)
     trained = [parameter for parameter in proxy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0)
-    at, batch = (exercise.rows, exercise.columns), _padded(exercise.batch)
-    given, kept = {"input_ids": batch.ids, "attention_mask": batch.mask}, batch.mask.bool()
+    extra, at = (0, LENGTH - exercise.ids.shape[1]), (exercise.rows, exercise.columns)
+    given = {"input_ids": pad(exercise.ids, extra), "attention_mask": pad(exercise.mask, extra)}
+    kept = given["attention_mask"].bool()
 
     def step() -> None:
         proxy.train()

@@ -15,7 +15,7 @@ and held-out measurements are outside the steps that are timed.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ from rich.table import Table
 
 from client.noise import NoiseSource
 from client.private_data import PrivateRecords
-from client.tuning import NoisyAdam, noisy_step, tune
+from client.tuning import NoisyAdam, Tuned, noisy_step, tune
 from tests.benchmarks import reference
 from tests.benchmarks.timing import CLOCKS, OnStep, Stage, input_gradient, measure, weight_gradients
 from tests.benchmarks.workload import CONFIGS, Workload, made_up_texts, proxy_of, random_model
@@ -65,8 +65,8 @@ def tuning(work: Workload, batch: int, *, private: bool) -> Stage:
             declared_records=records, randomness=NoiseSource(), on_step=on_step,
         )  # fmt: skip
 
-    vectors = torch.nn.Parameter(start.vectors.clone())
-    optimizer = NoisyAdam(vectors, asked(0.0), records, NoiseSource())
+    tuned = Tuned(start.vectors)
+    optimizer = NoisyAdam(tuned.parameter, asked(0.0), records, NoiseSource())
     return Stage(
         name="tune, DP" if private else "tune, no DP",
         ours=ours,
@@ -78,7 +78,7 @@ def tuning(work: Workload, batch: int, *, private: bool) -> Stage:
         ),
         reference_records=len(few.lines),
         bound=input_gradient(model),
-        plain=(lambda: noisy_step(model, data, range(records), vectors, optimizer)) if private else None,
+        plain=(lambda: noisy_step(model, data, range(records), tuned, optimizer)) if private else None,
     )
 
 
@@ -124,9 +124,8 @@ def distilling(work: Workload, batch: int) -> Stage:
         distil(target, layers, work.texts, settings, lambda step, _kl: on_step(step, steps))
 
     few = sequences[:batch]
-    (exercise,) = exercises(
-        target, few, SEQUENCE * len(few), usual.masked_share, torch.Generator().manual_seed(0)
-    )
+    whole = replace(usual, batch_tokens=SEQUENCE * len(few))
+    (exercise,) = exercises(target, few, whole, torch.Generator().manual_seed(0))
     return Stage(
         name="distil",
         ours=ours,

@@ -158,7 +158,7 @@ def test_one_clip_bounds_a_record_over_prompt_and_head(
     optimizer = NoisyAdam(vectors, tuning(1.0, clip=clip), 1.0, Silent())
     seen: list[torch.Tensor] = []
     optimizer.attach_step_hook(lambda _: seen.append(vectors.grad.clone()))  # type: ignore[union-attr]
-    noisy_step(model, data, [3], vectors, optimizer)
+    noisy_step(model, data, [3], whole(vectors), optimizer)
     torch.testing.assert_close(seen[0], 0.5 * unclipped, rtol=1e-4, atol=1e-6)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.plan import CampaignPlan, Publication, Start
+from coordinator.plan import NO_LIBRARY, CampaignPlan, Publication, Start
 from coordinator.strategy import FedAdam, FedAvgM
 from transfer.errors import ConfigError, TaskError, UsageError, VerificationError
 from transfer.post import TransferSettings
@@ -135,6 +135,7 @@ def test_the_examples_commented_keys_are_the_defaults_too():
         "\n".join(line.removeprefix("# ") for line in lines[start:] if " = " in line and "# " in line)
     )
     defaults = TransferSettings()
+    assert shown.pop("library") == NO_LIBRARY
     assert shown == {key: getattr(defaults, key) for key in shown}
     assert len(shown) == 9
 
@@ -220,6 +221,7 @@ plans = st.builds(
     transfer=st.builds(TransferSettings, alpha=st.floats(0, 1), steps=st.integers(1, 500)),
     publish=st.builds(Publication, names, st.booleans()),
     seed=st.integers(0, 2**31),
+    library=names,
 )
 
 
@@ -249,6 +251,20 @@ def test_the_examples_server_parameters_are_the_defaults():
     adam = FedAdam()
     assert shown == dataclasses.asdict(adam) | {"learning_rate": FedAvgM().learning_rate}
     assert f"(1.0 and {adam.learning_rate})" in EXAMPLE.read_text(encoding="utf-8")
+
+
+def test_the_library_is_asked_only_where_the_plan_says_so(directory):
+    assert plan(directory).library == NO_LIBRARY
+    for word in ("auto", "sst2-older"):
+        assert plan(directory, PLAN + f'[transfer]\nlibrary = "{word}"\n').library == word
+    with pytest.raises(ConfigError, match="library prompt name 'Auto'"):
+        plan(directory, PLAN + '[transfer]\nlibrary = "Auto"\n')
+
+
+def test_a_plan_stored_before_there_was_a_library_is_read_as_asking_none(directory):
+    stored = json.loads(plan(directory).to_json())
+    del stored["library"]
+    assert CampaignPlan.from_json(json.dumps(stored)) == plan(directory)
 
 
 def test_a_plan_without_rounds_cannot_be_made(directory):

@@ -4,7 +4,7 @@ import torch
 from transfer.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
 from transfer.errors import UsageError
 from transfer.evaluation import class_logits
-from transfer.objectives import divergence, transfer_loss
+from transfer.objectives import divergence, transfer_losses
 from transfer.post import TransferSettings
 from transfer.prompt import SoftPrompt
 
@@ -55,9 +55,9 @@ def test_one_loss_alone_is_that_loss():
     settings = TransferSettings(alpha=0.4)
 
     def loss(settings):
-        return transfer_loss(
+        return transfer_losses(
             ours, bare, prompted, reference, alpha=settings.alpha, temperature=settings.temperature
-        )
+        ).mean()
 
     temperature = settings.temperature
     torch.testing.assert_close(loss(only_answers(settings)), divergence(prompted, ours, temperature))

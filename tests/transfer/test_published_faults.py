@@ -52,7 +52,7 @@ from client.noise import NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import NoisyAdam, tune
 from transfer.models import LanguageModel
-from transfer.objectives import transfer_loss
+from transfer.objectives import transfer_losses
 from transfer.post import TransferSettings, held_out_losses, transfer
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
@@ -218,12 +218,12 @@ def test_a_step_is_the_mean_of_its_records_however_they_are_grouped(prompt, prox
     (_, gradient, start) = seen[0]
     vectors = start.clone().requires_grad_(True)
     theirs, ours = zip(*pairs, strict=True)
-    loss = transfer_loss(
+    loss = transfer_losses(
         target.logits(target.collate(ours), vectors.expand(len(ours), -1, -1)),
         target.answer_logits(ours), proxy.answer_logits(theirs, prompt), proxy.answer_logits(theirs),
         alpha=settings.alpha, temperature=settings.temperature,
     )  # fmt: skip
-    loss.backward()
+    loss.mean().backward()
     torch.testing.assert_close(gradient, vectors.grad, rtol=1e-3, atol=1e-6)
 
 

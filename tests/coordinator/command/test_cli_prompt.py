@@ -4,9 +4,13 @@ import pytest
 
 from coordinator import serving
 from coordinator.config import read
+from coordinator.plan import Publication
 from coordinator.publishing import told_about
 from coordinator.records import CampaignState
 from coordinator.store import Store
+from transfer import panda
+from transfer.privacy import Spend
+from transfer.rounds import Tuning
 
 
 @pytest.fixture
@@ -69,3 +73,34 @@ def test_a_campaign_without_its_rounds_has_nothing_to_carry_over(published):
     world.launch(name="second")
     assert command("prompt", "transfer", "second") == 2
     assert "closed 0 of 2 rounds" in command.err
+
+
+def test_a_transfer_tells_which_library_prompt_was_used_and_why(published, monkeypatch):
+    command, world = published
+    monkeypatch.setattr(panda, "PROBE_STEPS", 4)
+    world.carry_out(name="second", publish=Publication("second-prompt", require_improvement=False))
+    answer = command.json("prompt", "transfer", "second", "--name", "third-prompt", "--anyway")
+    assert command.status == 0, answer
+    null, mine, older = answer["library"]["candidates"]
+    assert (null["name"], len(null["probe"])) == ("none", 2)
+    assert (mine["name"], mine["probe"]) == ("prompts/second-prompt/versions/1", [])
+    assert "this very campaign" in mine["obstacle"]
+    assert (older["name"], older["obstacle"]) == ("prompts/tiny-prompt/versions/1", None)
+    assert set(older["scores"]) == {"effect", "alignment", "leep", "gradient", "paper"}
+    assert answer["library"]["finalist"] == older["name"]
+    assert answer["library"]["comparison"]["error"] >= 0
+    told = told_about(world.store.prompt_version("third-prompt"), world.identity)
+    assert told["lineage"]["library"]["comparison"] == answer["library"]["comparison"]
+    for words in ("B CKA", "prompts/tiny", "not eligible", answer["library"]["verdict"]):
+        assert words in command.err
+
+
+def test_a_transfer_asks_the_library_it_is_told_to(published):
+    command, world = published
+    words = ("prompt", "transfer", "first", "--name", "other", "--anyway")
+    assert "library" not in command.json(*words, "--library", "none")
+    assert command.json(*words, "--library", "elsewhere")["error"] == "not_found"
+    world.carry_out(name="second", tuning=Tuning(Spend(0.0, 1.0, 5), 1.0, 0.1))
+    answer = command.json(*words, "--library", "tiny-prompt")
+    assert (command.status, answer["error"]) == (2, "usage")
+    assert "library prompt prompts/tiny-prompt/versions/2 was made without privacy" in answer["message"]

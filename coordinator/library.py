@@ -1,0 +1,192 @@
+"""The prompt library: what is published already, read back from the store, verified, and ready to be compared.
+
+A campaign's last aggregate is the prompt of the proxy, the published version the prompt of the target; nothing is
+kept beside them. Whatever a release was compared with has had a say in it, so the data owners behind all of that
+are named in its lineage, and what they spent is composed.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coordinator.cohort import Identity
+from coordinator.history import History
+from coordinator.plan import AUTO, NO_LIBRARY, CampaignPlan
+from coordinator.records import PromptVersion
+from coordinator.store import Store
+from transfer.console import plain
+from transfer.errors import NotFoundError, UsageError, VerificationError
+from transfer.library import Choice, LibraryRecord
+from transfer.panda import OWN_TEXTS
+from transfer.privacy import Guarantee
+from transfer.prompt import WEIGHTS_FILE, ModelRef, SoftPrompt
+from transfer.signing import PROMPT_PREDICATE, Statement
+from transfer.tasks import Label, Task
+from transfer.texts import read_texts
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one campaign cost each of its data owners."""
+
+    campaign: str
+    costs: Mapping[str, Guarantee]
+
+    @staticmethod
+    def of(plan: CampaignPlan, history: History) -> "Contribution":
+        """The one of a campaign that is to be published."""
+        return Contribution(plan.name, {cost.client: cost.campaign for cost in history.costs})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Book:
+    """A library record with what its signed statement says beyond it.
+
+    Attributes:
+        digest: SHA-256 of the file of its prompt.
+        contributions: of its own campaign and of those it inherited, in this order.
+    """
+
+    record: LibraryRecord
+    digest: str
+    contributions: tuple[Contribution, ...]
+
+
+def consulted(
+    plan: CampaignPlan, store: Store, identity: Identity, target: ModelRef, release: Guarantee
+) -> list[Book]:
+    """The books the plan wants to be asked: none, all, or the one it names.
+
+    Raises:
+        NotFoundError: nothing of that name is published.
+        UsageError: the one named may not be used for this release.
+        VerificationError: what is stored is not what was signed.
+    """
+    if plan.library == NO_LIBRARY:
+        return []
+    if plan.library == AUTO:
+        return _books(store, identity, None)
+    named = _books(store, identity, plan.library)
+    if not named:
+        raise NotFoundError(f"no prompt {plan.library!r} is published: there is no such library prompt")
+    obstacles = {book.record.name: book.record.obstacle(target, plan.name, release) for book in named}
+    usable = [book for book in named if obstacles[book.record.name] is None]
+    if not usable:
+        name, obstacle = next(iter(obstacles.items()))
+        raise UsageError(f"library prompt {name} {obstacle}; name another one, or say auto or none")
+    return usable
+
+
+def composed(contributions: Iterable[Contribution]) -> Guarantee:
+    """(ε, δ) of the data owner who paid most over all campaigns: both are summed over those it took part in."""
+    spent: dict[str, list[Guarantee]] = defaultdict(list)
+    for item in {item.campaign: item for item in contributions}.values():
+        for client, cost in item.costs.items():
+            spent[client].append(cost)
+    return Guarantee(
+        max(sum(cost.epsilon for cost in costs) for costs in spent.values()),
+        max(sum(cost.delta for cost in costs) for costs in spent.values()),
+    )
+
+
+def inherited(choice: Choice, books: Sequence[Book]) -> list[Contribution]:
+    """The contributions behind every prompt the choice was made among, each campaign once."""
+    found = (item for book in _compared(choice, books) for item in book.contributions)
+    return list({item.campaign: item for item in found}.values())
+
+
+def told(mode: str, choice: Choice, books: Sequence[Book]) -> dict[str, Any]:
+    """What a statement's lineage says about the library, ready for JSON."""
+    compared = {
+        book.record.name: {
+            "prompt": book.record.name,
+            "sha256": book.digest,
+            "campaign": book.record.cohorts[0],
+            "epsilon": book.record.guarantee.epsilon,
+            "delta": book.record.guarantee.delta,
+        }
+        for book in _compared(choice, books)
+    }
+    said: dict[str, Any] = plain(
+        {
+            "mode": mode,
+            "used": compared[choice.chosen] if choice.chosen else None,
+            "compared": list(compared.values()),
+            "comparison": choice.comparison,
+            "cohorts": inherited(choice, books),
+        }
+    )
+    return said
+
+
+def _compared(choice: Choice, books: Sequence[Book]) -> list[Book]:
+    asked = {item.name for item in choice.candidates if item.obstacle is None}
+    return [book for book in books if book.record.name in asked]
+
+
+def _books(store: Store, identity: Identity, prompt: str | None) -> list[Book]:
+    """The newest published version of every prompt, or of one, for each target."""
+    found: dict[tuple[str, str], Book] = {}
+    for version in store.prompt_versions(prompt, published_only=True):
+        key = identity.publisher.public_key()
+        statement = Statement.verified(version.statement, key, PROMPT_PREDICATE)
+        place = version.prompt, str(statement.predicate["target"]["digest"])
+        if place not in found:
+            found[place] = _book(store, version, statement)
+    return list(found.values())
+
+
+def _book(store: Store, version: PromptVersion, statement: Statement) -> Book:
+    said, lineage = statement.predicate, statement.predicate["lineage"]
+    weights = store.prompt_file(version.prompt, version.version, WEIGHTS_FILE)
+    statement.check(WEIGHTS_FILE, weights)
+    privacy = said["privacy"]
+    own = {item["client"]: _guarantee(item) for item in privacy["clients"]}
+    older = [
+        Contribution(item["campaign"], {client: _guarantee(cost) for client, cost in item["costs"].items()})
+        for item in lineage.get("library", {}).get("cohorts", ())
+    ]
+    contributions = (Contribution(said["campaign"], own), *older)
+    record = LibraryRecord(
+        name=version.name,
+        prompt=SoftPrompt.from_bytes(weights, ModelRef(**said["target"])),
+        proxy_prompt=_aggregate(store, version.name, statement),
+        task=_task(said["task"]),
+        texts=_own_texts(store, said["campaign"], lineage["public_text"]["sha256"]),
+        cohorts=tuple(item.campaign for item in contributions),
+        guarantee=_guarantee(privacy),
+    )
+    return Book(record, statement.digests[WEIGHTS_FILE], contributions)
+
+
+def _aggregate(store: Store, name: str, statement: Statement) -> SoftPrompt:
+    """The prompt of the proxy that the last round made."""
+    said = statement.predicate
+    digest = said["lineage"]["rounds"][-1]["prompt"]
+    for item in store.rounds(said["campaign"]):
+        if item.prompt is not None and hashlib.sha256(item.prompt).hexdigest() == digest:
+            return SoftPrompt.from_bytes(item.prompt, ModelRef(**said["proxy"]))
+    raise VerificationError(
+        f"{name}: no stored round of {said['campaign']!r} made the prompt it was signed with"
+    )
+
+
+def _own_texts(store: Store, campaign: str, digest: str) -> tuple[str, ...]:
+    """Some of the public text the campaign used, spread over the file; none if that has gone or changed."""
+    path = Path(CampaignPlan.from_json(store.campaign(campaign).plan).public_text)
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        return ()
+    texts = read_texts(path)
+    return tuple(texts[:: max(1, len(texts) // OWN_TEXTS)][:OWN_TEXTS])
+
+
+def _guarantee(said: Mapping[str, Any]) -> Guarantee:
+    return Guarantee(float(said["epsilon"]), float(said["delta"]))  # ε = ∞ is the string "inf"
+
+
+def _task(said: Mapping[str, Any]) -> Task:
+    labels = tuple(Label(item["name"], tuple(item["words"])) for item in said["labels"])
+    return Task(said["name"], said["template"], labels, said["init_text"], said["max_tokens"])

@@ -1,0 +1,242 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from transfer import panda
+from transfer.errors import UsageError
+from transfer.library import NULL, Comparison, LibraryRecord, Newcomer, Scores, shortlist
+from transfer.models import LanguageModel, load
+from transfer.objectives import divergences
+from transfer.panda import LibraryTeacher, probe, transfer_with_library
+from transfer.post import transfer
+from transfer.privacy import Guarantee
+from transfer.problem import TransferSettings
+from transfer.prompt import ModelRef, SoftPrompt
+from transfer.proxy import cut
+from transfer.tasks import Label, Task
+
+THINGS = ("film", "plot", "music", "food", "long train home", "weather")
+VERBS = ("liked", "saw", "made", "missed", "wanted")
+TEXTS = tuple(f"We {verb} the {thing}." for verb in VERBS for thing in THINGS)
+SETTINGS = TransferSettings(steps=4, batch_size=16, learning_rate=0.02, check_every=2)
+PRIVATE, PUBLIC = Guarantee(3.0, 1e-6), Guarantee(math.inf, 1e-6)
+OTHER = Task(
+    "themes",
+    "{text} The theme is {answer}",
+    (Label("film", ("great",)), Label("food", ("good",)), Label("bank", ("bad",))),
+    "A theme",
+)
+
+
+@pytest.fixture(autouse=True)
+def _short_probe(monkeypatch):
+    monkeypatch.setattr(panda, "PROBE_STEPS", 4)
+
+
+@pytest.fixture(scope="module")
+def new(tiny_causal, tiny_task):
+    causal = load(tiny_causal, name="tiny-causal")
+    with torch.no_grad():  # fresh weights are so small that a prompt hardly moves an answer
+        for matrix in causal.model.parameters():
+            matrix.mul_(6 if matrix.ndim == 2 else 1)
+    proxy = LanguageModel(cut(causal, (0,)), causal.tokenizer, replace(causal.ref, name="proxy"), True)
+    return Newcomer(noise(proxy.ref, 0), proxy, causal, tiny_task, TEXTS, "first", PRIVATE)
+
+
+def noise(model, seed, size=1.0, length=4):
+    vectors = torch.randn(length, 32, generator=torch.Generator().manual_seed(seed))
+    return SoftPrompt(size * vectors, model)
+
+
+def record(new, name="prompts/other/versions/1", **changes):
+    """A library prompt that was carried over from a proxy prompt of its own by no step at all."""
+    made = LibraryRecord(
+        name, noise(new.target.ref, 5), noise(new.proxy.ref, 5), OTHER, TEXTS[:5], ("other",), PRIVATE
+    )
+    return replace(made, **changes)
+
+
+def consult(new, records, *more):
+    return transfer_with_library(new, new.problem(SETTINGS), records, *more)
+
+
+def args(new):
+    return new.prompt, new.proxy, new.target, new.task, new.texts
+
+
+@pytest.fixture(scope="module")
+def good(new):
+    """A library prompt that stands where the new one wants to go."""
+    far = transfer(*args(new), replace(SETTINGS, steps=40, learning_rate=0.1, check_every=20))
+    return record(new, "prompts/good/versions/1", prompt=far.prompt, proxy_prompt=new.prompt)
+
+
+def test_a_library_prompt_that_helps_is_used_and_every_step_is_counted(new, good):
+    seen = []
+    choice = consult(new, [record(new), good], lambda step, steps: seen.append((step, steps)))
+    assert choice.chosen == choice.finalist == choice.start == "prompts/good/versions/1"
+    assert choice.transferred.held_out_loss < choice.plain.held_out_loss
+    assert choice.comparison.difference > choice.comparison.error > 0
+    gap = choice.plain.held_out_loss - choice.transferred.held_out_loss
+    assert choice.comparison.difference == pytest.approx(gap, rel=1e-4)
+    assert choice.verdict.startswith("prompts/good/versions/1 is used")
+    assert seen == [(step + 1, len(seen)) for step in range(2 * 4 + 2 * 3 * 4)]
+
+
+def test_a_wrong_library_gives_the_plain_transfer_bit_for_bit(new):
+    wrong = [
+        record(new, f"prompts/wrong/versions/{seed}", prompt=noise(new.target.ref, seed, 30.0))
+        for seed in (1, 2)
+    ]
+    plain = transfer(*args(new), SETTINGS)
+    choice = consult(new, wrong)
+    assert choice.transferred.prompt.to_bytes() == plain.prompt.to_bytes() == choice.plain.prompt.to_bytes()
+    assert choice.transferred.held_out_loss == plain.held_out_loss
+    assert choice.chosen is None
+    assert "no library prompt is used" in choice.verdict
+
+
+def test_a_good_prompt_shuffled_is_left_alone_however_well_its_size_fits(new, good):
+    order = torch.randperm(4 * 32, generator=torch.Generator().manual_seed(0))
+    shuffled = SoftPrompt(good.prompt.vectors.flatten()[order].reshape(4, 32), new.target.ref)
+    settings = replace(SETTINGS, steps=20, learning_rate=0.05)
+    choice = transfer_with_library(new, new.problem(settings), [replace(good, prompt=shuffled)])
+    assert choice.finalist == good.name
+    assert choice.comparison.difference != 0
+    assert choice.transferred.prompt.to_bytes() == transfer(*args(new), settings).prompt.to_bytes()
+
+
+def test_an_empty_library_is_the_plain_transfer(new):
+    choice = consult(new, [])
+    assert choice.transferred.prompt.to_bytes() == transfer(*args(new), SETTINGS).prompt.to_bytes()
+    assert [item.name for item in choice.candidates] == [NULL]
+    assert "no eligible library prompt" in choice.verdict
+
+
+def test_what_is_not_eligible_is_listed_with_its_reason_and_never_measured(new):
+    named = {
+        "without privacy": {"guarantee": PUBLIC},
+        "another target": {"prompt": noise(ModelRef("elsewhere", "e" * 64), 1)},
+        "this very campaign": {"cohorts": ("first", "other")},
+    }
+    records = [record(new, name, **changes) for name, changes in named.items()]
+    choice = consult(new, records)
+    null, *listed = choice.candidates
+    assert (null.name, null.obstacle) == (NULL, None)
+    for item in listed:
+        assert item.name in item.obstacle
+        assert (item.scores, item.probe) == (None, ())
+
+
+def test_a_release_without_privacy_may_use_any_prompt(new):
+    public = record(new, guarantee=PUBLIC)
+    assert public.obstacle(new.target.ref, "first", PRIVATE)
+    assert public.obstacle(new.target.ref, "first", PUBLIC) is None
+    assert record(new).obstacle(new.target.ref, "first", PRIVATE) is None
+
+
+def test_a_record_needs_a_cohort_and_no_name_of_the_null_candidate(new):
+    for changes in ({"name": NULL}, {"cohorts": ()}):
+        with pytest.raises(UsageError, match="at least one cohort"):
+            replace(record(new), **changes)
+
+
+def test_every_score_is_measured_where_it_can_be(new, good):
+    choice = consult(
+        new,
+        [
+            good,
+            record(new, "longer", prompt=noise(new.target.ref, 3, length=6)),
+            record(new, "elsewhere", proxy_prompt=noise(ModelRef("elsewhere", "e" * 64), 1)),
+            record(new, "silent", texts=()),
+        ],
+    )
+    _, near, longer, elsewhere, silent = (item.scores for item in choice.candidates)
+    assert near.effect > max(longer.effect, silent.effect)
+    assert near.paper is not None
+    assert longer.gradient is None
+    assert (elsewhere.effect, elsewhere.paper, silent.paper) == (None, None, None)
+    assert all(0 <= item.alignment <= 1 and item.leep <= 0 for item in (near, longer, elsewhere, silent))
+
+
+def test_nothing_of_a_model_changes_and_no_teacher_is_in_training_mode(new, good):
+    seen = []
+    models = (new.proxy.model, new.target.model)
+    before = [{name: value.clone() for name, value in model.state_dict().items()} for model in models]
+    handles = [
+        model.register_forward_pre_hook(lambda module, _: seen.append(module.training)) for model in models
+    ]
+    content = good.prompt.to_bytes()
+    choice = consult(new, [good])
+    for handle in handles:
+        handle.remove()
+    assert seen
+    assert not any(seen)
+    for model, then in zip(models, before, strict=True):
+        assert all(torch.equal(value, then[name]) for name, value in model.state_dict().items())
+        assert all(parameter.grad is None for parameter in model.parameters())
+    choice.transferred.prompt.vectors.zero_()
+    assert good.prompt.to_bytes() == content
+
+
+def test_the_probe_halves_its_field_and_keeps_the_null_one_to_the_end(new):
+    problem = new.problem(SETTINGS)
+    starts = {f"p{seed}": noise(new.target.ref, seed, 1 + seed) for seed in range(8)}
+    probed, finalist = probe(problem, {NULL: noise(new.target.ref, 9), **starts})
+    rounds = {name: len(item.losses) for name, item in probed.items()}
+    assert rounds.pop(NULL) == 2
+    assert sorted(rounds.values()) == [1, 1, 1, 2, 2, 2]
+    first = sorted(rounds, key=lambda name: probed[name].losses[0])
+    assert {name for name in rounds if rounds[name] == 2} == set(first[:3])
+    assert finalist == min(first[:3], key=lambda name: probed[name].losses[1])
+
+
+def test_a_short_list_is_by_mean_rank_over_the_scores_there_are():
+    scores = {
+        "second": Scores(0.5, 0.5, -2.0, None, 1.0),
+        "first": Scores(0.9, 0.9, -1.0, 0.1, -1.0),
+        "third": Scores(None, 0.1, -3.0, None, 1.0),
+    }
+    assert shortlist(scores) == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("effect", "alignment", "strength"),
+    [(0.4, 0.9, 0.4), (-0.4, 0.9, 0.0), (None, 0.9, 0.9), (1.1, 0.0, 1.0)],
+)
+def test_a_teachers_say_is_never_negative(effect, alignment, strength):
+    assert Scores(effect, alignment, -1.0, None, None).strength == strength
+
+
+def test_the_teachers_loss_is_kl_to_its_constant_answers_whatever_the_batch():
+    answers, logits = torch.randn(4, 3), torch.randn(4, 3, requires_grad=True)
+    teacher = LibraryTeacher(answers, 2.0, 1.0)
+    losses = teacher.losses(logits, [0, 1, 2, 3])
+    assert torch.equal(losses[[2, 0]], teacher.losses(logits[[2, 0]], [2, 0]))
+    assert torch.equal(losses, divergences(answers, logits, 2.0))
+    losses.sum().backward()
+    assert answers.grad is None
+
+
+def test_the_teachers_weight_follows_the_agreement_of_gradients_and_fades():
+    one, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    teacher = LibraryTeacher(torch.zeros(1, 2), 2.0, 0.5)
+    assert teacher.weight(0.01, one, one) == pytest.approx(0.5)
+    assert teacher.weight(0.1, one, other) == pytest.approx(0.5 * 0.9)
+    assert teacher.weight(0.55, one, other) == pytest.approx(0.5 * 0.81 * 0.5)
+    assert teacher.weight(1.0, one, one) == 0.0
+    against = LibraryTeacher(torch.zeros(1, 2), 2.0, 0.5)
+    assert against.weight(0.01, one, -one) == 0.0
+    assert against.weight(0.01, one, one) == 0.0  # one step of agreement does not outweigh the history
+
+
+def test_a_difference_must_exceed_its_standard_error():
+    losses = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    gains = torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64)
+    found = Comparison.of(losses, losses - gains)
+    assert (found.difference, found.error) == (0.5, pytest.approx(0.5))
+    assert not found.won
+    assert Comparison.of(losses, losses - gains - 0.01).won
+    assert not Comparison.of(losses, losses).won
