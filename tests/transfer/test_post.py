@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from transfer.decoding import answered
 from transfer.errors import TaskError, UsageError
 from transfer.models import LanguageModel
-from transfer.post import TransferSettings, held_out_losses, initial_prompt, transfer
+from transfer.objectives import divergences
+from transfer.post import TransferSettings, held_out_losses, initial_prompt, transfer, transfer_problem
 from transfer.prompt import SoftPrompt
 from transfer.proxy import cut
 from transfer.tasks import Label, Task
@@ -91,6 +93,25 @@ def test_transfer_that_only_harms_returns_the_start(prompt, proxy, target, tiny_
     found = transfer(prompt, proxy, target, tiny_task, TEXTS, harmful)
     assert (found.best_step, found.held_out_loss) == (0, found.start_loss)
     assert torch.equal(found.prompt.vectors, prompt.vectors)
+
+
+def test_free_text_is_compared_at_every_token_of_the_prompted_proxys_answer(target, proxy, prompt):
+    task = Task("slots", "{text} It was {answer}", (), "A sentence", 32, kind="text", answer_tokens=3)
+    settings = replace(QUICK, space="vocabulary", alpha=0.0, steps=0)
+    problem = transfer_problem(prompt, proxy, target, task, TEXTS, settings)
+    lines = answered(proxy, task, TEXTS, prompt)
+    assert max(line.reads for line in lines) > 1
+    start = initial_prompt(prompt, target, task, "prompt")
+    ours, theirs = target.answer_logits(lines, start), proxy.answer_logits(lines, prompt)
+    each, begin = divergences(theirs, ours, settings.temperature), 0
+    expected = []
+    for line in lines:
+        expected.append(each[begin : begin + line.reads].mean().item())
+        begin += line.reads
+    losses = problem.losses_of(start.vectors, range(len(TEXTS)))
+    torch.testing.assert_close(losses, torch.tensor(expected).double(), rtol=1e-4, atol=1e-6)
+    with pytest.raises(UsageError, match="free text has no labels"):
+        transfer_problem(prompt, proxy, target, task, TEXTS, QUICK)
 
 
 @pytest.mark.parametrize("steps", [0, 5])
