@@ -237,5 +237,5 @@ def test_a_decline_carries_no_prompt_and_no_cost():
 def test_a_request_about_a_task_read_by_a_head_comes_back_the_same():
     labels = (Label("a", ()), Label("b", ()))
     task = Task("t", "About {text}", labels, "Init.", label_reading="head")
-    request = replace(REQUEST, task=task, prompt=REQUEST.prompt.longer(2))
+    request = replace(REQUEST, task=task, prompt=REQUEST.prompt.longer(2), subspace=None)
     assert wire.request_from_bytes(wire.request_to_bytes(request)).task == task
