@@ -42,7 +42,7 @@ def _told(place: Path) -> dict[str, Any]:
 def _listed(proxies: list[dict[str, Any]]) -> Table:
     table = Table("proxy", "digest", "made of")
     for item in proxies:
-        made = f"{item['parent']}: {_measured(item)}" if "parent" in item else ""
+        made = f"{item['parent']}: {distil_options.measured(item)}" if "parent" in item else ""
         table.add_row(item["name"], item["digest"], made)
     return table
 
@@ -103,18 +103,7 @@ def distil(
     place.parent.mkdir(mode=0o700, exist_ok=True)
     with console.progress(f"distilling {name}") as show:
         made = make(large, wanted, texts, settings, place, resume=resume, on_step=show)
-    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, _distilled)
-
-
-def _distilled(found: dict[str, Any]) -> str:
-    return f"proxy {found['name']} {found['digest']}: {_measured(found)}"
-
-
-def _measured(found: dict[str, Any]) -> str:
-    return (
-        f"layers {list(found['layers'])}, {found['steps']} steps, held-out KL {found['held_out_kl']:.3f}, "
-        f"perplexity {found['held_out_perplexity']:.1f} (target {found['target_perplexity']:.1f})"
-    )
+    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.made)
 
 
 def _require_free(place: Path) -> None:

@@ -5,16 +5,10 @@ Unit of privacy: one record; neighbours differ by adding or removing it. The res
 denominator and number of steps come from the request and from declared, public numbers.
 
 Letters: B records of a physical batch, P prompt tokens (and the rows of a head where the task is read by one:
-one clip and one noise cover both), H hidden size, C classes.
-
-Per-record gradients come from the *expand* form: the prompt is repeated to a leaf [B, P, H], one copy a record,
-and the gradient of the summed per-record losses with respect to that leaf holds each record's own gradient
-exactly. No hooks are involved, so nothing can silently average over the batch (as PEFT's prompt tuning under
-Opacus does), and the shape is checked at every step.
+one clip and one noise cover both), H hidden size.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from opacus.optimizers import DPOptimizer
@@ -22,12 +16,11 @@ from torch import nn
 
 from client.noise import GRID_BITS, Randomness, clip_to_grid
 from client.private_data import PrivateRecords
-from transfer.batches import Line, buckets
+from transfer.batches import FORWARD_TOKENS
 from transfer.errors import PromptferryError
-from transfer.models import FORWARD_TOKENS, LanguageModel
-from transfer.objectives import answer_loss, label_loss
+from transfer.gradients import LabelledLines, per_record_gradients
+from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
-from transfer.reading import Reading, copies
 from transfer.rounds import Tuning
 from transfer.subspace import Subspace
 from transfer.tasks import Task
@@ -68,18 +61,6 @@ class NoisyAdam(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
                 noise = torch.from_numpy(self._randomness.integers(tuple(total.shape)))
                 total = (total + noise).double() * self._grid
             parameter.grad = total.to(parameter.dtype)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledLines:
-    """Encoded records and what the loss needs to know: words of each class, labels by record.
-
-    Without words the answers are free text: the goals of the lines.
-    """
-
-    lines: Sequence[Line]
-    labels: torch.Tensor
-    words: Reading | None
 
 
 def tune(
@@ -163,44 +144,10 @@ def noisy_step(
     No record included is a step like any other: a zero sum, noise added, and accounted for.
     """
     vectors = tuned.vectors()
-    groups = list(physical_batches(data, included, vectors.shape[0], forward_tokens)) or [[]]
+    groups = list(data.batches(included, vectors.shape[0], forward_tokens)) or [[]]
     for group in groups:
         gradients = tuned.gradients(per_record_gradients(model, data, group, vectors))
         tuned.parameter.grad_sample = gradients  # type: ignore[attr-defined]
         optimizer.signal_skip_step(do_skip=group is not groups[-1])
         optimizer.step()
         optimizer.zero_grad()
-
-
-def physical_batches(
-    data: LabelledLines, included: Sequence[int], prompt_length: int, forward_tokens: int
-) -> Iterator[list[int]]:
-    """Records grouped by similar length, each group at most `forward_tokens` tokens, padding included."""
-    lengths = [(len(data.lines[index].ids) + prompt_length) * copies(data.words) for index in included]
-    for group in buckets(lengths, forward_tokens):
-        yield [included[place] for place in group]
-
-
-def per_record_gradients(
-    model: LanguageModel, data: LabelledLines, group: Sequence[int], vectors: torch.Tensor
-) -> torch.Tensor:
-    """Gradient [B, P, H] of each record's own loss with respect to the prompt; zeros(0, P, H) for no record.
-
-    Raises:
-        PromptferryError: the gradient is not one [P, H] a record, so clipping would bound something else.
-    """
-    shape = (len(group), *vectors.shape)
-    if not group:
-        return vectors.new_zeros(shape)
-    batch = model.collate([data.lines[index] for index in group])
-    rows = vectors.detach().expand(shape).clone().requires_grad_(True)  # [B, P, H], one copy a record
-    logits, goal = model.logits(batch, rows, data.words), batch.goal
-    losses = (
-        label_loss(logits, data.labels[list(group)]) if goal is None else answer_loss(logits, goal)
-    )  # [B]
-    (gradients,) = torch.autograd.grad(losses.sum(), rows)
-    if gradients.shape != shape:
-        raise PromptferryError(
-            f"per-record gradients are {tuple(gradients.shape)}, expected {shape}: refusing to clip"
-        )
-    return gradients

@@ -20,6 +20,7 @@ import torch
 from transfer.errors import UsageError, VerificationError
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Release, RoundRequest
+from transfer.subspace import Subspace
 
 OUTSIDE = 1e-3
 """Part of an update outside the subspace it was asked in that float32 may leave, generously."""
@@ -78,7 +79,7 @@ def gate(release: Release, request: RoundRequest) -> SoftPrompt:
     if shape != asked:
         raise VerificationError(f"{request.round}: prompt of {request.client} has shape {shape}, not {asked}")
     if request.subspace is not None:
-        _require_inside(release.prompt, request)
+        _require_inside(request.subspace, release.prompt, request)
     norm, longest = _norm(release.prompt, request.prompt), longest_update(request)
     if not norm <= longest:
         raise VerificationError(
@@ -88,11 +89,11 @@ def gate(release: Release, request: RoundRequest) -> SoftPrompt:
     return release.prompt
 
 
-def _require_inside(prompt: SoftPrompt, request: RoundRequest) -> None:
+def _require_inside(subspace: Subspace, prompt: SoftPrompt, request: RoundRequest) -> None:
     """An honest update has no part outside the subspace but what rounding to float32 leaves."""
-    update = (prompt.vectors.double() - request.prompt.vectors.double()).flatten()
-    axes = request.subspace.directions.double().flatten(1) if request.subspace else update.unsqueeze(0)
-    outside = torch.linalg.vector_norm(update - (axes @ update) @ axes)
+    update = prompt.vectors - request.prompt.vectors
+    inside = subspace.vectors(subspace.coordinates(update.unsqueeze(0))[0])
+    outside = torch.linalg.vector_norm(update - inside)
     if not outside <= OUTSIDE * (1 + torch.linalg.vector_norm(update)):
         raise VerificationError(
             f"{request.round}: update of {request.client} leaves the subspace by {outside:.3g}"

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from coordinator.records import ProxyRecord
-    from transfer.proxy import Proxy
 
 app = console.application("Proxies: small cuts of the target that data owners tune prompts on.")
 
@@ -61,7 +60,7 @@ def distil(
         with console.progress(f"distilling {name}") as show:
             make(large, wanted, texts, settings, place, resume=resume, on_step=show)
         made = proxies.register(store, ours, place)
-    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, lambda _: _made(made))
+    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.made)
 
 
 @app.command("register")
@@ -80,17 +79,7 @@ def register(
         place = proxies.free_place(store, config.proxies.directory, name)
         proxies.copy(directory, place)
         made = proxies.register(store, identity(config), place)
-    session.emit(
-        {"name": name, "digest": made.model.ref.digest, "layers": made.layers}, lambda _: _made(made)
-    )
-
-
-def _made(proxy: "Proxy") -> str:
-    return (
-        f"proxy {proxy.model.ref.name} {proxy.model.ref.digest}: layers {list(proxy.layers)}, "
-        f"{proxy.steps} steps, held-out KL {proxy.held_out_kl:.3f}, "
-        f"perplexity {proxy.held_out_perplexity:.1f} (target {proxy.target_perplexity:.1f})"
-    )
+    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.made)
 
 
 @app.command("list")
@@ -158,8 +147,5 @@ def _shown(proxy: dict[str, Any]) -> Table:
     for file in proxy["files"]:
         table.add_row(file.path, str(file.size), file.digest[:16])
     parent = f"{proxy['parent']} {proxy['parent_digest'][:16]}"
-    table.caption = (
-        f"layers {list(proxy['layers'])} of {parent}, {proxy['steps']} steps, "
-        f"held-out KL {proxy['held_out_kl']:.3f}, in {proxy['directory']}"
-    )
+    table.caption = f"{distil_options.measured(proxy)}, of {parent}, in {proxy['directory']}"
     return table

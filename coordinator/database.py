@@ -137,9 +137,7 @@ def _engine(url: URL, busy_timeout_ms: int) -> Engine:
         raise ConfigError(f"[store] url: the driver of {url.drivername!r} is not installed") from error
 
     def configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = (
-            None  # the driver begins no transactions of its own: `_begin_sqlite` does
-        )
+        connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
         mode = cursor.execute("PRAGMA journal_mode=WAL").fetchone()[0]

@@ -9,6 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+FORWARD_TOKENS = 1536
+"""Tokens, padding and prompt included, in one physical forward pass: small enough for a CPU's caches, which is
+a third faster than 8192 and pads less. Says nothing about the logical batch."""
+
+FORWARD_PADDING = 48
+"""Most padding in one physical forward pass, in tokens: about what another pass costs."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
@@ -56,13 +63,30 @@ def _padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
     return pad_sequence(parts, batch_first=True, padding_value=fill)
 
 
-def buckets(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Indices grouped by similar length so that rows × longest row ≤ `max_tokens` (at least one row each)."""
+def buckets(lengths: Sequence[int], max_tokens: int, max_padding: int | None = None) -> Iterator[list[int]]:
+    """Indices grouped by similar length so that rows × longest row ≤ `max_tokens` (at least one row each).
+
+    A group is also closed before more than `max_padding` of its tokens would be padding, if that is given.
+    """
     group: list[int] = []
+    held = 0
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and (len(group) + 1) * lengths[index] > max_tokens:
+        held += lengths[index]
+        size = (len(group) + 1) * lengths[index]
+        if group and (size > max_tokens or (max_padding is not None and size - held > max_padding)):
             yield group
-            group = []
+            group, held = [], lengths[index]
         group.append(index)
     if group:
         yield group
+
+
+def physical_batches(
+    lines: Sequence[Line], prompt_length: int, copies: int, forward_tokens: int = FORWARD_TOKENS
+) -> Iterator[list[int]]:
+    """Indices of lines in groups of one forward pass each: similar length, ≤ `forward_tokens`, little padding.
+
+    A line becomes `copies` rows, each behind the `prompt_length` tokens of a prompt.
+    """
+    lengths = [(len(line.ids) + prompt_length) * copies for line in lines]
+    return buckets(lengths, forward_tokens, FORWARD_PADDING)

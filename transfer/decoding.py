@@ -8,8 +8,8 @@ from itertools import groupby
 
 import torch
 
-from transfer.batches import Line
-from transfer.models import FORWARD_TOKENS, LanguageModel
+from transfer.batches import FORWARD_TOKENS, Line
+from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.reading import only_at
 from transfer.tasks import Task

@@ -1,6 +1,7 @@
 """Options of `proxy distil`, which the coordinator and a client both have."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -48,3 +49,16 @@ def parse_layers(text: str) -> int | tuple[int, ...]:
 def parse_freeze(text: str) -> tuple[str, ...]:
     """Read --freeze: parts with commas between them, or none; `DistilSettings` knows which there are."""
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
+
+
+def measured(proxy: Mapping[str, Any]) -> str:
+    """What a proxy is and is worth, as one line."""
+    return (
+        f"layers {list(proxy['layers'])}, {proxy['steps']} steps, held-out KL {proxy['held_out_kl']:.3f}, "
+        f"perplexity {proxy['held_out_perplexity']:.1f} (target {proxy['target_perplexity']:.1f})"
+    )
+
+
+def made(proxy: Mapping[str, Any]) -> str:
+    """The same, behind name and digest."""
+    return f"proxy {proxy['name']} {proxy['digest']}: {measured(proxy)}"

@@ -219,14 +219,9 @@ def _shuffled(target: LanguageModel, texts: Sequence[str], settings: DistilSetti
             f"{len(sequences)} sequences of public text are too few to distil on; "
             f"{LEAST_SEQUENCES} are the least"
         )
-    limit = getattr(target.model.config, "max_position_embeddings", math.inf)
     longest = max(len(line.ids) for line in sequences)
     longest += settings.prompted_tokens if settings.prompted_share else 0
-    if longest > limit:
-        raise ModelError(
-            f"model {target.ref.name!r} has {limit} positions, distillation reads {longest}; "
-            "lower sequence_tokens"
-        )
+    target.require_positions(longest, "lower sequence_tokens")
     order = torch.randperm(len(sequences), generator=torch.Generator().manual_seed(settings.seed)).tolist()
     return [sequences[index] for index in order]
 

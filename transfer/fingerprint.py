@@ -7,13 +7,12 @@ task's words, which keeps the format of a task out of the comparison; only the p
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch.nn.functional import cosine_similarity
 
-from transfer.batches import Line, buckets
-from transfer.models import FORWARD_TOKENS, LanguageModel
+from transfer.batches import Line, physical_batches
+from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 
 TINY = 1e-12
@@ -23,22 +22,11 @@ TINY = 1e-12
 @torch.no_grad()
 def answer_states(model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None) -> torch.Tensor:
     """The backbone's last hidden states at the answer, [N, H], behind `prompt` or without one."""
-    length = prompt.length if prompt else 0
-    seen: list[torch.Tensor] = []
-
-    def keep(_module: object, _inputs: object, output: Any) -> None:
-        seen.append(output.last_hidden_state)
-
     found = torch.empty(len(lines), model.width)
-    handle = model.model.base_model.register_forward_hook(keep)
-    try:
-        for group in buckets([len(line.ids) + length for line in lines], FORWARD_TOKENS):
-            batch = model.collate([lines[index] for index in group])
-            rows = prompt.vectors.expand(len(batch), -1, -1) if prompt else None
-            model.logits(batch, rows)
-            found[group] = seen.pop()[torch.arange(len(batch)), batch.answer + length].float()
-    finally:
-        handle.remove()
+    for group in physical_batches(lines, prompt.length if prompt else 0, 1):
+        batch = model.collate([lines[index] for index in group])
+        rows = prompt.vectors.expand(len(batch), -1, -1) if prompt else None
+        found[group] = model.states(batch, rows).float()
     return found
 
 

@@ -9,6 +9,7 @@ vocabulary projection of all other positions, most of the arithmetic of a small 
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -26,16 +27,12 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from transfer.batches import Batch, Line, buckets, collate
+from transfer.batches import Batch, Line, collate, physical_batches
 from transfer.encoding import Encoder
 from transfer.errors import ModelError
 from transfer.prompt import ModelRef, SoftPrompt
-from transfer.reading import Head, Reading, copies, label_logits, only_at, only_of, question
+from transfer.reading import Head, Reading, copies, label_logits, last_layer_at, only_at, only_of, question
 from transfer.tasks import Task
-
-FORWARD_TOKENS = 1536
-"""Tokens, padding and prompt included, in one physical forward pass: small enough for a CPU's caches, which is
-a third faster than 8192 and pads less. Says nothing about the logical batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +77,7 @@ class LanguageModel:
         padding: int | None = getattr(table, "padding_idx", None)
         return limit if limit is None or padding is None else limit - padding - 1
 
-    def require_positions(self, tokens: int) -> None:
+    def require_positions(self, tokens: int, remedy: str = "lower the task's max_tokens") -> None:
         """Refuse rows of more tokens than there are positions.
 
         Raises:
@@ -88,8 +85,7 @@ class LanguageModel:
         """
         if self.positions is not None and tokens > self.positions:
             raise ModelError(
-                f"model {self.ref.name!r} has {self.positions} positions, prompt and line need {tokens}; "
-                "lower the task's max_tokens"
+                f"model {self.ref.name!r} has {self.positions} positions, prompt and line need {tokens}; {remedy}"
             )
 
     @property
@@ -129,9 +125,17 @@ class LanguageModel:
         rows = None if rows is None else rows.repeat_interleave(asked.copies, dim=0)
         columns = asked.columns + (0 if rows is None else rows.shape[1])
         inputs = self._inputs(asked.batch, rows)
-        with only_at(self.model, asked.rows, columns), only_of(self.model, words) as reading:
+        narrowed = last_layer_at(self.model, columns) if asked.one_a_row else nullcontext()
+        with narrowed, only_at(self.model, asked.rows, columns), only_of(self.model, words) as reading:
             logits: torch.Tensor = self.model(**inputs).logits[:, 0]
         return label_logits(logits, reading)
+
+    def states(self, batch: Batch, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """The backbone's last hidden states at the answer, [B, H], behind prompt `rows` [B, P, H] if given."""
+        columns = batch.answer + (0 if rows is None else rows.shape[1])
+        with last_layer_at(self.model, columns):
+            states: torch.Tensor = self.model.base_model(**self._inputs(batch, rows)).last_hidden_state
+        return states[torch.arange(len(batch)), columns]
 
     def _head_logits(self, batch: Batch, rows: torch.Tensor | None, head: Head) -> torch.Tensor:
         if rows is None:
@@ -160,7 +164,7 @@ class LanguageModel:
         out: torch.Tensor | None = None
         starts = [0, *accumulate(line.reads for line in lines)]
         extra = prompt.length if prompt else 0
-        for group in buckets([(len(line.ids) + extra) * copies(words) for line in lines], FORWARD_TOKENS):
+        for group in physical_batches(lines, extra, copies(words)):
             batch = self.collate([lines[i] for i in group])
             rows = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)
             logits = self.logits(batch, rows, words).float()

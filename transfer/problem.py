@@ -13,9 +13,9 @@ from typing import Literal
 
 import torch
 
-from transfer.batches import Line, buckets
+from transfer.batches import Line, physical_batches
 from transfer.errors import UsageError
-from transfer.models import FORWARD_TOKENS, LanguageModel
+from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.reading import Reading, copies
 
@@ -174,8 +174,6 @@ class Problem:
 
     def _parts(self, length: int, chosen: Sequence[int]) -> Iterator[list[int]]:
         """The chosen texts in groups of similar length, so that little is padding."""
-        rows = copies(self.words)
-        for group in buckets(
-            [(len(self.lines[index].ids) + length) * rows for index in chosen], FORWARD_TOKENS
-        ):
+        lines = [self.lines[index] for index in chosen]
+        for group in physical_batches(lines, length, copies(self.words)):
             yield [chosen[place] for place in group]

@@ -20,6 +20,9 @@ from transfer.errors import ModelError
 Words = Sequence[Sequence[int]]
 """Token ids of the label words of each class, one token a word."""
 
+LAST_PARTS = {"mlp", "intermediate"}
+"""What transformers' decoders and encoders call the MLP of a layer, or its first half."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
@@ -29,6 +32,11 @@ class Question:
     copies: int
     rows: torch.Tensor
     columns: torch.Tensor
+
+    @property
+    def one_a_row(self) -> bool:
+        """Whether every row is read at exactly one place, in their order."""
+        return torch.equal(self.rows, torch.arange(len(self.batch)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,29 @@ def only_at(
         yield seen
     finally:
         handle.remove()
+
+
+@contextmanager
+def last_layer_at(model: PreTrainedModel, columns: torch.Tensor) -> Iterator[None]:
+    """Within it the last layer's MLP works at one place a row, `columns` [B], and is added to all of them.
+
+    Exact at that place, as nothing behind the MLP mixes places; wrong at all others. An MLP is two thirds of a
+    layer's arithmetic. Where a layer has no MLP of a known name nothing is left out.
+    """
+    rows, total = torch.arange(len(columns)), int(model.config.num_hidden_layers)
+
+    def narrow(_module: object, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return inputs[0][rows, columns].unsqueeze(1), *inputs[1:]
+
+    stacks = (m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == total)
+    last = next(stacks, [nn.Identity()])[-1]
+    parts = [part for name, part in last.named_children() if name in LAST_PARTS]
+    handles = [part.register_forward_pre_hook(narrow) for part in parts]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

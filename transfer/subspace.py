@@ -17,12 +17,10 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from transfer.batches import buckets
 from transfer.errors import UsageError
-from transfer.models import FORWARD_TOKENS, LanguageModel
-from transfer.objectives import label_loss
+from transfer.gradients import LabelledLines, per_record_gradients
+from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
-from transfer.reading import copies
 from transfer.tasks import Task
 
 PUBLIC_TEXTS = 600
@@ -102,11 +100,9 @@ def public_subspace(
     encoder = model.encoder(task)
     lines = encoder.encode([texts[index] for index in chosen])
     labels = torch.randint(len(task.labels), (len(lines),), generator=generator)
+    data = LabelledLines(lines, labels, encoder.words)
     gradients = prompt.vectors.new_empty((len(lines), *prompt.vectors.shape))  # [N, P, H]
-    lengths = [(len(line.ids) + prompt.length) * copies(encoder.words) for line in lines]
-    for group in buckets(lengths, FORWARD_TOKENS):
-        rows = prompt.vectors.expand(len(group), -1, -1).clone().requires_grad_(True)
-        logits = model.logits(model.collate([lines[index] for index in group]), rows, encoder.words)
-        (gradients[group],) = torch.autograd.grad(label_loss(logits, labels[group]).sum(), rows)
+    for group in data.batches(range(len(lines)), prompt.length):
+        gradients[group] = per_record_gradients(model, data, group, prompt.vectors)
     found = torch.linalg.svd(gradients.flatten(1), full_matrices=False).Vh[:dimensions]  # [D, P·H]
     return Subspace(found.reshape(-1, *prompt.vectors.shape).contiguous())

@@ -18,9 +18,9 @@ from opacus.optimizers import DPOptimizer
 from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, pad
 
-from client.tuning import LabelledLines
 from transfer.batches import Batch, Line
 from transfer.cloze import Exercise
+from transfer.gradients import LabelledLines
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.reading import label_logits

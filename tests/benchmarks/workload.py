@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from client.tuning import LabelledLines
+from transfer.gradients import LabelledLines
 from transfer.models import LanguageModel
 from transfer.prompt import ModelRef
 from transfer.proxy import cut, spread

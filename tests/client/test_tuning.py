@@ -15,9 +15,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from client.noise import GRID_BITS, NoiseSource
 from client.private_data import PrivateRecords
-from client.tuning import LabelledLines, NoisyAdam, Tuned, noisy_step, per_record_gradients, tune
+from client.tuning import NoisyAdam, Tuned, noisy_step, tune
 from transfer.errors import ModelError
 from transfer.evaluation import accuracy
+from transfer.gradients import LabelledLines, per_record_gradients
 from transfer.models import LanguageModel, load
 from transfer.objectives import answer_loss, label_loss
 from transfer.privacy import Spend

@@ -8,9 +8,9 @@ from peft import PromptTuningConfig, TaskType, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import BertModel, PreTrainedTokenizerFast
 
-from transfer.batches import Batch, Line
+from transfer.batches import FORWARD_TOKENS, Batch, Line
 from transfer.errors import ModelError
-from transfer.models import FORWARD_TOKENS, LanguageModel, load
+from transfer.models import LanguageModel, load
 from transfer.prompt import SoftPrompt
 from transfer.reading import label_logits, only_of
 
