@@ -30,7 +30,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from client.private_data import read
 from tests.benchmarks.quality_bench import Bench, World
-from tests.benchmarks.quality_cells import METHODS, Axes, Grid, Inputs, Recipe, digest_of
+from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Grid, Inputs, Recipe, digest_of
+from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
@@ -67,6 +68,12 @@ def parser(*, report: bool) -> argparse.ArgumentParser:
     words.add_argument("--corpus", type=Path, metavar="FILE", help="text to distil on; --public if not given")
     words.add_argument("--distil-steps", type=int, default=DistilSettings().steps)
     words.add_argument("--cache", type=Path, metavar="DIR", help="proxies and tuned prompts; OUT.cache")
+    words.add_argument(
+        "--library",
+        type=Path,
+        metavar="DIR",
+        help="transferred prompts of several tasks: asked, and added to",
+    )
     words.add_argument("--methods", type=_list(str), default=["all"], help=f"all, or {','.join(METHODS)}")
     words.add_argument("--epsilon", type=_list(float), default=[8.0])
     words.add_argument("--clients", type=_list(int), default=[3])
@@ -136,15 +143,17 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
     """Everything loaded, and the grid to measure."""
     recipe = Recipe(**{name: getattr(given, name) for name in OF_RECIPE})  # refused now or after hours
     transfer = TransferSettings(**{i.name: getattr(given, _transfer_option(i.name)) for i in OF_TRANSFER})
-    methods = METHODS if given.methods == ["all"] else given.methods
+    methods = _methods(given)
     axes = Axes(methods, given.epsilon, given.clients, given.seeds, given.share, each=given.data == "each")
     cache = given.cache or given.out.with_name(f"{given.out.name}.cache")
     cache.mkdir(parents=True, exist_ok=True)
     target, task = load(given.target), Task.from_toml(given.task)
     proxy = distilled(given, target, cache, shown)
+    shelf = Shelf(given.library, task, target.ref, proxy.model.ref) if given.library else None
     world = World(
         target, proxy.model, control_of(proxy, target), task,
         read(given.private, task.label_names), read_texts(given.public), read(given.test, task.label_names),
+        shelf,
     )  # fmt: skip
     inputs = Inputs(
         target=f"{target.ref.name} {target.ref.digest[:16]}",
@@ -153,6 +162,7 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
         private=f"{given.private.name} {_digest(given.private)}",
         public=f"{given.public.name} {_digest(given.public)}",
         test=f"{given.test.name} {_digest(given.test)}",
+        library=shelf.digest if shelf else "",
     )
     if proxy.model.width != target.width:  # not defined between widths
         axes = replace(axes, methods=[method for method in methods if method != "direct"])
@@ -161,6 +171,19 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
         world, Grid(inputs, recipe, transfer, axes), cache,
         lambda name, step, steps: shown.update(work, description=name, completed=step, total=steps),
     )  # fmt: skip
+
+
+def _methods(given: argparse.Namespace) -> list[str]:
+    """Those asked for; "all" does not ask a library, which is a second pass over prompts of a first.
+
+    Raises:
+        UsageError: a library is to be asked, and none given.
+    """
+    if given.methods == ["all"]:
+        return [method for method in METHODS if method not in LIBRARY]
+    if not given.library and (asked := [method for method in given.methods if method in LIBRARY]):
+        raise UsageError(f"method {asked[0]!r} needs --library DIR, filled by runs of other tasks")
+    return list(given.methods)
 
 
 def _digest(path: Path) -> str:

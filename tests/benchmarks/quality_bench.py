@@ -11,13 +11,26 @@ from typing import Any
 import torch
 
 from client.private_data import PrivateRecords
-from tests.benchmarks.quality_cells import TRANSFERS, ZERO_SHOT, Cell, Condition, Grid, Recipe, digest_of
+from tests.benchmarks.quality_cells import (
+    LIBRARY,
+    TRANSFERS,
+    ZERO_SHOT,
+    Cell,
+    Condition,
+    Grid,
+    Recipe,
+    digest_of,
+)
 from tests.benchmarks.quality_federation import drawn, taken, tune_together
+from tests.benchmarks.quality_library import Shelf
 from transfer import files
 from transfer.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
 from transfer.evaluation import class_logits, score
+from transfer.library import Newcomer
 from transfer.models import LanguageModel
-from transfer.post import transfer
+from transfer.panda import transfer_with_library
+from transfer.post import TransferSettings, transfer
+from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 
@@ -37,6 +50,7 @@ class World:
     private: PrivateRecords
     public: Sequence[str]
     test: PrivateRecords
+    library: Shelf | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +130,7 @@ class Bench:
             return Tuned(SoftPrompt(torch.tensor(kept["vectors"]), model.ref), kept["seconds"])
         start = time.monotonic()
         prompt = tune_together(
-            model, self.world.task, self._private(condition), recipe, condition,
+            model, self.world.task, self._private(condition), self._public(condition), recipe, condition,
             lambda step, steps: self.on_step(f"tuning on {model.ref.name}", step, steps),
         )  # fmt: skip
         tuned = Tuned(prompt, time.monotonic() - start)
@@ -129,15 +143,47 @@ class Bench:
         everyone = drawn(len(self.world.private.texts), self.grid.recipe.train_rows, condition.seed)
         return taken(self.world.private, everyone[: max(1, round(condition.share * len(everyone)))])
 
+    def _public(self, condition: Condition) -> list[str]:
+        """The public texts of a condition's seed."""
+        chosen = drawn(len(self.world.public), self.grid.recipe.public_rows, condition.seed)
+        return [self.world.public[row] for row in chosen]
+
     def _transferred(self, cell: Cell, prompt: SoftPrompt) -> SoftPrompt:
         """The prompt carried over to the target on public text."""
         world, seed = self.world, cell.condition.seed
         settings = replace(self.grid.transfer, seed=seed)
+        texts = self._public(cell.condition)
+
+        def on_step(step: int, steps: int) -> None:
+            self.on_step(f"transferring: {cell.method}", step, steps)
+
+        if cell.method in LIBRARY:
+            return self._with_library(cell, prompt, texts, settings, on_step)
         if cell.method in ONE_LOSS:
             settings = ONE_LOSS[cell.method](settings)
-        chosen = drawn(len(world.public), self.grid.recipe.public_rows, seed)
         proxy = world.control if cell.method == "undistilled" else world.proxy
-        return transfer(
-            prompt, proxy, world.target, world.task, [world.public[row] for row in chosen], settings,
-            lambda step, steps: self.on_step(f"transferring: {cell.method}", step, steps),
-        ).prompt  # fmt: skip
+        moved = transfer(prompt, proxy, world.target, world.task, texts, settings, on_step).prompt
+        if cell.method == "post" and world.library:
+            world.library.keep(moved, prompt, self._guarantee(cell.condition))
+        return moved
+
+    def _with_library(
+        self,
+        cell: Cell,
+        prompt: SoftPrompt,
+        texts: Sequence[str],
+        settings: TransferSettings,
+        on_step: Callable[[int, int], None],
+    ) -> SoftPrompt:
+        """The same, other tasks' prompts being asked: those themselves, or the control."""
+        world, shelf = self.world, self.world.library
+        assert shelf, "the grid has no such method without a library"
+        records = shelf.records() if cell.method == "library" else shelf.shuffled(cell.condition.seed)
+        new = Newcomer(
+            prompt, world.proxy, world.target, world.task, tuple(texts), world.task.name,
+            self._guarantee(cell.condition),
+        )  # fmt: skip
+        return transfer_with_library(new, new.problem(settings), records, on_step).transferred.prompt
+
+    def _guarantee(self, condition: Condition) -> Guarantee:
+        return Guarantee(condition.epsilon, self.grid.recipe.delta)

@@ -16,6 +16,7 @@ from coordinator.aggregation import DEFAULT
 from coordinator.plan import (
     CLIP_NORM,
     DELTA,
+    DIMENSIONS,
     LEARNING_RATE,
     PROMPT_LENGTH,
     ROUNDS,
@@ -26,9 +27,11 @@ from transfer.errors import UsageError
 from transfer.post import TransferSettings
 
 ZERO_SHOT = ("bare", "text", "proxy-bare")
-FEDERATED = ("same-model", "proxy", "direct", "arithmetic", "l1", "l2", "post", "undistilled")
+LIBRARY = ("library", "shuffled")
+TRANSFERS = ("l1", "l2", "post", "undistilled", *LIBRARY)
+FEDERATED = ("same-model", "proxy", "direct", "arithmetic", *TRANSFERS)
 METHODS = (*ZERO_SHOT, "ceiling", *FEDERATED)
-TRANSFERS = ("l1", "l2", "post", "undistilled")
+NONE_FOR_ZERO = ("dimensions", "train_rows", "public_rows", "test_rows")
 
 
 def _setting(default: Any, told: str) -> Any:
@@ -47,6 +50,7 @@ class Recipe:
     sample_rate: float = _setting(SAMPLE_RATE, "probability of a record to take part in a noisy step")
     clip_norm: float = _setting(CLIP_NORM, "longest gradient of a record")
     learning_rate: float = _setting(LEARNING_RATE, "step size under noise")
+    dimensions: int = _setting(DIMENSIONS, "public directions tuned in under noise; 0 for the whole prompt")
     plain_steps: int = _setting(60, "steps a round without noise")
     plain_lot: int = _setting(96, "expected records of a client in a step without noise")
     plain_learning_rate: float = _setting(0.01, "step size without noise")
@@ -58,7 +62,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, int) and value < (0 if item.name.endswith("_rows") else 1):
+            if isinstance(value, int) and value < (0 if item.name in NONE_FOR_ZERO else 1):
                 raise UsageError(f"{item.name} {value} is too small")
         _ = self.skew
 
@@ -118,6 +122,7 @@ class Inputs:
     private: str
     public: str
     test: str
+    library: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +212,9 @@ class Grid:
         if method in FEDERATED:
             settings |= self._tuned(condition) | self._federation(condition)
         if method in TRANSFERS:
-            settings |= self._transferred(alpha=method in ("post", "undistilled"))
+            settings |= self._transferred(alpha=method not in ("l1", "l2"))
+        if method in LIBRARY:
+            settings["library"] = inputs.library
         return Cell(method, condition, settings)
 
     def tuned(self, model: str, condition: Condition) -> dict[str, Any]:
@@ -217,10 +224,11 @@ class Grid:
 
     def _tuned(self, condition: Condition) -> dict[str, Any]:
         plain = ("plain_steps", "plain_lot", "plain_learning_rate")
-        noisy = ("delta", "steps", "sample_rate", "clip_norm", "learning_rate")
+        noisy = "delta", "steps", "sample_rate", "clip_norm", "learning_rate", "dimensions"
         names = ("prompt_length", "rounds", "train_rows", *(noisy if condition.private else plain))
         told = {name: getattr(self.recipe, name) for name in names}
-        return told | {"private": self.inputs.private, "seed": condition.seed}
+        learnt = self._public if condition.private and self.recipe.dimensions else {}
+        return told | learnt | {"private": self.inputs.private, "seed": condition.seed}
 
     def _federation(self, condition: Condition) -> dict[str, Any]:
         told = {
@@ -233,7 +241,10 @@ class Grid:
         return told | {"partition": self.recipe.partition, "strategy": self.recipe.strategy}
 
     def _transferred(self, *, alpha: bool) -> dict[str, Any]:
-        told = {f"transfer_{name}": value for name, value in asdict(self.transfer).items() if name != "seed"}
-        if not alpha:  # L1 and L2 are what they are
-            del told["transfer_alpha"]
-        return told | {"public": self.inputs.public, "public_rows": self.recipe.public_rows}
+        left_out = ("seed",) if alpha else ("seed", "alpha")  # L1 and L2 are what they are
+        settings = asdict(self.transfer).items()
+        return {f"transfer_{name}": value for name, value in settings if name not in left_out} | self._public
+
+    @property
+    def _public(self) -> dict[str, Any]:
+        return {"public": self.inputs.public, "public_rows": self.recipe.public_rows}

@@ -20,6 +20,7 @@ from transfer.models import LanguageModel
 from transfer.privacy import Spend, calibrate
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Tuning
+from transfer.subspace import public_subspace
 from transfer.tasks import Task
 
 LEAST_SHARE = 0.05
@@ -107,6 +108,7 @@ def tune_together(
     model: LanguageModel,
     task: Task,
     records: PrivateRecords,
+    public: Sequence[str],
     recipe: Recipe,
     condition: Condition,
     on_step: Callable[[int, int], None],
@@ -121,13 +123,16 @@ def tune_together(
     each = asked[0].spend.steps
     total, before = recipe.rounds * len(shards) * each, 0
     prompt = model.text_prompt(task.init_text, recipe.prompt_length)
+    dimensions = recipe.dimensions if condition.private else 0
     for number in range(recipe.rounds):
+        seed = condition.seed + number
+        subspace = public_subspace(model, task, public, prompt, dimensions, seed) if dimensions else None
         replies = {}
         for index, (shard, tuning) in enumerate(zip(shards, asked, strict=True)):
             replies[f"client-{index}"] = tune(
                 model, shard, task, prompt, tuning,
                 declared_records=len(shard.texts),
-                randomness=Seeded(condition.seed, number, index),
+                randomness=Seeded(condition.seed, number, index), subspace=subspace,
                 on_step=lambda step, _steps, done=before: on_step(done + step, total),
             )  # fmt: skip
             before += each

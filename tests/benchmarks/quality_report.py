@@ -22,6 +22,8 @@ TITLES = {
     "l2": "L2 only",
     "undistilled": "undistilled proxy",
     "post": "**POST**",
+    "library": "POST + library",
+    "shuffled": "POST + shuffled library",
     "same-model": "same model, DP",
     "ceiling": "same model, no privacy",
 }

@@ -5,19 +5,24 @@ import math
 import random
 import statistics
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from client.private_data import PrivateRecords
 from tests.benchmarks import quality
-from tests.benchmarks.quality_cells import METHODS, Axes, Condition, Grid, Inputs, Recipe
+from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Condition, Grid, Inputs, Recipe
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tunings
+from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_report import markdown, recovery, rows
 from tests.benchmarks.quality_results import Results
 from transfer.errors import DataError, UsageError
+from transfer.models import load
 from transfer.post import TransferSettings
 from transfer.privacy import epsilon
+from transfer.tasks import Task
 
 MEASURED = ("seconds", "tuning_seconds", "peak_mib")
 WORDS = ("film", "plot", "music", "train", "food", "match", "bank", "walk", "noise", "team")
@@ -84,7 +89,8 @@ def test_every_method_is_measured_in_every_condition_it_depends_on_and_no_other(
         assert (line["tuning_seconds"] > 0) == (line["method"] not in ("bare", "text", "proxy-bare"))
     once, a_seed, noisy, every = 1, 2, 2 * 2, 2 * 2 * 2
     expected = {"bare": once, "text": once, "proxy-bare": once, "ceiling": a_seed, "same-model": noisy}
-    assert counts == {method: expected.get(method, every) for method in METHODS}
+    measured = [method for method in METHODS if method not in LIBRARY]
+    assert counts == {method: expected.get(method, every) for method in measured}
 
 
 def test_a_rerun_measures_nothing_again(inputs, finished):
@@ -97,6 +103,64 @@ def test_a_prompt_is_tuned_once_for_all_methods_that_start_from_it(finished):
     prompts = list(finished.with_name("out.json.cache").glob("prompt-*.json"))
     proxy, control, same_model, ceiling = 2 * 2 * 2, 2 * 2 * 2, 2 * 2, 2
     assert len(prompts) == proxy + control + same_model + ceiling
+
+
+def test_a_library_of_other_tasks_is_filled_by_one_run_and_asked_by_the_next(inputs, tmp_path, capfd):
+    library, out = tmp_path / "library", tmp_path / "out.json"
+    given = [*inputs, "--clients", "1", "--epsilon", "inf", "--out", str(out), "--library", str(library)]
+    quality.main([*given, "--methods", "post"])
+    (kept,) = library.iterdir()
+    other = tmp_path / "other.toml"
+    task = inputs[inputs.index("--task") + 1]
+    other.write_text(Path(task).read_text().replace('"reviews"', '"other"'))
+    quality.main([*given, "--task", str(other), "--methods", "post,library,shuffled"])
+    mine = [line for line in lines_of(out) if line["settings"]["task"].startswith("other")]
+    assert [line["method"] for line in mine] == ["post", "library", "shuffled"]
+    assert len(list(library.iterdir())) == 2
+    (record,) = shelf_of(inputs, out, library, "other").records()
+    assert record.name == "reviews"
+    told = json.loads(kept.read_text())
+    assert record.prompt.vectors.tolist() == told["prompt"]
+    assert record.guarantee.epsilon == math.inf
+
+
+def test_the_control_has_the_librarys_numbers_and_nothing_it_knew(inputs, tmp_path):
+    library, out = tmp_path / "library", tmp_path / "out.json"
+    given = [*inputs, "--clients", "1", "--epsilon", "8", "--out", str(out), "--library", str(library)]
+    quality.main([*given, "--methods", "post"])
+    shelf = shelf_of(inputs, out, library, "other")
+    (record,), (control,) = shelf.records(), shelf.shuffled(0)
+    assert record.guarantee.epsilon == 8
+    for name in ("prompt", "proxy_prompt"):
+        numbers, mixed = getattr(record, name).vectors, getattr(control, name).vectors
+        assert not torch.equal(numbers, mixed)
+        assert torch.equal(numbers.flatten().sort().values, mixed.flatten().sort().values)
+
+
+def shelf_of(inputs, out, library, name):
+    """The shelf as a task of that name sees it."""
+    task = Task.from_toml(Path(inputs[inputs.index("--task") + 1]))
+    target = load(inputs[inputs.index("--target") + 1])
+    (proxy,) = out.with_name("out.json.cache").glob("proxy-*")
+    return Shelf(library, replace(task, name=name), target.ref, load(proxy).ref)
+
+
+def test_asking_a_library_that_is_not_there_is_refused(inputs, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        quality.main([*inputs, "--methods", "library", "--out", str(tmp_path / "out.json")])
+    assert ended.value.code == UsageError.exit_status
+    assert "needs --library" in capsys.readouterr().err
+
+
+def test_under_noise_the_public_directions_are_a_setting_of_their_own(inputs, tmp_path):
+    out = tmp_path / "out.json"
+    given = [*inputs, "--clients", "1", "--epsilon", "8,inf", "--methods", "proxy", "--out", str(out)]
+    for dimensions in ("2", "0"):
+        quality.main([*given, "--dimensions", dimensions])
+    noisy, plain = ([x for x in lines_of(out) if x["settings"]["epsilon"] == e] for e in (8.0, "inf"))
+    assert ([line["settings"]["dimensions"] for line in noisy], len(plain)) == ([2, 0], 1)
+    assert "public" in noisy[0]["settings"]
+    assert "public" not in noisy[1]["settings"]
 
 
 def those_of(methods, path):
@@ -231,8 +295,8 @@ def keys(grid, method):
         ({"recipe": Recipe(prompt_length=9)}, {*METHODS} - {"bare", "proxy-bare"}),
         ({"recipe": Recipe(steps=9)}, {*METHODS} - {"bare", "text", "proxy-bare", "ceiling"}),
         ({"recipe": Recipe(plain_lot=9)}, {"ceiling"}),
-        ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled"}),
-        ({"transfer": TransferSettings(alpha=0.9)}, {"post", "undistilled"}),
+        ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled", *LIBRARY}),
+        ({"transfer": TransferSettings(alpha=0.9)}, {"post", "undistilled", *LIBRARY}),
     ],
 )
 def test_a_changed_setting_makes_other_cells_of_just_the_methods_it_can_touch(changed, others):
