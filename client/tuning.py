@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from opacus.optimizers import DPOptimizer
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from client.noise import GRID_BITS, Randomness, clip_to_grid
 from client.private_data import PrivateRecords
@@ -77,6 +78,8 @@ def tune(
 ) -> SoftPrompt:
     """Tune `start` on private records with exactly `tuning.spend.steps` noisy steps.
 
+    The step size falls linearly to 0: late noise counts less, and what is left of the last lot with it.
+
     Args:
         model: the proxy the prompt belongs to.
         records: the private text.
@@ -98,9 +101,11 @@ def tune(
     tuned = Tuned(start.vectors, subspace)
     spend = tuning.spend
     optimizer = NoisyAdam(tuned.parameter, tuning, spend.sample_rate * declared_records, randomness)
+    schedule = LambdaLR(optimizer.original_optimizer, lambda step: 1 - step / spend.steps)
     for step in range(spend.steps):
         included = randomness.bernoulli(len(data.lines), spend.sample_rate).nonzero()[0].tolist()
         noisy_step(model, data, included, tuned, optimizer)
+        schedule.step()
         on_step(step + 1, spend.steps)
     vectors = tuned.vectors()
     if not torch.isfinite(vectors).all():

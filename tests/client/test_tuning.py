@@ -291,6 +291,21 @@ def test_tuning_takes_exactly_the_steps_that_were_paid_for(model: LanguageModel,
     assert not torch.equal(tuned.vectors, start.vectors)
 
 
+def test_the_step_size_falls_linearly_to_nothing(
+    model: LanguageModel, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+
+    def step(self: torch.optim.Adam) -> None:
+        seen.append(self.param_groups[0]["lr"])
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    records, start = PrivateRecords(TEXTS, LABELS), model.text_prompt(tiny_task.init_text, P)
+    asked = tuning(1.0, steps=4)
+    tune(model, records, tiny_task, start, asked, declared_records=6, randomness=NoiseSource())
+    assert seen == pytest.approx([asked.learning_rate * share for share in (1, 0.75, 0.5, 0.25)])
+
+
 def test_without_noise_tuning_learns_the_labels(model: LanguageModel, tiny_task: Task) -> None:
     records = PrivateRecords(TEXTS, LABELS)
     start = model.text_prompt(tiny_task.init_text, P)
