@@ -18,6 +18,7 @@ from transfer.errors import ConfigError, UsageError, VerificationError
 from transfer.names import checked
 from transfer.post import Space, TransferSettings
 from transfer.privacy import Spend, calibrate, epsilon
+from transfer.problem import Start as TransferStart
 from transfer.rounds import Tuning
 from transfer.settings import Located, Settings, load
 from transfer.tasks import Task
@@ -190,7 +191,7 @@ class _TransferTable(Settings):
     steps: Count | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
-    start: Literal["prompt", "text"] | None = None
+    start: TransferStart | None = None
     held_out: float | None = None
     check_every: Count | None = None
     library: str = NO_LIBRARY

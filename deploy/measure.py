@@ -17,9 +17,9 @@ from rich.table import Table
 from client.noise import NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import tune
+from transfer.baselines import direct
 from transfer.evaluation import accuracy, class_logits, score
 from transfer.models import LanguageModel, load
-from transfer.post import initial_prompt
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
 from transfer.reading import label_logits, question
@@ -49,13 +49,11 @@ def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str
     def of(model: LanguageModel, prompt: SoftPrompt | None) -> float:
         return round(accuracy(model, run.task, run.test.texts, run.test.labels, prompt).micro, 4)
 
-    direct = run.proxy_prompt.width == run.target.width
+    same_width = run.proxy_prompt.width == run.target.width
     return {
         "zero_shot": of(run.target, None),
         "proxy_prompted": of(run.proxy, run.proxy_prompt),
-        "direct": of(run.target, initial_prompt(run.proxy_prompt, run.target, run.task, "prompt"))
-        if direct
-        else None,
+        "direct": of(run.target, direct(run.proxy_prompt, run.target)) if same_width else None,
         "transferred": of(run.target, delivered),
         "ceiling": of(run.target, ceiling(run, private, on_step)),
     }

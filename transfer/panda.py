@@ -93,7 +93,7 @@ def transfer_with_library(
 ) -> Choice:
     """Solve the newcomer's problem twice, without the library and with the best of it, and keep what is better."""
     settings = problem.settings
-    start = initial_prompt(new.prompt, new.target, new.task, settings.start)
+    start = initial_prompt(new.prompt, new.proxy, new.target, new.task, settings.start)
     obstacles = {item.name: item.obstacle(new.target.ref, new.campaign, new.guarantee) for item in records}
     eligible = {item.name: item for item in records if obstacles[item.name] is None}
     tick = _ticker(on_step, _all_steps(len(eligible), settings.steps))

@@ -19,7 +19,8 @@ from transfer.decoding import answered
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.objectives import record_means, transfer_losses
-from transfer.problem import Problem, Space, TransferSettings, check_enough
+from transfer.problem import Problem, Space, Start, TransferSettings, check_enough
+from transfer.projection import projected
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 
@@ -75,7 +76,7 @@ def transfer(
         TaskError: the label words do not fit one of the tokenisers.
     """
     problem = transfer_problem(prompt, proxy, target, task, texts, settings)
-    start = start or initial_prompt(prompt, target, task, settings.start)
+    start = start or initial_prompt(prompt, proxy, target, task, settings.start)
     return descend(problem, start, settings.steps, on_step=on_step)
 
 
@@ -177,8 +178,19 @@ def _vocabulary(model: LanguageModel) -> tuple[str, int]:
     return model.tokenizer_digest, model.embedding.shape[0]
 
 
-def initial_prompt(prompt: SoftPrompt, target: LanguageModel, task: Task, start: str) -> SoftPrompt:
-    """Where transfer begins: the proxy's vectors if they fit the target's width, else the task's text."""
+def initial_prompt(
+    prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel, task: Task, start: Start
+) -> SoftPrompt:
+    """Where transfer begins: the proxy's vectors if they fit the target's width or are projected, else text.
+
+    Raises:
+        UsageError: a projection between vocabularies that share too little.
+    """
+    length = prompt.length - task.head_rows
+    if start == "projected":
+        return projected(SoftPrompt(prompt.vectors[:length], prompt.model), proxy, target).longer(
+            task.head_rows
+        )
     if start == "prompt" and prompt.width == target.width:
         return SoftPrompt(prompt.vectors, target.ref)
-    return target.text_prompt(task.init_text, prompt.length - task.head_rows).longer(task.head_rows)
+    return target.text_prompt(task.init_text, length).longer(task.head_rows)

@@ -20,6 +20,7 @@ from transfer.prompt import SoftPrompt
 from transfer.reading import Reading, copies
 
 Space = Literal["labels", "vocabulary"]
+Start = Literal["prompt", "text", "projected"]
 Losses = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 """(logits [N, V] or [B, C] at the answers of some texts, the B indices of those) → the loss of each, [B]."""
 LEAST_TEXTS = 10
@@ -48,7 +49,8 @@ class TransferSettings:
         steps: most optimiser steps; the best held-out one is returned.
         batch_size: public texts a step.
         learning_rate: peak of a cosine schedule.
-        start: from the proxy's prompt where widths are equal, or from the task's text.
+        start: from the proxy's prompt where widths are equal, from the task's text, or from the proxy's prompt
+            projected into the target's embeddings.
         held_out: share of the public texts that only choose the step.
         check_every: steps between held-out measurements.
     """
@@ -59,7 +61,7 @@ class TransferSettings:
     steps: int = 300
     batch_size: int = 64
     learning_rate: float = 0.01
-    start: Literal["prompt", "text"] = "prompt"
+    start: Start = "prompt"
     held_out: float = 0.2
     check_every: int = 25
     seed: int = 0

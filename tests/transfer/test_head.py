@@ -65,7 +65,9 @@ def test_prompt_and_head_are_learnt_together_on_a_target_of_another_tokeniser_or
     target = request.getfixturevalue(target_kind)
     both = prompt_and_head(causal)
     settings = TransferSettings(steps=40, batch_size=8, learning_rate=0.1, start="text", check_every=10)
-    assert torch.equal(initial_prompt(both, target, TASK, "text").vectors[2:], torch.zeros(3, target.width))
+    assert torch.equal(
+        initial_prompt(both, causal, target, TASK, "text").vectors[2:], torch.zeros(3, target.width)
+    )
     done = transfer(both, causal, target, TASK, PUBLIC, settings)
     assert done.prompt.vectors.shape == (5, target.width)
     assert done.held_out_loss < 0.7 * done.start_loss

@@ -81,7 +81,7 @@ def test_transfer_lowers_the_held_out_loss_and_returns_the_best_step(prompt, pro
     assert 0 < found.best_step <= QUICK.steps
     assert (found.prompt.length, found.prompt.width) == (prompt.length, target.width)
     assert found.prompt.model == target.ref
-    start = initial_prompt(prompt, target, tiny_task, "prompt")
+    start = initial_prompt(prompt, proxy, target, tiny_task, "prompt")
     candidates = {"start": start, "best": found.prompt}
     losses = held_out_losses(candidates, prompt, proxy, target, tiny_task, TEXTS, QUICK)
     assert losses["start"] == pytest.approx(found.start_loss, rel=1e-5)
@@ -101,7 +101,7 @@ def test_free_text_is_compared_at_every_token_of_the_prompted_proxys_answer(targ
     problem = transfer_problem(prompt, proxy, target, task, TEXTS, settings)
     lines = answered(proxy, task, TEXTS, prompt)
     assert max(line.reads for line in lines) > 1
-    start = initial_prompt(prompt, target, task, "prompt")
+    start = initial_prompt(prompt, proxy, target, task, "prompt")
     ours, theirs = target.answer_logits(lines, start), proxy.answer_logits(lines, prompt)
     each, begin = divergences(theirs, ours, settings.temperature), 0
     expected = []
@@ -189,7 +189,7 @@ def test_labels_of_the_task_play_no_part_but_their_words(prompt, proxy, target, 
 
 
 def test_another_width_starts_from_the_tasks_text(prompt, proxy, wide, tiny_task):
-    start = initial_prompt(prompt, wide, tiny_task, "prompt")
+    start = initial_prompt(prompt, proxy, wide, tiny_task, "prompt")
     assert torch.equal(start.vectors, wide.text_prompt(tiny_task.init_text, 4).vectors)
     found = transfer(prompt, proxy, wide, tiny_task, TEXTS, replace(QUICK, steps=5))
     assert (found.prompt.width, found.prompt.model) == (48, wide.ref)
@@ -197,9 +197,9 @@ def test_another_width_starts_from_the_tasks_text(prompt, proxy, wide, tiny_task
 
 
 def test_the_start_is_what_the_settings_say(prompt, target, tiny_task):
-    ours = initial_prompt(prompt, target, tiny_task, "prompt")
+    ours = initial_prompt(prompt, proxy, target, tiny_task, "prompt")
     assert (ours.model, torch.equal(ours.vectors, prompt.vectors)) == (target.ref, True)
-    text = initial_prompt(prompt, target, tiny_task, "text")
+    text = initial_prompt(prompt, proxy, target, tiny_task, "text")
     assert torch.equal(text.vectors, target.text_prompt(tiny_task.init_text, 4).vectors)
 
 

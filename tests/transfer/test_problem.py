@@ -84,12 +84,12 @@ def test_a_guide_without_weight_changes_nothing_and_one_with_weight_does(given):
 
 
 def test_a_transfer_may_start_anywhere(given):
-    prompt, _, target, task, _ = given
+    prompt, proxy, target, task, _ = given
     start = SoftPrompt(torch.ones(7, 32), target.ref)
     found = transfer(*given, replace(SETTINGS, steps=0), start=start)
     assert torch.equal(found.prompt.vectors, start.vectors)
     usual = transfer(*given, replace(SETTINGS, steps=0))
-    assert torch.equal(usual.prompt.vectors, initial_prompt(prompt, target, task, "prompt").vectors)
+    assert torch.equal(usual.prompt.vectors, initial_prompt(prompt, proxy, target, task, "prompt").vectors)
 
 
 def test_a_descent_that_runs_into_infinity_returns_where_it_began(given):
