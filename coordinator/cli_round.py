@@ -31,11 +31,11 @@ def launch(
     timeout_s: TimeoutOption = None,
 ) -> None:
     """Put a campaign in line; the serving coordinator carries it out."""
-    from coordinator.plan import CampaignPlan
+    from coordinator import plan_file
     from transfer.texts import read_texts
 
     session = of(context)
-    read = CampaignPlan.from_toml(plan)
+    read = plan_file.read(plan)
     read_texts(Path(read.public_text))
     with session.store() as store:
         store.proxy(read.proxy)

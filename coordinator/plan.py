@@ -1,46 +1,31 @@
-"""A campaign's plan: written as TOML by a person, stored as self-contained JSON, worked on as a value.
-
-The noise is fixed when the plan is read: whoever gives ε gets the multiplier that all rounds together need.
-"""
+"""A campaign's plan, worked on as a value and stored as self-contained JSON; `plan_file` reads it from TOML."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from coordinator.aggregation import DEFAULT
-from coordinator.config import TargetSettings, located
 from coordinator.strategy import optimiser
-from transfer.errors import ConfigError, UsageError, VerificationError
+from transfer.errors import UsageError, VerificationError
 from transfer.names import checked
-from transfer.post import Space, TransferSettings
-from transfer.privacy import Spend, calibrate, epsilon
-from transfer.problem import Start as TransferStart
+from transfer.post import TransferSettings
+from transfer.privacy import epsilon
 from transfer.rounds import Tuning
-from transfer.settings import Located, Settings, load
 from transfer.tasks import Task
 
-PROMPT_LENGTH = 5
-ROUNDS, MIN_CLIENTS, DEADLINE_S = 3, 3, 600.0
-STEPS, SAMPLE_RATE, CLIP_NORM, LEARNING_RATE = 20, 0.25, 1.0, 0.02
-DIMENSIONS = 0
-DELTA = 1e-6
 AUTO, NO_LIBRARY = "auto", "none"
 """Which library prompts a transfer asks: all, or none; anything else is the name of one."""
 
 Init = Literal["text", "vocabulary"]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """Where the first round starts: a prompt of `length` tokens from the task's text or random words."""
 
-    length: int = PROMPT_LENGTH
+    length: int
     init: Init = "text"
 
 
@@ -140,109 +125,5 @@ class CampaignPlan:
             reason = " ".join(str(error).split())
             raise VerificationError(f"the stored plan cannot be read: {reason}") from error
 
-    @staticmethod
-    def from_toml(path: Path) -> "CampaignPlan":
-        """Read a plan file and the task file it names; relative paths start at the plan file.
-
-        Raises:
-            ConfigError: names file, table and key.
-            TaskError: the task file is wrong.
-        """
-        file = load(path, _PlanFile)
-        task = Task.from_toml(file.task)
-        try:
-            return file.plan(task, path.parent)
-        except UsageError as error:
-            raise ConfigError(f"{path}: {error}") from error
-
 
 _PLAN = TypeAdapter(CampaignPlan)
-
-
-class _StartTable(Settings):
-    length: Count = PROMPT_LENGTH
-    init: Init = "text"
-
-
-class _TuningTable(Settings):
-    epsilon: Positive | None = None
-    noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    delta: Annotated[float, Field(gt=0, lt=1)] = DELTA
-    steps: Count = STEPS
-    sample_rate: Annotated[float, Field(gt=0, le=1)] = SAMPLE_RATE
-    clip_norm: Positive = CLIP_NORM
-    learning_rate: Positive = LEARNING_RATE
-    dimensions: Annotated[int, Field(ge=0)] = DIMENSIONS
-
-    def tuning(self, rounds: int) -> Tuning:
-        """One round's tuning, with the noise all rounds together need."""
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise UsageError("[tuning] needs epsilon (inf for no privacy) or noise_multiplier, not both")
-        noise = self.noise_multiplier
-        if self.epsilon is not None:
-            noise = calibrate(self.epsilon, self.delta, self.sample_rate, self.steps * rounds)
-        return Tuning(Spend(noise or 0.0, self.sample_rate, self.steps), self.clip_norm, self.learning_rate)
-
-
-class _TransferTable(Settings):
-    alpha: float | None = None
-    temperature: float | None = None
-    space: Space | None = None
-    steps: Count | None = None
-    batch_size: Count | None = None
-    learning_rate: Positive | None = None
-    start: TransferStart | None = None
-    held_out: float | None = None
-    check_every: Count | None = None
-    library: str = NO_LIBRARY
-
-    def settings(self, seed: int) -> TransferSettings:
-        """The measured defaults, but for what the file says."""
-        return replace(TransferSettings(seed=seed), **self.model_dump(exclude={"library"}, exclude_none=True))
-
-
-class _PublishTable(Settings):
-    prompt: str
-    require_improvement: bool = True
-
-
-class _PlanFile(Settings):
-    name: str
-    task: Located
-    proxy: str
-    public_text: Located
-    target: str = ""
-    rounds: Count = ROUNDS
-    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEADLINE_S
-    min_clients: Count = MIN_CLIENTS
-    strategy: str = DEFAULT
-    seed: int = 0
-    server: dict[str, float] = Field(default_factory=dict)
-    prompt: _StartTable = _StartTable()
-    tuning: _TuningTable
-    transfer: _TransferTable = _TransferTable()
-    publish: _PublishTable
-
-    def plan(self, task: Task, directory: Path) -> CampaignPlan:
-        """The plan as a value, with the noise calibrated."""
-        optimiser(self.strategy, self.server)  # a mistake there is told before the noise, which takes a while
-        return CampaignPlan(
-            name=self.name,
-            task=task,
-            proxy=self.proxy,
-            public_text=str(self.public_text.resolve()),
-            target=located(TargetSettings(source=self.target), directory).source if self.target else "",
-            rounds=self.rounds,
-            deadline_s=self.deadline_s,
-            min_clients=self.min_clients,
-            strategy=self.strategy,
-            start=Start(self.prompt.length, self.prompt.init),
-            tuning=self.tuning.tuning(self.rounds),
-            dimensions=self.tuning.dimensions,
-            delta=self.tuning.delta,
-            transfer=self.transfer.settings(self.seed),
-            publish=Publication(self.publish.prompt, self.publish.require_improvement),
-            seed=self.seed,
-            server=self.server,
-            library=self.transfer.library,
-        )

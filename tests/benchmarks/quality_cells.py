@@ -13,7 +13,7 @@ from itertools import product
 from typing import Any
 
 from coordinator.aggregation import DEFAULT
-from coordinator.plan import (
+from coordinator.plan_file import (
     CLIP_NORM,
     DELTA,
     DIMENSIONS,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coordinator import plan_file
 from coordinator.plan import NO_LIBRARY, CampaignPlan, Publication, Start
 from coordinator.strategy import FedAdam, FedAvgM
 from transfer.errors import ConfigError, TaskError, UsageError, VerificationError
@@ -52,7 +53,7 @@ def directory(tmp_path):
 def plan(directory, text=PLAN):
     path = directory / "plan.toml"
     path.write_text(text, encoding="utf-8")
-    return CampaignPlan.from_toml(path)
+    return plan_file.read(path)
 
 
 def test_a_plan_holds_its_task_and_absolute_paths(directory):
@@ -60,7 +61,7 @@ def test_a_plan_holds_its_task_and_absolute_paths(directory):
     assert read.task.label_names == ("negative", "positive")
     assert read.public_text == str(directory / "public.jsonl")
     assert read.rounds == 2
-    assert read.start == Start()
+    assert read.start == Start(5)
 
 
 def test_all_rounds_together_spend_the_epsilon_that_was_asked_for(directory):
@@ -270,3 +271,29 @@ def test_a_plan_stored_before_there_was_a_library_is_read_as_asking_none(directo
 def test_a_plan_without_rounds_cannot_be_made(directory):
     with pytest.raises(UsageError, match="rounds 0"):
         replace(plan(directory), rounds=0)
+
+
+FREE_TEXT = 'name = "slots"\ntemplate = "{text} It was {answer}"\ninit_text = "A sentence"\nkind = "text"\n'
+
+
+@pytest.mark.parametrize(
+    ("tuning", "dimensions", "learning_rate"),
+    [
+        ("noise_multiplier = 1.0", 32, 0.05),
+        ("noise_multiplier = 0.0", 0, 0.02),
+        ("epsilon = inf", 0, 0.02),
+        ("noise_multiplier = 1.0\ndimensions = 0", 0, 0.02),
+        ("noise_multiplier = 1.0\ndimensions = 8\nlearning_rate = 0.3", 8, 0.3),
+    ],
+)
+def test_under_noise_a_few_directions_are_tuned_in_unless_the_plan_says_otherwise(
+    directory, tuning, dimensions, learning_rate
+):
+    read = plan(directory, PLAN.replace("epsilon = 8.0", tuning))
+    assert (read.dimensions, read.tuning.learning_rate) == (dimensions, learning_rate)
+
+
+def test_free_text_has_no_labels_to_learn_directions_from(directory):
+    (directory / "tasks" / "sst2.toml").write_text(FREE_TEXT, encoding="utf-8")
+    space = '[transfer]\nspace = "vocabulary"\n'
+    assert plan(directory, UNCALIBRATED + space).dimensions == 0
