@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transfer.errors import UsageError, VerificationError
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 from transfer.signing import Statement
 from transfer.tasks import Label, Task
 

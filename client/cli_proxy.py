@@ -28,7 +28,7 @@ def list_(context: typer.Context) -> None:
 
 def _told(place: Path) -> dict[str, Any]:
     """Name and digest of a proxy; of one that says so, also its parent, layers, steps and measurements."""
-    from transfer.prompt import ModelRef
+    from transfer.model_ref import ModelRef
     from transfer.proxy import RECORD_FILE, read_record
 
     told = {"name": place.name, "digest": ModelRef.of_directory(place.name, place).digest}
@@ -53,8 +53,8 @@ def fetch(
 ) -> None:
     """Fetch a proxy from the enrolled coordinator and check its signature and digests."""
     from client import config, enrolment
+    from transfer.model_ref import ModelRef
     from transfer.names import checked
-    from transfer.prompt import ModelRef
 
     session = of(context)
     settings = config.read(session.directory)

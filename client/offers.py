@@ -7,7 +7,7 @@ from datetime import datetime
 from transfer import names
 from transfer.errors import ModelError, VerificationError
 from transfer.files import FileRef
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 from transfer.signing import Envelope, Statement
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from transfer.errors import ModelError, NotFoundError, UsageError, VerificationError
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
 from transfer.names import checked
-from transfer.prompt import ModelRef
 
 Fetch = Callable[[str, Path], object]
 """Brings the coordinator's proxy of a name to a directory that does not exist yet, verified and whole."""

@@ -22,7 +22,7 @@ from transfer import names
 from transfer.enrolment import proof_content
 from transfer.errors import DeadlineError, UnavailableError, UsageError, VerificationError
 from transfer.files import FileRef
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 from transfer.signing import PROXY_PREDICATE, Statement
 from transfer.wire import envelope_value, model_value
 

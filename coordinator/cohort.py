@@ -18,7 +18,8 @@ from coordinator.records import Client, ClientState, Round
 from coordinator.store import Store
 from transfer import wire
 from transfer.errors import VerificationError
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.model_ref import ModelRef
+from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Release, RoundRequest, nonce, round_name
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 from transfer.subspace import Subspace

@@ -11,11 +11,12 @@ from coordinator.history import History
 from coordinator.library import Book, Contribution, composed
 from coordinator.plan import NO_LIBRARY, CampaignPlan
 from transfer.library import Choice, Newcomer
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel
 from transfer.panda import transfer_with_library
-from transfer.post import TransferSettings
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.texts import read_texts
+from transfer.transfer_settings import TransferSettings
 
 TRANSFERRED, START, DIRECT, RANDOM = "transferred", "start", "direct", "random"
 PLAIN = "without library"

@@ -14,8 +14,9 @@ from coordinator.records import Round, RoundState
 from coordinator.store import Store
 from coordinator.strategy import Server
 from transfer.errors import UsageError, VerificationError
+from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, epsilon
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.rounds import Release, round_name
 
 

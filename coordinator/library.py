@@ -20,9 +20,10 @@ from coordinator.store import Store
 from transfer.console import plain
 from transfer.errors import NotFoundError, UsageError, VerificationError
 from transfer.library import Choice, LibraryRecord
+from transfer.model_ref import ModelRef
 from transfer.panda import OWN_TEXTS
 from transfer.privacy import Guarantee
-from transfer.prompt import WEIGHTS_FILE, ModelRef, SoftPrompt
+from transfer.prompt import WEIGHTS_FILE, SoftPrompt
 from transfer.signing import PROMPT_PREDICATE, Statement
 from transfer.tasks import Label, Task
 from transfer.texts import read_texts

@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 
 from coordinator.plan import CampaignPlan
+from transfer.directions import public_subspace
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
-from transfer.subspace import Subspace, public_subspace
+from transfer.subspace import Subspace
 from transfer.texts import read_texts
 
 

@@ -10,10 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 from coordinator.strategy import optimiser
 from transfer.errors import UsageError, VerificationError
 from transfer.names import checked
-from transfer.post import TransferSettings
 from transfer.privacy import epsilon
 from transfer.rounds import Tuning
 from transfer.tasks import Task
+from transfer.transfer_settings import TransferSettings
 
 AUTO, NO_LIBRARY = "auto", "none"
 """Which library prompts a transfer asks: all, or none; anything else is the name of one."""

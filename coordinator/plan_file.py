@@ -15,12 +15,12 @@ from coordinator.config import TargetSettings, located
 from coordinator.plan import NO_LIBRARY, CampaignPlan, Init, Publication, Start
 from coordinator.strategy import optimiser
 from transfer.errors import ConfigError, UsageError
-from transfer.post import Space, TransferSettings
 from transfer.privacy import Spend, calibrate
-from transfer.problem import Start as TransferStart
 from transfer.rounds import Tuning
 from transfer.settings import Located, Settings, load
 from transfer.tasks import Task
+from transfer.transfer_settings import Space, TransferSettings
+from transfer.transfer_settings import Start as TransferStart
 
 PROMPT_LENGTH = 5
 ROUNDS, MIN_CLIENTS, DEADLINE_S = 3, 3, 600.0

@@ -8,9 +8,9 @@ from coordinator.records import ProxyRecord
 from coordinator.store import Store
 from transfer.errors import AlreadyExistsError, VerificationError
 from transfer.files import FileRef, appearing
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
 from transfer.names import checked
-from transfer.prompt import ModelRef
 from transfer.proxy import Proxy
 from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from transfer import names
 from transfer.files import FileRef
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 from transfer.signing import Envelope
 
 PromptState = Literal["published", "revoked"]

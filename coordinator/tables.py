@@ -31,7 +31,7 @@ from coordinator.records import (
     RoundState,
 )
 from transfer.files import FileRef
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 from transfer.wire import envelope_from_bytes
 
 

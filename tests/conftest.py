@@ -29,7 +29,8 @@ from coordinator.server import DeliveryServer
 from coordinator.service import Limits
 from coordinator.store import Store
 from transfer.files import FileRef
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.model_ref import ModelRef
+from transfer.prompt import SoftPrompt
 from transfer.signing import (
     PROMPT_PREDICATE,
     PROXY_PREDICATE,

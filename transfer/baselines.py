@@ -14,9 +14,9 @@ import torch
 from transfer.errors import UsageError
 from transfer.evaluation import class_logits
 from transfer.models import LanguageModel
-from transfer.post import TransferSettings
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
+from transfer.transfer_settings import TransferSettings
 
 
 def text_prompt(target: LanguageModel, task: Task, length: int) -> SoftPrompt:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from transfer.errors import UsageError
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel
 from transfer.post import Transferred, transfer_problem
 from transfer.privacy import Guarantee
-from transfer.problem import Problem, TransferSettings
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.problem import Problem
+from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
+from transfer.transfer_settings import TransferSettings
 
 NULL = "none"
 """The candidate that uses no library: always in, and the one to beat."""

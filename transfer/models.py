@@ -30,7 +30,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transfer.batches import Batch, Line, collate, physical_batches
 from transfer.encoding import Encoder
 from transfer.errors import ModelError
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.model_ref import ModelRef
+from transfer.prompt import SoftPrompt
 from transfer.reading import Head, Reading, copies, label_logits, last_layer_at, only_at, only_of, question
 from transfer.tasks import Task
 

@@ -13,9 +13,10 @@ import torch
 from transfer.models import LanguageModel
 from transfer.objectives import label_loss
 from transfer.post import OnStep, Transferred, descend
-from transfer.problem import Problem, TransferSettings, check_enough
+from transfer.problem import Problem, check_enough
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
+from transfer.transfer_settings import TransferSettings
 
 WEIGHT = 0.1
 """λ; the published code has 0.1 and types another 0.1 in place of the similarity."""

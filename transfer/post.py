@@ -19,21 +19,11 @@ from transfer.decoding import answered
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.objectives import record_means, transfer_losses
-from transfer.problem import Problem, Space, Start, TransferSettings, check_enough
+from transfer.problem import Problem, check_enough
 from transfer.projection import projected
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
-
-__all__ = [
-    "Space",
-    "TransferSettings",
-    "Transferred",
-    "descend",
-    "held_out_losses",
-    "initial_prompt",
-    "transfer",
-    "transfer_problem",
-]
+from transfer.transfer_settings import Space, Start, TransferSettings
 
 OnStep = Callable[[int, int], None]
 

@@ -17,8 +17,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from opacus.accountants import PRVAccountant, RDPAccountant
-
 from transfer.errors import PromptferryError, UsageError
 
 UNIT = "record"
@@ -117,6 +115,8 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
         return 0.0
     if any(noise == 0 for noise, _, _ in history):
         return math.inf
+    from opacus.accountants import PRVAccountant, RDPAccountant  # takes seconds, and most commands need no ε
+
     rdp, prv = RDPAccountant(), PRVAccountant()
     rdp.history = prv.history = list(history)
     with warnings.catch_warnings():

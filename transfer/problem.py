@@ -6,10 +6,8 @@ Everything that does not depend on the prompt stands in here, computed once, so 
 have another teacher beside them are compared on the very same texts, in the very same order.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -18,9 +16,8 @@ from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.reading import Reading, copies
+from transfer.transfer_settings import TransferSettings
 
-Space = Literal["labels", "vocabulary"]
-Start = Literal["prompt", "text", "projected"]
 Losses = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 """(logits [N, V] or [B, C] at the answers of some texts, the B indices of those) → the loss of each, [B]."""
 LEAST_TEXTS = 10
@@ -36,48 +33,6 @@ def check_enough(texts: Sequence[str]) -> None:
         raise UsageError(
             f"{len(texts)} public texts are too few to transfer with; {LEAST_TEXTS} are the least"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class TransferSettings:
-    """How to transfer.
-
-    Attributes:
-        alpha: weight in [0, 1] of imitating the change a prompt makes over imitating its answers.
-        temperature: T > 0 of both KL terms.
-        space: compare over the class logits or over the whole vocabulary. The latter needs one vocabulary.
-        steps: most optimiser steps; the best held-out one is returned.
-        batch_size: public texts a step.
-        learning_rate: peak of a cosine schedule.
-        start: from the proxy's prompt where widths are equal, from the task's text, or from the proxy's prompt
-            projected into the target's embeddings.
-        held_out: share of the public texts that only choose the step.
-        check_every: steps between held-out measurements.
-    """
-
-    alpha: float = 0.5
-    temperature: float = 2.0
-    space: Space = "labels"
-    steps: int = 300
-    batch_size: int = 64
-    learning_rate: float = 0.01
-    start: Start = "prompt"
-    held_out: float = 0.2
-    check_every: int = 25
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"transfer alpha {self.alpha} must be in [0, 1]")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise UsageError(f"transfer temperature {self.temperature} must be > 0")
-        if not 0 < self.held_out < 1:
-            raise UsageError(f"transfer held_out {self.held_out} must be in (0, 1)")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UsageError(f"transfer learning_rate {self.learning_rate} must be finite and > 0")
-        for name, least in (("steps", 0), ("batch_size", 1), ("check_every", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"transfer {name} {getattr(self, name)} must be ≥ {least}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,17 +7,16 @@ task is read by a linear head (`Task.head_rows`), its rows stand behind the prom
 both are tuned, clipped, noised, averaged and signed as one; only the published files hold them apart.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from transfer.errors import ModelError, VerificationError
+from transfer.errors import VerificationError
+from transfer.model_ref import ModelRef
 
 TENSOR_KEY = "prompt_embeddings"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -26,33 +25,6 @@ HEAD_KEY = "head"
 HEAD_FILE = "head.safetensors"
 MAX_BYTES = 16 * 2**20
 """Largest serialised prompt accepted from anyone, in bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRef:
-    """An exact model: the name people use for it, and the SHA-256 over its files that code compares."""
-
-    name: str
-    digest: str
-
-    def __post_init__(self) -> None:
-        if len(self.digest) != 64 or not set(self.digest) <= set("0123456789abcdef"):
-            raise ModelError(f"model {self.name!r}: digest {self.digest!r} is not a SHA-256 in hex")
-
-    @staticmethod
-    def of_directory(name: str, directory: Path) -> "ModelRef":
-        """Reference to the files that decide what a model computes: configuration, weights, tokeniser."""
-        digest = hashlib.sha256()
-        for path in sorted(directory.iterdir()):
-            if path.suffix in _MODEL_SUFFIXES and path.name not in _NOT_MODEL and path.is_file():
-                with path.open("rb") as file:
-                    part = hashlib.file_digest(file, "sha256").hexdigest()
-                digest.update(f"{path.name} {part}\n".encode())
-        return ModelRef(name, digest.hexdigest())
-
-
-_MODEL_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt"}
-_NOT_MODEL = {"SOURCE.txt", "proxy.json", "generation_config.json"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,8 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from transfer.errors import ModelError
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
-from transfer.prompt import ModelRef
 
 RECORD_FILE = "proxy.json"
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from transfer.errors import UsageError
+from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.subspace import Subspace
 from transfer.tasks import Task
 

@@ -12,8 +12,9 @@ from google.protobuf.message import DecodeError
 
 from promptferry.v1 import common_pb2, rounds_pb2
 from transfer.errors import UsageError, VerificationError
+from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import Envelope
 from transfer.subspace import Subspace

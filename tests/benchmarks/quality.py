@@ -39,10 +39,10 @@ from transfer.console import INTERRUPTED
 from transfer.distillation import DistilSettings, distil
 from transfer.errors import PromptferryError, UsageError
 from transfer.models import LanguageModel, load
-from transfer.post import TransferSettings
 from transfer.proxy import Proxy, cut, spread
 from transfer.tasks import Task
 from transfer.texts import read_texts
+from transfer.transfer_settings import TransferSettings
 
 OF_TRANSFER = [item for item in fields(TransferSettings) if item.name != "seed"]
 OF_RECIPE = {item.name for item in fields(Recipe)}

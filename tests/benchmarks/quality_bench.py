@@ -29,10 +29,11 @@ from transfer.evaluation import class_logits, score
 from transfer.library import Newcomer
 from transfer.models import LanguageModel
 from transfer.panda import transfer_with_library
-from transfer.post import TransferSettings, transfer
+from transfer.post import transfer
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
+from transfer.transfer_settings import TransferSettings
 
 ONE_LOSS = {"l1": only_answers, "l2": only_change}
 OnStep = Callable[[str, int, int], None]

@@ -24,7 +24,7 @@ from coordinator.plan_file import (
     STEPS,
 )
 from transfer.errors import UsageError
-from transfer.post import TransferSettings
+from transfer.transfer_settings import TransferSettings
 
 ZERO_SHOT = ("bare", "text", "proxy-bare")
 LIBRARY = ("library", "shuffled")

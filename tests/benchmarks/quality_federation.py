@@ -15,12 +15,12 @@ from client.private_data import PrivateRecords
 from client.tuning import tune
 from coordinator.aggregation import combine
 from tests.benchmarks.quality_cells import Condition, Recipe
+from transfer.directions import public_subspace
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.privacy import Spend, calibrate
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Tuning
-from transfer.subspace import public_subspace
 from transfer.tasks import Task
 
 LEAST_SHARE = 0.05

@@ -10,8 +10,9 @@ import torch
 
 from transfer import files
 from transfer.library import LibraryRecord
+from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task
 
 

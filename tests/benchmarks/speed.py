@@ -35,12 +35,13 @@ from transfer.console import Format, FormatOption, application, emit, run
 from transfer.distillation import DistilSettings, distil
 from transfer.errors import UsageError
 from transfer.models import load
-from transfer.post import TransferSettings, transfer
+from transfer.post import transfer
 from transfer.privacy import Spend
 from transfer.proxy import cut, spread
 from transfer.rounds import Tuning
 from transfer.tasks import Task
 from transfer.texts import read_texts
+from transfer.transfer_settings import TransferSettings
 
 NOISE = 1.0
 """σ of private tuning; any other costs the same."""

@@ -20,9 +20,9 @@ from tests.benchmarks.quality_report import markdown, recovery, rows
 from tests.benchmarks.quality_results import Results
 from transfer.errors import DataError, UsageError
 from transfer.models import load
-from transfer.post import TransferSettings
 from transfer.privacy import epsilon
 from transfer.tasks import Task
+from transfer.transfer_settings import TransferSettings
 
 MEASURED = ("seconds", "tuning_seconds", "peak_mib")
 WORDS = ("film", "plot", "music", "train", "food", "match", "bank", "walk", "noise", "team")

@@ -14,8 +14,8 @@ from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from transfer.gradients import LabelledLines
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel
-from transfer.prompt import ModelRef
 from transfer.proxy import cut, spread
 from transfer.tasks import Task
 

@@ -17,7 +17,7 @@ from coordinator.records import ProxyRecord, utc_now
 from coordinator.server import DeliveryServer
 from coordinator.store import Store
 from transfer.files import FileRef
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
 
 PROXY = "tiny"

@@ -13,8 +13,8 @@ from client.cli import app
 from client.ledger import Ledger
 from client.participant import DIGEST_BYTES
 from transfer import console
+from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Spend, epsilon
-from transfer.prompt import ModelRef
 
 ROWS = '{"text": "the film was great", "label": "positive"}\n{"text": "a bad plot", "label": "negative"}\n'
 TASK = """name = "reviews"

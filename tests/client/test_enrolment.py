@@ -22,7 +22,7 @@ from transfer.errors import (
     UsageError,
     VerificationError,
 )
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from client.policy import Policy
 from client.proxies import Proxies
 from client.tuning import tune
 from transfer.errors import VerificationError
+from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Spend, epsilon
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 from transfer.tasks import Label, Task

@@ -5,7 +5,7 @@ import pytest
 
 from client.proxies import Proxies
 from transfer.errors import ModelError, NotFoundError, VerificationError
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 
 
 def refuse(name: str, into: Path) -> None:

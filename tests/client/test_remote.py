@@ -38,7 +38,7 @@ from transfer.errors import (
     VerificationError,
 )
 from transfer.files import FileRef
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
 
 TARGET = ModelRef("target", "a" * 64)

@@ -27,8 +27,9 @@ from transfer import console
 from transfer.decoding import answers
 from transfer.errors import VerificationError
 from transfer.evaluation import class_logits
+from transfer.model_ref import ModelRef
 from transfer.models import load
-from transfer.prompt import CONFIG_FILE, HEAD_FILE, WEIGHTS_FILE, ModelRef, SoftPrompt
+from transfer.prompt import CONFIG_FILE, HEAD_FILE, WEIGHTS_FILE, SoftPrompt
 from transfer.reading import label_logits
 from transfer.signing import Envelope, Statement, key_id
 from transfer.tasks import Label, Task

@@ -19,13 +19,14 @@ from coordinator.records import Campaign, ProxyRecord, utc_now
 from coordinator.store import Store
 from transfer import wire
 from transfer.distillation import DistilSettings, distil
+from transfer.model_ref import ModelRef
 from transfer.models import load
-from transfer.post import TransferSettings
 from transfer.privacy import Guarantee, Spend, epsilon
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Release, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, STATEMENT_TYPE, sign
 from transfer.tasks import Task
+from transfer.transfer_settings import TransferSettings
 
 
 @dataclass

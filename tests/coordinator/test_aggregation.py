@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from coordinator.aggregation import STRATEGIES, combine, gate
 from transfer.errors import UsageError, VerificationError
+from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.rounds import Release, RoundRequest, Tuning
 from transfer.subspace import Subspace
 from transfer.tasks import Label, Task

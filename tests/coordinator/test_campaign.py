@@ -7,8 +7,8 @@ import torch
 
 from coordinator.records import CampaignState, RoundState
 from transfer import wire
+from transfer.model_ref import ModelRef
 from transfer.models import load
-from transfer.prompt import ModelRef
 
 
 def unit(index, like):

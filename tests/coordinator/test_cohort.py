@@ -10,8 +10,9 @@ from coordinator.aggregation import combine
 from coordinator.cohort import Cohort, Question
 from coordinator.records import CampaignState
 from transfer import wire
+from transfer.model_ref import ModelRef
 from transfer.privacy import Spend
-from transfer.prompt import TENSOR_KEY, ModelRef, SoftPrompt
+from transfer.prompt import TENSOR_KEY, SoftPrompt
 from transfer.rounds import Decline, Refusal
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 

@@ -13,10 +13,11 @@ from coordinator.records import CampaignState
 from coordinator.retargeting import retarget
 from transfer import panda
 from transfer.errors import NotFoundError, UsageError, VerificationError
-from transfer.post import TransferSettings
+from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend
-from transfer.prompt import WEIGHTS_FILE, ModelRef
+from transfer.prompt import WEIGHTS_FILE
 from transfer.rounds import Tuning
+from transfer.transfer_settings import TransferSettings
 
 PRIVATE = Guarantee(8.0, 1e-6)
 NOT_PRIVATE = Tuning(Spend(0.0, 1.0, 5), 1.0, 0.1)

@@ -13,10 +13,10 @@ from coordinator import plan_file
 from coordinator.plan import NO_LIBRARY, CampaignPlan, Publication, Start
 from coordinator.strategy import FedAdam, FedAvgM
 from transfer.errors import ConfigError, TaskError, UsageError, VerificationError
-from transfer.post import TransferSettings
 from transfer.privacy import Spend
 from transfer.rounds import Tuning
 from transfer.tasks import Label, Task
+from transfer.transfer_settings import TransferSettings
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "plan.toml"
 TASK = """

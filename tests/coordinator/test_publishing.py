@@ -16,9 +16,10 @@ from coordinator.plan import Start
 from coordinator.publishing import artifact, number, published_by, republish, told_about
 from coordinator.records import CampaignState
 from transfer.errors import NotFoundError, UsageError, VerificationError
+from transfer.model_ref import ModelRef
 from transfer.models import load
 from transfer.privacy import Spend, epsilon
-from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, ModelRef, SoftPrompt
+from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, SoftPrompt
 from transfer.rounds import Decline, Refusal, Tuning
 from transfer.signing import PROMPT_PREDICATE, Statement
 

@@ -26,7 +26,7 @@ from coordinator.store import Store
 from promptferry.v1 import service_pb2, service_pb2_grpc
 from transfer import names
 from transfer.errors import ConfigError, PromptferryError, UnavailableError, UsageError
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 
 TARGET = ModelRef("target", "a" * 64)
 VECTORS = torch.ones(2, 4)

@@ -36,7 +36,7 @@ from transfer.errors import (
     UsageError,
 )
 from transfer.files import FileRef
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 from transfer.signing import STATEMENT_TYPE, Envelope, sign
 
 POSTGRES = os.environ.get("PROMPTFERRY_TEST_POSTGRES", "")

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from coordinator.aggregation import STRATEGIES, combine
 from coordinator.strategy import NAMES, FedAdam, FedAvgM, Server, optimiser
 from transfer.errors import UsageError
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.model_ref import ModelRef
+from transfer.prompt import SoftPrompt
 
 PROXY = ModelRef("proxy", "a" * 64)
 finite = st.floats(-4, 4, width=32)

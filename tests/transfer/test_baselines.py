@@ -5,8 +5,8 @@ from transfer.baselines import direct, logit_arithmetic, only_answers, only_chan
 from transfer.errors import UsageError
 from transfer.evaluation import class_logits
 from transfer.objectives import divergence, transfer_losses
-from transfer.post import TransferSettings
 from transfer.prompt import SoftPrompt
+from transfer.transfer_settings import TransferSettings
 
 TEXTS = ["The film was great.", "A terrible plot and a boring evening."]
 

@@ -21,8 +21,9 @@ from transformers import (
 
 from transfer.batches import Line
 from transfer.errors import ModelError
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 
 TEXTS = ("The film was great.", "A terrible plot and a boring evening, long and awful and slow.", "good")
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -7,10 +7,11 @@ import torch
 
 from transfer.errors import ModelError, TaskError
 from transfer.evaluation import accuracy, class_logits
-from transfer.post import TransferSettings, initial_prompt, transfer
+from transfer.post import initial_prompt, transfer
 from transfer.prompt import SoftPrompt
 from transfer.reading import Head, label_logits
 from transfer.tasks import Label, Task
+from transfer.transfer_settings import TransferSettings
 
 LABELS = (Label("positive", ()), Label("negative", ()), Label("neither", ()))
 TASK = Task("reviews", "Review: {text}", LABELS, "A sentence about a review", 32, label_reading="head")

@@ -7,15 +7,16 @@ import torch
 from transfer import panda
 from transfer.errors import UsageError
 from transfer.library import NULL, Comparison, LibraryRecord, Newcomer, Scores, shortlist
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
 from transfer.objectives import divergences
 from transfer.panda import LibraryTeacher, probe, transfer_with_library
 from transfer.post import transfer
 from transfer.privacy import Guarantee
-from transfer.problem import TransferSettings
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.proxy import cut
 from transfer.tasks import Label, Task
+from transfer.transfer_settings import TransferSettings
 
 THINGS = ("film", "plot", "music", "food", "long train home", "weather")
 VERBS = ("liked", "saw", "made", "missed", "wanted")

@@ -5,8 +5,8 @@ import torch
 
 from transfer.errors import UsageError
 from transfer.panda_paper import panda_losses, paper_transfer
-from transfer.problem import TransferSettings
 from transfer.prompt import SoftPrompt
+from transfer.transfer_settings import TransferSettings
 
 RECORDS = [
     (f"We {verb} the {thing}.", label)

@@ -9,10 +9,11 @@ from transfer.decoding import answered
 from transfer.errors import TaskError, UsageError
 from transfer.models import LanguageModel
 from transfer.objectives import divergences
-from transfer.post import TransferSettings, held_out_losses, initial_prompt, transfer, transfer_problem
+from transfer.post import held_out_losses, initial_prompt, transfer, transfer_problem
 from transfer.prompt import SoftPrompt
 from transfer.proxy import cut
 from transfer.tasks import Label, Task
+from transfer.transfer_settings import TransferSettings
 
 WORDS = (
     "film",

@@ -6,9 +6,9 @@ import torch
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.post import descend, initial_prompt, transfer, transfer_problem
-from transfer.problem import TransferSettings
 from transfer.prompt import SoftPrompt
 from transfer.proxy import cut
+from transfer.transfer_settings import TransferSettings
 
 THINGS = ("film", "plot", "music", "food", "long train home", "weather")
 TEXTS = [f"We {verb} the {thing}." for verb in ("liked", "saw", "made", "missed") for thing in THINGS]

@@ -5,10 +5,12 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from transfer.errors import UsageError
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel
-from transfer.post import TransferSettings, initial_prompt, transfer
+from transfer.post import initial_prompt, transfer
 from transfer.projection import projected
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
+from transfer.transfer_settings import TransferSettings
 
 
 @pytest.fixture

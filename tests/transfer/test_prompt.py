@@ -14,15 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from transfer.batches import Batch
 from transfer.errors import ModelError, VerificationError
-from transfer.prompt import (
-    CONFIG_FILE,
-    MAX_BYTES,
-    TENSOR_KEY,
-    WEIGHTS_FILE,
-    ModelRef,
-    SoftPrompt,
-    peft_config,
-)
+from transfer.model_ref import ModelRef
+from transfer.prompt import CONFIG_FILE, MAX_BYTES, TENSOR_KEY, WEIGHTS_FILE, SoftPrompt, peft_config
 
 REF = ModelRef("tiny", "0" * 64)
 VECTORS = arrays(

@@ -10,8 +10,8 @@ from transformers.models.bert.modeling_bert import BertEncoder
 from transfer.batches import Line
 from transfer.distillation import DistilSettings, distil
 from transfer.errors import ModelError, UsageError
+from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
-from transfer.prompt import ModelRef
 from transfer.proxy import Proxy, cut, spread
 
 WORDS = ("The", "film", "was", "great", "actors", "good", "It", "fun", "terrible", "plot", "bad", "boring")

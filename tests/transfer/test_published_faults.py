@@ -53,11 +53,12 @@ from client.private_data import PrivateRecords
 from client.tuning import NoisyAdam, tune
 from transfer.models import LanguageModel
 from transfer.objectives import transfer_losses
-from transfer.post import TransferSettings, held_out_losses, transfer
+from transfer.post import held_out_losses, transfer
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
 from transfer.proxy import cut
 from transfer.rounds import Tuning
+from transfer.transfer_settings import TransferSettings
 
 WORDS = ("film", "plot", "music", "food", "weather", "noise", "train", "walk")
 TEXTS = [f"We liked the {one} and the {other}{' so much' * length}." for length, one in enumerate(WORDS)

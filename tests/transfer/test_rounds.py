@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.errors import UsageError
+from transfer.model_ref import ModelRef
 from transfer.privacy import Spend
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.rounds import NONCE_BYTES, Refusal, RoundRequest, Tuning, nonce, round_name
 from transfer.tasks import Label, Task
 

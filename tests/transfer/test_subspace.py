@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from transfer.directions import public_subspace
 from transfer.errors import UsageError
 from transfer.prompt import SoftPrompt
-from transfer.subspace import Subspace, public_subspace
+from transfer.subspace import Subspace
 
 TEXTS = [f"The {noun} was {word} and {more}." for noun in ("film", "plot", "evening", "match")
          for word in ("great", "awful", "boring") for more in ("slow", "good", "young")]  # fmt: skip

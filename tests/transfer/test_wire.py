@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from promptferry.v1 import rounds_pb2
 from transfer import wire
 from transfer.errors import VerificationError
+from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend
-from transfer.prompt import ModelRef, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest, Tuning, round_name
 from transfer.signing import Envelope
 from transfer.subspace import Subspace

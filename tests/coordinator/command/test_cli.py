@@ -11,7 +11,7 @@ from coordinator.config import read
 from coordinator.records import CampaignState, ClientState
 from coordinator.store import Store
 from transfer.checkpoint import Checkpoint, Checkpoints
-from transfer.prompt import ModelRef
+from transfer.model_ref import ModelRef
 from transfer.signing import PROXY_PREDICATE, Statement
 
 
