@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.cohort import Cohort, Fleet, Identity, Question
+from coordinator.cohort import Cohort, Fleet, Question
 from coordinator.config import TargetSettings, chosen
 from coordinator.history import retrace
+from coordinator.identity import Identity
 from coordinator.library import consulted
 from coordinator.lifecycle import ACTIVE
 from coordinator.opening import directions, start_prompt

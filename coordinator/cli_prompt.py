@@ -56,8 +56,8 @@ def show(
     version: Annotated[int | None, typer.Option(min=1, help="Version; the latest by default.")] = None,
 ) -> None:
     """Show what the signed statement of a version says."""
+    from coordinator.identity import identity
     from coordinator.publishing import told_about
-    from coordinator.serving import identity
 
     session = of(context)
     with session.store() as store:
@@ -102,9 +102,9 @@ def transfer(
     Published prompts of other tasks may help; a table on stderr says which was used, or why none was.
     """
     from coordinator import library_table
+    from coordinator.identity import identity
     from coordinator.plan import CampaignPlan
     from coordinator.retargeting import retarget
-    from coordinator.serving import identity
 
     session = of(context)
     config = session.config()
@@ -146,8 +146,8 @@ def rollback(
     to: Annotated[int, typer.Option("--to", min=1, help="Version to go back to.")],
 ) -> None:
     """Publish an earlier version again as the newest, and revoke those in between."""
+    from coordinator.identity import identity
     from coordinator.publishing import republish
-    from coordinator.serving import identity
 
     session = of(context)
     with session.store() as store:

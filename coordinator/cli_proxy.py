@@ -37,7 +37,7 @@ def distil(
     """Make a proxy from the target on public text, sign it and offer it to clients."""
     from coordinator import proxies
     from coordinator.config import chosen
-    from coordinator.serving import identity
+    from coordinator.identity import identity
     from transfer.distillation import make
     from transfer.models import load
     from transfer.texts import read_texts
@@ -71,7 +71,7 @@ def register(
 ) -> None:
     """Copy a proxy made earlier or on another machine, sign it and offer it to clients."""
     from coordinator import proxies
-    from coordinator.serving import identity
+    from coordinator.identity import identity
 
     session = of(context)
     config = session.config()
@@ -85,7 +85,7 @@ def register(
 @app.command("list")
 def list_(context: typer.Context) -> None:
     """List the proxies on offer, with what they were measured at on held-out public text."""
-    from coordinator.serving import identity
+    from coordinator.identity import identity
 
     session = of(context)
     key = identity(session.config()).publisher.public_key()
@@ -97,7 +97,7 @@ def list_(context: typer.Context) -> None:
 @app.command("show")
 def show(context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the proxy.")]) -> None:
     """Show one proxy: digests, layers and files."""
-    from coordinator.serving import identity
+    from coordinator.identity import identity
 
     session = of(context)
     key = identity(session.config()).publisher.public_key()

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from coordinator.aggregation import gate
 from coordinator.exchange import Outcome
+from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan
 from coordinator.records import Client, ClientState, Round
 from coordinator.store import Store
@@ -42,14 +43,6 @@ class Fleet(Protocol):
         on_outcome: Callable[[str, Outcome], None] | None = None,
     ) -> dict[str, Outcome]:
         """Ask all, return one outcome for each; stop waiting when `quorum` says so."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Identity:
-    """What makes requests this coordinator's: the publisher's key, and the secret behind the nonces."""
-
-    publisher: Ed25519PrivateKey
-    secret: bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

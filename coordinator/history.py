@@ -8,7 +8,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.cohort import RELEASED, Identity, Question, read
+from coordinator.cohort import RELEASED, Question, read
+from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan
 from coordinator.records import Round, RoundState
 from coordinator.store import Store

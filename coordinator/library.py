@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordinator.cohort import Identity
 from coordinator.history import History
+from coordinator.identity import Identity
 from coordinator.plan import AUTO, NO_LIBRARY, CampaignPlan
 from coordinator.records import PromptVersion
 from coordinator.store import Store

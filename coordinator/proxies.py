@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from coordinator.cohort import Identity
+from coordinator.identity import Identity
 from coordinator.records import ProxyRecord
 from coordinator.store import Store
 from transfer.errors import AlreadyExistsError, VerificationError

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from coordinator.cohort import Identity
 from coordinator.crossing import Crossing
 from coordinator.history import History
+from coordinator.identity import Identity
 from coordinator.library import Contribution, composed, inherited, told
 from coordinator.plan import CampaignPlan
 from coordinator.records import PromptVersion

@@ -2,10 +2,10 @@
 
 import logging
 
-from coordinator.cohort import Identity
 from coordinator.config import TargetSettings, chosen
 from coordinator.crossing import Crossing, cross
 from coordinator.history import History, read_history
+from coordinator.identity import Identity
 from coordinator.library import Contribution, composed, consulted
 from coordinator.plan import CampaignPlan
 from coordinator.proxies import load_proxy

@@ -11,11 +11,10 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from coordinator.campaign import Runner
-from coordinator.cohort import Identity
 from coordinator.config import CoordinatorConfig
 from coordinator.enrolment import Enrolment
 from coordinator.flower import Federation, LinkSettings
-from coordinator.pki import PkiPaths, load_publisher, load_secret
+from coordinator.identity import identity, pki_paths
 from coordinator.records import ClientState, utc_now
 from coordinator.server import DeliveryServer
 from coordinator.store import Store
@@ -36,20 +35,6 @@ class Addresses:
 
     delivery: str
     fleet: str
-
-
-def pki_paths(config: CoordinatorConfig) -> PkiPaths:
-    """Where the settings say the keys are."""
-    return PkiPaths(**config.pki.model_dump())
-
-
-def identity(config: CoordinatorConfig) -> Identity:
-    """The publisher's key and the nonce secret.
-
-    Raises:
-        ConfigError: one of them is missing, open to others or malformed.
-    """
-    return Identity(load_publisher(config.pki.publisher_key), load_secret(config.pki.secret))
 
 
 def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> None:

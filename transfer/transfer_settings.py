@@ -27,12 +27,12 @@ class TransferSettings:
         check_every: steps between held-out measurements.
     """
 
-    alpha: float = 0.5
+    alpha: float = 0.0
     temperature: float = 2.0
     space: Space = "labels"
     steps: int = 300
-    batch_size: int = 64
-    learning_rate: float = 0.01
+    batch_size: int = 32
+    learning_rate: float = 0.05
     start: Start = "prompt"
     held_out: float = 0.2
     check_every: int = 25

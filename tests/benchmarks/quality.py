@@ -30,9 +30,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from client.private_data import read
 from tests.benchmarks.quality_bench import Bench, World
-from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Grid, Inputs, Recipe, digest_of
+from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Grid, Inputs, digest_of
 from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_plot import svg
+from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
 from transfer.console import INTERRUPTED
@@ -203,7 +204,7 @@ def measure(given: argparse.Namespace, console: Console) -> list[Record]:
         overall = shown.add_task("cells", total=len(cells))
         for cell in cells:
             if cell.key not in results:
-                record = bench.measure(cell)
+                record = results.renamed(cell, bench.grid.twin(cell)) or bench.measure(cell)
                 results.append(record)
                 console.print(_told(record))
             shown.advance(overall)

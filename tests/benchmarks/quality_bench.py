@@ -12,6 +12,7 @@ import torch
 
 from client.private_data import PrivateRecords
 from tests.benchmarks.quality_cells import (
+    ALONE,
     LIBRARY,
     TRANSFERS,
     ZERO_SHOT,
@@ -164,7 +165,7 @@ class Bench:
             settings = ONE_LOSS[cell.method](settings)
         proxy = world.control if cell.method == "undistilled" else world.proxy
         moved = transfer(prompt, proxy, world.target, world.task, texts, settings, on_step).prompt
-        if cell.method == "post" and world.library:
+        if world.library and cell.method in ("post", ALONE.get(self.grid.transfer.alpha)):
             world.library.keep(moved, prompt, self._guarantee(cell.condition))
         return moved
 

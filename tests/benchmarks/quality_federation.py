@@ -14,7 +14,8 @@ from client.noise import GRID_BITS
 from client.private_data import PrivateRecords
 from client.tuning import tune
 from coordinator.aggregation import combine
-from tests.benchmarks.quality_cells import Condition, Recipe
+from tests.benchmarks.quality_cells import Condition
+from tests.benchmarks.quality_recipe import Recipe
 from transfer.directions import public_subspace
 from transfer.errors import UsageError
 from transfer.models import LanguageModel

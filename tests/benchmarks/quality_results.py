@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.quality_cells import Cell
 from transfer.errors import DataError
 from transfer.files import sync_directory
 
@@ -35,6 +36,11 @@ class Results:
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
+
+    def renamed(self, cell: Cell, twin: Cell | None) -> Record | None:
+        """The finished record of `twin` as that of `cell`; None if there is none."""
+        told = {"key": cell.key, "method": cell.method, "settings": dict(cell.settings)}
+        return next((record | told for record in self.records if twin and record["key"] == twin.key), None)
 
     def append(self, record: Record) -> None:
         """Add a finished cell; once this returns it survives a power cut."""

@@ -13,9 +13,11 @@ import torch
 
 from client.private_data import PrivateRecords
 from tests.benchmarks import quality
-from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Condition, Grid, Inputs, Recipe
+from tests.benchmarks.quality_bench import Bench
+from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Condition, Grid, Inputs
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tunings
 from tests.benchmarks.quality_library import Shelf
+from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_report import markdown, recovery, rows
 from tests.benchmarks.quality_results import Results
 from transfer.errors import DataError, UsageError
@@ -143,6 +145,17 @@ def shelf_of(inputs, out, library, name):
     target = load(inputs[inputs.index("--target") + 1])
     (proxy,) = out.with_name("out.json.cache").glob("proxy-*")
     return Shelf(library, replace(task, name=name), target.ref, load(proxy).ref)
+
+
+def test_post_at_an_end_of_alpha_is_l1_or_l2_and_not_measured_again(inputs, tmp_path, monkeypatch):
+    out = tmp_path / "out.json"
+    given = [*inputs, "--clients", "1", "--epsilon", "inf", "--out", str(out), "--alpha", "0"]
+    quality.main([*given, "--methods", "l1,l2"])
+    monkeypatch.setattr(Bench, "measure", lambda *_: pytest.fail("measured again"))
+    quality.main([*given, "--methods", "post"])
+    one, _, post = lines_of(out)
+    assert (post["method"], post["micro"], post["seconds"]) == ("post", one["micro"], one["seconds"])
+    assert post["settings"] == one["settings"] | {"transfer_alpha": 0.0}
 
 
 def test_asking_a_library_that_is_not_there_is_refused(inputs, tmp_path, capsys):

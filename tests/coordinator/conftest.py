@@ -10,10 +10,10 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from coordinator.campaign import Runner
-from coordinator.cohort import Identity
 from coordinator.config import TargetSettings
 from coordinator.enrolment import invite
 from coordinator.exchange import Outcome
+from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan, Publication, Start
 from coordinator.records import Campaign, ProxyRecord, utc_now
 from coordinator.store import Store

@@ -21,7 +21,7 @@ from transfer.transfer_settings import TransferSettings
 THINGS = ("film", "plot", "music", "food", "long train home", "weather")
 VERBS = ("liked", "saw", "made", "missed", "wanted")
 TEXTS = tuple(f"We {verb} the {thing}." for verb in VERBS for thing in THINGS)
-SETTINGS = TransferSettings(steps=4, batch_size=16, learning_rate=0.02, check_every=2)
+SETTINGS = TransferSettings(alpha=0.5, steps=4, batch_size=16, learning_rate=0.02, check_every=2)
 PRIVATE, PUBLIC = Guarantee(3.0, 1e-6), Guarantee(math.inf, 1e-6)
 OTHER = Task(
     "themes",

@@ -6,8 +6,8 @@ import tomllib
 import pytest
 import torch
 
-from coordinator import serving
 from coordinator.config import read
+from coordinator.identity import identity
 from coordinator.records import CampaignState, ClientState
 from coordinator.store import Store
 from transfer.checkpoint import Checkpoint, Checkpoints
@@ -93,7 +93,7 @@ def test_clients_are_listed_and_revoked(command, tmp_path):
 
 def test_a_proxy_is_made_signed_and_offered(proxied, store):
     record = store.proxy("tiny")
-    key = serving.identity(read(proxied.directory)).publisher.public_key()
+    key = identity(read(proxied.directory)).publisher.public_key()
     statement = Statement.verified(record.statement, key, PROXY_PREDICATE)
     assert statement.predicate["proxy"] == {"name": "tiny", "digest": record.model.digest}
     assert statement.predicate["layers"] == [0]

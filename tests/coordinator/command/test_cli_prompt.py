@@ -2,8 +2,8 @@
 
 import pytest
 
-from coordinator import serving
 from coordinator.config import read
+from coordinator.identity import identity
 from coordinator.plan import Publication
 from coordinator.publishing import told_about
 from coordinator.records import CampaignState
@@ -18,7 +18,7 @@ def published(command, make_world):
     """A coordinator with version 1 of tiny-prompt, and its world."""
     config = read(command.directory)
     store = Store.open(config.store.url)
-    world = make_world(store, serving.identity(config), config.target)
+    world = make_world(store, identity(config), config.target)
     assert world.carry_out().state is CampaignState.PUBLISHED
     yield command, world
     store.close()
