@@ -225,9 +225,11 @@ def tiny_plan(directory: Path, task: Task) -> CampaignPlan:
 
 
 def one_hot(index: int) -> Callable[[RoundRequest], torch.Tensor]:
-    """An update of norm 1 at coordinate `index`."""
+    """An update of norm 1 at coordinate `index`, in the subspace if there is one."""
 
     def update(request: RoundRequest) -> torch.Tensor:
+        if request.subspace:
+            return request.subspace.directions[index]
         vectors = torch.zeros_like(request.prompt.vectors)
         vectors.view(-1)[index] = 1.0
         return vectors
