@@ -137,6 +137,7 @@ def _engine(url: URL, busy_timeout_ms: int) -> Engine:
         raise ConfigError(f"[store] url: the driver of {url.drivername!r} is not installed") from error
 
     def configure(connection: Any, _record: object) -> None:
+        """Durable before a commit returns, readers beside one writer, no lock waited for without end."""
         connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")

@@ -1,4 +1,4 @@
-"""Options of `proxy distil`, which the coordinator and a client both have."""
+"""What the coordinator's and a client's `proxy` commands share: options of `distil`, and how a proxy is told of."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any

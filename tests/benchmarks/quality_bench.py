@@ -19,11 +19,11 @@ from tests.benchmarks.quality_cells import (
     Cell,
     Condition,
     Grid,
-    Recipe,
     digest_of,
 )
 from tests.benchmarks.quality_federation import drawn, taken, tune_together
 from tests.benchmarks.quality_library import Shelf
+from tests.benchmarks.quality_recipe import Recipe
 from transfer import files
 from transfer.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
 from transfer.evaluation import class_logits, score

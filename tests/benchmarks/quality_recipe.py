@@ -9,11 +9,11 @@ from coordinator.plan_file import (
     CLIP_NORM,
     DELTA,
     DIMENSIONS,
-    LEARNING_RATE,
     PROMPT_LENGTH,
     ROUNDS,
     SAMPLE_RATE,
     STEPS,
+    SUBSPACE_LEARNING_RATE,
 )
 from transfer.errors import UsageError
 
@@ -35,7 +35,7 @@ class Recipe:
     steps: int = _setting(STEPS, "noisy steps a round")
     sample_rate: float = _setting(SAMPLE_RATE, "probability of a record to take part in a noisy step")
     clip_norm: float = _setting(CLIP_NORM, "longest gradient of a record")
-    learning_rate: float = _setting(LEARNING_RATE, "step size under noise")
+    learning_rate: float = _setting(SUBSPACE_LEARNING_RATE, "step size under noise")
     dimensions: int = _setting(DIMENSIONS, "public directions tuned in under noise; 0 for the whole prompt")
     plain_steps: int = _setting(60, "steps a round without noise")
     plain_lot: int = _setting(96, "expected records of a client in a step without noise")

@@ -197,7 +197,7 @@ def test_another_width_starts_from_the_tasks_text(prompt, proxy, wide, tiny_task
     assert found.held_out_loss <= found.start_loss
 
 
-def test_the_start_is_what_the_settings_say(prompt, target, tiny_task):
+def test_the_start_is_what_the_settings_say(prompt, proxy, target, tiny_task):
     ours = initial_prompt(prompt, proxy, target, tiny_task, "prompt")
     assert (ours.model, torch.equal(ours.vectors, prompt.vectors)) == (target.ref, True)
     text = initial_prompt(prompt, proxy, target, tiny_task, "text")
