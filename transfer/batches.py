@@ -82,11 +82,16 @@ def buckets(lengths: Sequence[int], max_tokens: int, max_padding: int | None = N
 
 
 def physical_batches(
-    lines: Sequence[Line], prompt_length: int, copies: int, forward_tokens: int = FORWARD_TOKENS
+    lines: Sequence[Line],
+    chosen: Sequence[int],
+    prompt_length: int,
+    copies: int,
+    forward_tokens: int = FORWARD_TOKENS,
 ) -> Iterator[list[int]]:
-    """Indices of lines in groups of one forward pass each: similar length, ≤ `forward_tokens`, little padding.
+    """The chosen indices in groups of one forward pass each: similar length, ≤ `forward_tokens`, little padding.
 
     A line becomes `copies` rows, each behind the `prompt_length` tokens of a prompt.
     """
-    lengths = [(len(line.ids) + prompt_length) * copies for line in lines]
-    return buckets(lengths, forward_tokens, FORWARD_PADDING)
+    lengths = [(len(lines[index].ids) + prompt_length) * copies for index in chosen]
+    for group in buckets(lengths, forward_tokens, FORWARD_PADDING):
+        yield [chosen[place] for place in group]

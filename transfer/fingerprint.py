@@ -23,7 +23,7 @@ TINY = 1e-12
 def answer_states(model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None) -> torch.Tensor:
     """The backbone's last hidden states at the answer, [N, H], behind `prompt` or without one."""
     found = torch.empty(len(lines), model.width)
-    for group in physical_batches(lines, prompt.length if prompt else 0, 1):
+    for group in physical_batches(lines, range(len(lines)), prompt.length if prompt else 0, 1):
         batch = model.collate([lines[index] for index in group])
         rows = prompt.vectors.expand(len(batch), -1, -1) if prompt else None
         found[group] = model.states(batch, rows).float()

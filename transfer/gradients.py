@@ -36,9 +36,7 @@ class LabelledLines:
         self, included: Sequence[int], prompt_length: int, forward_tokens: int = FORWARD_TOKENS
     ) -> Iterator[list[int]]:
         """The included records in groups of one forward pass each."""
-        lines = [self.lines[index] for index in included]
-        for group in physical_batches(lines, prompt_length, copies(self.words), forward_tokens):
-            yield [included[place] for place in group]
+        return physical_batches(self.lines, included, prompt_length, copies(self.words), forward_tokens)
 
 
 def per_record_gradients(

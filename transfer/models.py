@@ -165,7 +165,7 @@ class LanguageModel:
         out: torch.Tensor | None = None
         starts = [0, *accumulate(line.reads for line in lines)]
         extra = prompt.length if prompt else 0
-        for group in physical_batches(lines, extra, copies(words)):
+        for group in physical_batches(lines, range(len(lines)), extra, copies(words)):
             batch = self.collate([lines[i] for i in group])
             rows = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)
             logits = self.logits(batch, rows, words).float()

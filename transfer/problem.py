@@ -131,6 +131,4 @@ class Problem:
 
     def _parts(self, length: int, chosen: Sequence[int]) -> Iterator[list[int]]:
         """The chosen texts in groups of similar length, so that little is padding."""
-        lines = [self.lines[index] for index in chosen]
-        for group in physical_batches(lines, length, copies(self.words)):
-            yield [chosen[place] for place in group]
+        return physical_batches(self.lines, chosen, length, copies(self.words))
