@@ -128,17 +128,28 @@ class Bench:
         told = replace(self.grid, recipe=recipe).tuned(f"{model.ref.name} {model.ref.digest}", condition)
         path = self.cache / f"prompt-{digest_of(told)}.json"
         if path.exists():
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            return Tuned(SoftPrompt(torch.tensor(kept["vectors"]), model.ref), kept["seconds"])
+            return self._kept(path, model)
         start = time.monotonic()
         prompt = tune_together(
-            model, self.world.task, self._private(condition), self._public(condition), recipe, condition,
+            model, self.world.task, self._private(condition), self._public(condition),
+            self._initial(model, recipe), recipe, condition,
             lambda step, steps: self.on_step(f"tuning on {model.ref.name}", step, steps),
         )  # fmt: skip
         tuned = Tuned(prompt, time.monotonic() - start)
         kept = {"settings": told, "seconds": tuned.seconds, "vectors": prompt.vectors.tolist()}
         files.replace(path, json.dumps(kept).encode())
         return tuned
+
+    def _initial(self, model: LanguageModel, recipe: Recipe) -> SoftPrompt:
+        """Where tuning starts: the task's text, or a prompt that was tuned in another run."""
+        if recipe.initial == "text":
+            return model.text_prompt(self.world.task.init_text, recipe.prompt_length)
+        return self._kept(self.cache / recipe.initial, model).prompt
+
+    @staticmethod
+    def _kept(path: Path, model: LanguageModel) -> Tuned:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return Tuned(SoftPrompt(torch.tensor(kept["vectors"]), model.ref), kept["seconds"])
 
     def _private(self, condition: Condition) -> PrivateRecords:
         """The records that the clients of a condition hold together."""

@@ -172,9 +172,15 @@ class Grid:
         plain = ("plain_steps", "plain_lot", "plain_learning_rate")
         noisy = "delta", "steps", "sample_rate", "clip_norm", "learning_rate", "dimensions"
         names = ("prompt_length", "rounds", "train_rows", *(noisy if condition.private else plain))
-        told = {name: getattr(self.recipe, name) for name in names}
-        learnt = self._public if condition.private and self.recipe.dimensions else {}
-        return told | learnt | {"private": self.inputs.private, "seed": condition.seed}
+        told = {name: getattr(self.recipe, name) for name in names} | self._directions(condition)
+        if self.recipe.initial != "text":
+            told["initial"] = self.recipe.initial
+        return told | {"private": self.inputs.private, "seed": condition.seed}
+
+    def _directions(self, condition: Condition) -> dict[str, Any]:
+        if not (condition.private and self.recipe.dimensions):
+            return {}
+        return self._public if self.recipe.directions == "public" else {"directions": self.recipe.directions}
 
     def _federation(self, condition: Condition) -> dict[str, Any]:
         told = {

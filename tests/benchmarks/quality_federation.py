@@ -15,8 +15,8 @@ from client.private_data import PrivateRecords
 from client.tuning import tune
 from coordinator.aggregation import combine
 from tests.benchmarks.quality_cells import Condition
+from tests.benchmarks.quality_directions import subspace
 from tests.benchmarks.quality_recipe import Recipe
-from transfer.directions import public_subspace
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.privacy import Spend, calibrate
@@ -110,11 +110,12 @@ def tune_together(
     task: Task,
     records: PrivateRecords,
     public: Sequence[str],
+    start: SoftPrompt,
     recipe: Recipe,
     condition: Condition,
     on_step: Callable[[int, int], None],
 ) -> SoftPrompt:
-    """The aggregate of the last round of a federation that shares out `records`.
+    """From `start`, the aggregate of the last round of a federation that shares out `records`.
 
     Raises:
         UsageError: the records cannot be dealt, or the noise not be calibrated.
@@ -123,17 +124,19 @@ def tune_together(
     asked = tunings(recipe, condition, shards)
     each = asked[0].spend.steps
     total, before = recipe.rounds * len(shards) * each, 0
-    prompt = model.text_prompt(task.init_text, recipe.prompt_length)
-    dimensions = recipe.dimensions if condition.private else 0
+    prompt = start
     for number in range(recipe.rounds):
-        seed = condition.seed + number
-        subspace = public_subspace(model, task, public, prompt, dimensions, seed) if dimensions else None
+        allowed = (
+            subspace(recipe, model, task, public, prompt, condition.seed + number)
+            if condition.private
+            else None
+        )
         replies = {}
         for index, (shard, tuning) in enumerate(zip(shards, asked, strict=True)):
             replies[f"client-{index}"] = tune(
                 model, shard, task, prompt, tuning,
                 declared_records=len(shard.texts),
-                randomness=Seeded(condition.seed, number, index), subspace=subspace,
+                randomness=Seeded(condition.seed, number, index), subspace=allowed,
                 on_step=lambda step, _steps, done=before: on_step(done + step, total),
             )  # fmt: skip
             before += each

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from coordinator.aggregation import DEFAULT
 from coordinator.plan_file import (
@@ -17,6 +17,7 @@ from coordinator.plan_file import (
 )
 from transfer.errors import UsageError
 
+Directions = Literal["public", "random", "low-rank"]
 NONE_FOR_ZERO = ("dimensions", "train_rows", "public_rows", "test_rows")
 
 
@@ -36,7 +37,9 @@ class Recipe:
     sample_rate: float = _setting(SAMPLE_RATE, "probability of a record to take part in a noisy step")
     clip_norm: float = _setting(CLIP_NORM, "longest gradient of a record")
     learning_rate: float = _setting(SUBSPACE_LEARNING_RATE, "step size under noise")
-    dimensions: int = _setting(DIMENSIONS, "public directions tuned in under noise; 0 for the whole prompt")
+    dimensions: int = _setting(DIMENSIONS, "directions tuned in under noise; 0 for the whole prompt")
+    directions: str = _setting("public", "which: public, random or low-rank")
+    initial: str = _setting("text", "what tuning starts from: text, or a file of --cache with another prompt")
     plain_steps: int = _setting(60, "steps a round without noise")
     plain_lot: int = _setting(96, "expected records of a client in a step without noise")
     plain_learning_rate: float = _setting(0.01, "step size without noise")
@@ -50,6 +53,10 @@ class Recipe:
             value = getattr(self, item.name)
             if isinstance(value, int) and value < (0 if item.name in NONE_FOR_ZERO else 1):
                 raise UsageError(f"{item.name} {value} is too small")
+        if self.directions not in get_args(Directions):
+            raise UsageError(
+                f"directions {self.directions!r} must be one of {', '.join(get_args(Directions))}"
+            )
         _ = self.skew
 
     @property

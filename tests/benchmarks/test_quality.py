@@ -15,6 +15,7 @@ from client.private_data import PrivateRecords
 from tests.benchmarks import quality
 from tests.benchmarks.quality_bench import Bench
 from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Condition, Grid, Inputs
+from tests.benchmarks.quality_directions import UNLEARNT, low_rank
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tunings
 from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_recipe import Recipe
@@ -176,6 +177,40 @@ def test_under_noise_the_public_directions_are_a_setting_of_their_own(inputs, tm
     assert "public" not in noisy[1]["settings"]
 
 
+@pytest.mark.parametrize("directions", ["random", "low-rank"])
+def test_rivals_of_the_public_directions_are_as_many_orthonormal_and_other_cells(directions):
+    found = UNLEARNT[directions](torch.Size((2, 16)), 8, seed=1).flatten(1)
+    torch.testing.assert_close(found @ found.T, torch.eye(8), atol=1e-6, rtol=0)
+    told = [
+        next(cell for cell in grid(recipe=Recipe(directions=name)).cells() if cell.method == "proxy").settings
+        for name in ("public", directions)
+    ]
+    assert ("public" in told[0], "public" in told[1]) == (True, False)
+    assert told[1]["directions"] == directions
+    with pytest.raises(UsageError, match="directions 'private' must be one of public"):
+        Recipe(directions="private")
+
+
+def test_a_prompt_of_low_rank_moves_in_the_rows_of_one_factor():
+    found = low_rank(torch.Size((3, 16)), 6, seed=1)  # [P·r, P, H], r = 2
+    assert torch.linalg.matrix_rank((torch.randn(6) @ found.flatten(1)).reshape(3, 16)) == 2
+
+
+@pytest.mark.parametrize("directions", ["random", "low-rank"])
+def test_tuning_starts_from_the_prompt_given_and_moves_in_the_directions_given(inputs, tmp_path, directions):
+    out, cache = tmp_path / "out.json", tmp_path / "out.json.cache"
+    given = [*inputs, "--clients", "1", "--epsilon", "8", "--methods", "proxy", "--out", str(out)]
+    quality.main(given)
+    (earlier,) = cache.glob("prompt-*.json")
+    ours = ["--directions", directions, "--dimensions", "2", "--rounds", "1", "--initial", earlier.name]
+    quality.main([*given, *ours])
+    (later,) = set(cache.glob("prompt-*.json")) - {earlier}
+    before, after = (torch.tensor(json.loads(path.read_text())["vectors"]) for path in (earlier, later))
+    allowed, change = UNLEARNT[directions](before.shape, 2, seed=0).flatten(1), (after - before).flatten()
+    assert change.norm() > 0
+    torch.testing.assert_close(allowed.T @ (allowed @ change), change, atol=1e-6, rtol=0)
+
+
 def those_of(methods, path):
     """Lines of the cells that the smaller grid of `methods` has, ε 8 and ∞, three clients and one seed."""
     return [
@@ -293,8 +328,9 @@ def test_the_mean_over_tasks_averages_tasks_and_their_recoveries():
 
 def grid(**given):
     names = {name: name for name in ("target", "task", "proxy", "private", "public", "test")}
+    recipe = given.pop("recipe", Recipe())
     axes = Axes(**{"methods": METHODS, "epsilons": [8.0], "clients": [1, 3], "seeds": 1, **given})
-    return Grid(Inputs(**names), Recipe(), TransferSettings(), axes)
+    return Grid(Inputs(**names), recipe, TransferSettings(), axes)
 
 
 def keys(grid, method):
