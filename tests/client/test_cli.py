@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -206,7 +207,7 @@ def test_ledger_show_tells_the_cost_of_each_data_set_and_every_entry(ready: Comm
     assert data_set["epsilon"] == epsilon([each, each], 1e-4)
     assert data_set["budget"] == 8.0
     assert [entry["kind"] for entry in shown["entries"]] == ["records", "spend", "reply", "spend", "reply"]
-    assert shown["entries"][1]["spend"] == {"noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10}
+    assert shown["entries"][1]["spend"] == asdict(each)
     assert ready("ledger", "show") == 0
     assert "data-" in ready.out
 
