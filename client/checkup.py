@@ -38,7 +38,7 @@ def _policy(settings: ClientConfig) -> str:
     allowed = (
         ", ".join(limits.tasks) if limits.tasks and limits.proxies else "nothing: name tasks and proxies"
     )
-    return f"ε {limits.budget.epsilon:g} at δ {limits.budget.delta:g}; allows {allowed}"
+    return f"ε {limits.budget.epsilon:g} at δ {limits.budget.delta:g} for one {limits.unit}; allows {allowed}"
 
 
 def _keys(settings: ClientConfig) -> str:

@@ -4,7 +4,7 @@ What needs PyTorch is imported by the command that needs it: help and usage erro
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -44,8 +44,11 @@ def init(
     directory: Annotated[Path, typer.Argument(help="New client directory.")],
     name: Annotated[str, typer.Option(help="Name in the invitation.")],
     data: Annotated[Path, typer.Option(help="Private text, .jsonl or .csv with text and label.")],
-    records: Annotated[int, typer.Option(help="Public, round number of records.")],
-    epsilon: Annotated[float, typer.Option(help="Most ε ever spent on a record; inf for no limit.")],
+    epsilon: Annotated[float, typer.Option(help="Most ε ever spent on a record or user; inf for no limit.")],
+    records: Annotated[int | None, typer.Option(help="Public, round number of records.")] = None,
+    users: Annotated[
+        int | None, typer.Option(help="Or of users, to protect each with all records of theirs.")
+    ] = None,
     delta: Annotated[float | None, typer.Option(help="δ of that ε.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Task to allow, or '*'; repeatable.")] = None,
     proxy: Annotated[
@@ -57,10 +60,12 @@ def init(
     """Make a client directory: client.toml, keys and an empty privacy ledger."""
     from client import directory as client_directory
 
+    if (records is None) == (users is None):
+        raise UsageError("say --records N, or --users N to protect each user with all records of theirs")
     values = {
         ("client", "name"): name,
         ("data", "path"): str(data.resolve()),
-        ("data", "declared_records"): records,
+        ("data", "declared_users"): users,
         ("policy", "max_epsilon"): epsilon,
         ("policy", "max_delta"): delta,
         ("policy", "tasks"): task,
@@ -68,9 +73,8 @@ def init(
         ("policy", "min_cohort"): min_cohort,
         ("daemon", "threads"): threads,
     }
-    config = client_directory.make(
-        directory, {key: value for key, value in values.items() if value is not None}
-    )
+    given = {key: value for key, value in values.items() if value is not None}
+    config = client_directory.make(directory, {**given, ("data", "declared_records"): records})
     limits = config.policy
     allowed = (
         "" if limits.tasks and limits.proxies else "; no round is allowed before you name tasks and proxies"
@@ -120,7 +124,7 @@ def check(
         Path | None, typer.Option(help="Proxy directory: are the label words one token?")
     ] = None,
 ) -> None:
-    """Read every record and count the labels."""
+    """Read every record and count the labels, and the users where they are the unit of privacy."""
     from client import config, private_data
     from transfer import models
     from transfer.tasks import Task
@@ -131,21 +135,25 @@ def check(
         raise UsageError("name the classes with --labels a,b,c or with --task TASK.toml")
     wanted = None if task is None else Task.from_toml(task)
     names = wanted.label_names if wanted else tuple(name.strip() for name in labels.split(","))
-    records = private_data.read(settings.data.path, names)
+    records = private_data.read(settings.data.path, names, settings.data.unit)
     if proxy is not None:
         if wanted is None:
             raise UsageError("--proxy needs --task: the label words stand in the task file")
         models.load(proxy).encoder(wanted)
     counts = {name: records.labels.count(index) for index, name in enumerate(names)}
-    session.emit(
-        {"records": len(records.texts), "labels": counts},
-        lambda _: _counted(settings.data.path, len(records.texts), counts),
-    )
+    found: dict[str, Any] = {"records": len(records.texts), "labels": counts}
+    if records.users:
+        shares = [len(indices) for indices in records.by_user()]
+        found |= {"users": len(shares), "most_records_of_a_user": max(shares)}
+    session.emit(found, lambda _: _counted(settings.data.path, found))
 
 
-def _counted(path: Path, records: int, counts: dict[str, int]) -> Table:
-    table = Table("label", "records", title=f"{path}: {records} records")
-    for name, count in counts.items():
+def _counted(path: Path, found: dict[str, Any]) -> Table:
+    title = f"{path}: {found['records']} records"
+    if "users" in found:
+        title += f" of {found['users']} users, at most {found['most_records_of_a_user']} of one"
+    table = Table("label", "records", title=title)
+    for name, count in found["labels"].items():
         table.add_row(name, str(count))
     return table
 

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Group
@@ -17,7 +17,7 @@ ledger_app = console.application("The privacy ledger: every spend, written down 
 policy_app = console.application("The policy: what a coordinator may ask for.")
 
 Noise = Annotated[float, typer.Option(help="Noise multiplier σ; 0 for no privacy.")]
-Rate = Annotated[float, typer.Option(help="Probability that a record takes part in a step.")]
+Rate = Annotated[float, typer.Option(help="Probability that a unit takes part in a step.")]
 Steps = Annotated[int, typer.Option(help="Noisy steps a round.")]
 Rounds = Annotated[int, typer.Option(help="Rounds of the campaign.")]
 
@@ -39,6 +39,7 @@ def show(context: typer.Context) -> None:
                 "epsilon": ledger.epsilon(name, budget.delta),
                 "delta": budget.delta,
                 "budget": budget.epsilon,
+                "unit": ledger.unit(name),
                 "spends": len(ledger.spends(name)),
             }
             for name in ledger.data_sets()
@@ -47,16 +48,17 @@ def show(context: typer.Context) -> None:
 
 
 def _shown(ledger: dict[str, Any]) -> Group:
-    sets = Table("data set", "ε", "δ", "budget ε", "spends")
+    sets = Table("data set", "ε", "δ", "for one", "budget ε", "spends")
     for row in ledger["data_sets"]:
-        spent = f"{row['epsilon']:.4g}", f"{row['delta']:g}", f"{row['budget']:g}", str(row["spends"])
-        sets.add_row(row["data_set"], *spent)
-    entries = Table("entry", "time", "kind", "data set", "round", "noise", "sample rate", "steps")
+        spent = f"{row['epsilon']:.4g}", f"{row['delta']:g}", row["unit"] or ""
+        sets.add_row(row["data_set"], *spent, f"{row['budget']:g}", str(row["spends"]))
+    entries = Table("entry", "time", "kind", "data set", "round", "noise", "sample rate", "steps", "unit")
     for entry in ledger["entries"]:
         cost = entry.spend
         facts = ("", "", "") if cost is None else (cost.noise_multiplier, cost.sample_rate, cost.steps)
         about = entry.time, entry.kind.value, entry.data_set, entry.subject
-        entries.add_row(str(entry.number), *about, *(f"{fact:g}" if fact != "" else "" for fact in facts))
+        told = (f"{fact:g}" if fact != "" else "" for fact in facts)
+        entries.add_row(str(entry.number), *about, *told, cost.unit if cost else "")
     return Group(sets, entries)
 
 
@@ -84,10 +86,8 @@ def declare_loss(context: typer.Context, noise: Noise, sample_rate: Rate, steps:
 
     session = of(context)
     settings = config.read(session.directory)
-    with (
-        locked(settings.lock_file),
-        Ledger.declare_loss(settings.ledger_file, Spend(noise, sample_rate, steps)) as ledger,
-    ):
+    assumed = Spend(noise, sample_rate, steps, settings.data.unit)
+    with locked(settings.lock_file), Ledger.declare_loss(settings.ledger_file, assumed) as ledger:
         charged = ledger.data_sets()
     session.emit(
         {"charged": charged}, lambda found: f"charged {', '.join(found['charged']) or 'no data set'}"
@@ -111,7 +111,7 @@ def plan(context: typer.Context, noise: Noise, sample_rate: Rate, steps: Steps, 
 
     session = of(context)
     settings = config.read(session.directory)
-    budget, each = settings.limits().budget, Spend(noise, sample_rate, steps)
+    budget, each = settings.limits().budget, Spend(noise, sample_rate, steps, settings.data.unit)
     if rounds < 1:
         raise UsageError(f"rounds {rounds} must be ≥ 1")
     with Ledger.open(settings.ledger_file) as ledger:
@@ -124,6 +124,7 @@ def plan(context: typer.Context, noise: Noise, sample_rate: Rate, steps: Steps, 
     found = {
         "spent": costs[0],
         "delta": budget.delta,
+        "unit": each.unit,
         "budget": budget.epsilon,
         "rounds": planned,
         "refused_from": ends,
@@ -132,7 +133,8 @@ def plan(context: typer.Context, noise: Noise, sample_rate: Rate, steps: Steps, 
 
 
 def _planned(found: dict[str, Any]) -> Group:
-    table = Table("round", f"ε at δ {found['delta']:g}", f"of ε {found['budget']:g}")
+    spent = f"ε at δ {found['delta']:g} for one {found['unit']}"
+    table = Table("round", spent, f"of ε {found['budget']:g}")
     table.add_row("so far", f"{found['spent']:.4g}", "")
     for planned in found["rounds"]:
         table.add_row(
@@ -154,15 +156,17 @@ def check(
     steps: Steps,
     rounds: Rounds = 1,
     cohort: Annotated[int, typer.Option(help="Clients invited to a round.")] = 1,
+    unit: Annotated[str, typer.Option(help="Unit of privacy: record or user; yours by default.")] = "",
 ) -> None:
     """Ask the policy what it would say to a round, rule by rule; the budget is asked with `plan`."""
     from client import config
     from client.policy import Ask, verdicts
-    from transfer.privacy import Spend
+    from transfer.privacy import Spend, Unit
 
     session = of(context)
     limits = config.read(session.directory).limits()
-    ask = Ask(task, proxy, Spend(noise, sample_rate, steps), rounds, cohort)
+    spend = Spend(noise, sample_rate, steps, cast(Unit, unit) if unit else limits.unit)
+    ask = Ask(task, proxy, spend, rounds, cohort)
     found = verdicts(limits, ask, datetime.now(UTC))
     refused = [verdict.rule for verdict in found if not verdict.allowed]
     session.emit({"allowed": not refused, "verdicts": found}, _judged)

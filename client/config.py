@@ -6,9 +6,9 @@ from typing import Literal
 from pydantic import Field
 
 from client.policy import Policy
-from transfer.errors import ConfigError
+from transfer.errors import ConfigError, UsageError
 from transfer.names import checked
-from transfer.privacy import Budget, default_delta
+from transfer.privacy import Budget, Unit, default_delta
 from transfer.settings import Located, Settings, load
 
 FILE = "client.toml"
@@ -22,10 +22,31 @@ class ClientSettings(Settings):
 
 
 class DataSettings(Settings):
-    """The private text, and the public number that stands for its size."""
+    """The private text, and the public number that stands for its size: what is declared is the unit of privacy."""
 
     path: Located
-    declared_records: int = Field(ge=1)
+    declared_records: int | None = Field(default=None, ge=1)
+    declared_users: int | None = Field(default=None, ge=1)
+
+    @property
+    def unit(self) -> Unit:
+        """What is protected as one."""
+        return "record" if self.declared_users is None else "user"
+
+    @property
+    def declared_units(self) -> int:
+        """How many of it there are, as declared.
+
+        Raises:
+            UsageError: nothing is declared, or two numbers are.
+        """
+        declared = [count for count in (self.declared_records, self.declared_users) if count is not None]
+        if len(declared) != 1:
+            raise UsageError(
+                "[data] needs declared_records, or in its place declared_users to protect whole users; it has "
+                + ("both" if declared else "neither")
+            )
+        return declared[0]
 
 
 class PolicySettings(Settings):
@@ -95,11 +116,12 @@ class ClientConfig(Settings):
         Raises:
             UsageError: a limit is impossible.
         """
-        said, records = self.policy, self.data.declared_records
-        delta = default_delta(records) if said.max_delta is None else said.max_delta
+        said, units = self.policy, self.data.declared_units
+        delta = default_delta(units) if said.max_delta is None else said.max_delta
         return Policy(
             budget=Budget(said.max_epsilon, delta),
-            declared_records=records,
+            declared_units=units,
+            unit=self.data.unit,
             tasks=said.tasks,
             proxies=said.proxies,
             min_noise_multiplier=said.min_noise_multiplier,

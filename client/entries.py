@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 from client.chain import Row
-from transfer.errors import LedgerError
-from transfer.privacy import Spend
+from transfer.errors import LedgerError, UsageError
+from transfer.privacy import Spend, Unit, unit_of
 
 
 class Kind(StrEnum):
@@ -56,7 +57,9 @@ def entry(row: Row) -> Entry:
         kind = Kind(str(body["kind"]))
         spend = None
         if kind is Kind.SPEND:
-            spend = Spend(float(body["noise_multiplier"]), float(body["sample_rate"]), int(body["steps"]))
+            unit = cast(Unit, body.get("unit", "record"))  # entries from before there was a choice have none
+            facts = float(body["noise_multiplier"]), float(body["sample_rate"]), int(body["steps"])
+            spend = Spend(*facts, unit)
         return Entry(
             number=row.number,
             time=str(body["time"]),
@@ -67,7 +70,7 @@ def entry(row: Row) -> Entry:
             spend=spend,
             content=str(body["content"]),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, UsageError) as error:
         raise LedgerError(
             f"entry {row.number} of the ledger is of an unknown form: update promptferry"
         ) from error
@@ -107,6 +110,10 @@ class History:
         for entry in self.entries:
             if entry.spend is not None and homes[entry.data_set] == home:
                 yield entry.spend
+
+    def unit(self, data_set: str) -> Unit | None:
+        """The unit of everything spent on a data set; None if nothing was."""
+        return unit_of(self.spends(data_set))
 
     def of_round(self, kind: Kind, round_name: str) -> Entry | None:
         """The round's reservation or reply."""

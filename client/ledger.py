@@ -4,24 +4,25 @@
 spent. Nothing is ever refunded or deleted (`client.ledger_file` keeps it, `client.chain` guards it).
 
 A data set is known by its records, not by its file: a file that shares a record with a known data set is that
-data set, so renaming, relabelling, adding and removing records start no new budget. Records are remembered as
-keyed fingerprints; the key never leaves the ledger.
+data set, so renaming, relabelling, adding and removing records start no new budget. Where the unit of privacy is
+the user, a file that shares a user is that data set as well. Records and users are remembered as keyed
+fingerprints; the key never leaves the ledger.
 
-Unit of privacy: one record. Adjacency: add or remove it.
+All spends of a data set are of one unit, since those of different ones do not compose. Adjacency: add or remove it.
 """
 
 import hmac
 import secrets
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from client.entries import Entry, History, Kind
 from client.ledger_file import LedgerFile
 from transfer.errors import BudgetRefusedError, LedgerError, UsageError
-from transfer.privacy import Budget, Spend, epsilon
+from transfer.privacy import Budget, Spend, Unit, epsilon
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class Ledger:
     def declare_loss(cls, path: Path, assumed: Spend) -> Self:
         """Opens a ledger whose newest entries are gone for good, charging `assumed` to each data set left.
 
-        The owner answers for `assumed` being no less than what the lost entries had spent.
+        The owner answers for `assumed` being no less than what the lost entries had spent. It is charged in the
+        data set's own unit, and in that of `assumed` where nothing spent is left.
 
         Raises:
             LedgerError: what is left does not hold together.
@@ -85,7 +87,8 @@ class Ledger:
                 ledger._file.verify_contents()
                 for data_set in history.data_sets():
                     subject = f"lost after {len(history.entries)} of {data_set}"
-                    ledger._file.append(Kind.SPEND, data_set, subject, assumed)
+                    charged = replace(assumed, unit=history.unit(data_set) or assumed.unit)
+                    ledger._file.append(Kind.SPEND, data_set, subject, charged)
             ledger._file.forget_lost()
             ledger.verify()
         except BaseException:
@@ -103,21 +106,23 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def fingerprint(self, text: str) -> bytes:
-        """Keyed hash of a record: of its text alone, blind to case, spacing and Unicode form.
+    def fingerprint(self, text: str, unit: Unit = "record") -> bytes:
+        """Keyed hash of a record, of its text alone, or of a user; blind to case, spacing and Unicode form.
 
         The label is left out on purpose: a relabelled record is still the same person's record.
         """
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
         plain = " ".join(folded.split()).encode("utf-8", "surrogatepass")
-        return hmac.digest(self._file.key, plain, "sha256")
+        kind = b"" if unit == "record" else b"user\n"  # no folded text holds a line break
+        return hmac.digest(self._file.key, kind + plain, "sha256")
 
     def data_set(self, fingerprints: Iterable[bytes]) -> str:
-        """Id of the data set these records belong to; those that are new are learnt.
+        """Id of the data set these records and users belong to; those that are new are learnt.
 
         Records of several known data sets make them one, charged with the spends of all.
 
         Raises:
+            BudgetRefusedError: these data sets were spent for different units; nothing was written.
             UsageError: there are no records.
         """
         wanted = set(fingerprints)
@@ -126,6 +131,7 @@ class Ledger:
         with self._file.writing() as history:
             learnt = {fingerprint: self._file.learnt(fingerprint) for fingerprint in wanted}
             first, *others = history.owners(learnt.values()) or [f"data-{secrets.token_hex(8)}"]
+            _require_one_unit(history, [first, *others])
             for other in others:
                 self._file.append(Kind.MERGE, first, other)
             if new := [fingerprint for fingerprint, number in learnt.items() if number is None]:
@@ -138,7 +144,8 @@ class Ledger:
         The same round asked again gets its first reservation, whatever the budget is by now.
 
         Raises:
-            BudgetRefusedError: the budget does not cover it; nothing was written.
+            BudgetRefusedError: the budget does not cover it, or earlier spends on the data set are for another
+                unit; nothing was written.
             LedgerError: the data set is unknown, or the round was reserved for another or another spend.
         """
         with self._file.writing() as history:
@@ -191,6 +198,10 @@ class Ledger:
         """Everything spent on a data set, oldest first; nothing for an unknown one."""
         return list(self._file.history().spends(data_set))
 
+    def unit(self, data_set: str) -> Unit | None:
+        """The unit of everything spent on a data set; None if nothing was."""
+        return self._file.history().unit(data_set)
+
     def epsilon(self, data_set: str, delta: float) -> float:
         """ε at `delta` of everything spent on a data set."""
         return epsilon(self.spends(data_set), delta)
@@ -212,8 +223,22 @@ class Ledger:
         return None if kept is None else self._file.reply(kept)
 
 
+def _require_one_unit(history: History, data_sets: list[str]) -> None:
+    units = {unit: name for name in data_sets if (unit := history.unit(name))}
+    if len(units) > 1:
+        raise BudgetRefusedError(
+            f"these records belong to {units['record']}, spent for one record, and to {units['user']}, spent for "
+            "one user: the two do not compose; take those of one of them out of the file"
+        )
+
+
 def _require_covered(history: History, data_set: str, spend: Spend, budget: Budget) -> None:
-    spent = list(history.spends(data_set))
+    spent, unit = list(history.spends(data_set)), history.unit(data_set)
+    if unit not in (None, spend.unit):
+        raise BudgetRefusedError(
+            f"{data_set} was spent for one {unit} so far, this round is for one {spend.unit}: the two do not "
+            f"compose; set declared_{unit}s in [data] again, or use data of which nothing was spent yet"
+        )
     if not budget.covers([*spent, spend]):
         now, then = epsilon(spent, budget.delta), epsilon([*spent, spend], budget.delta)
         raise BudgetRefusedError(

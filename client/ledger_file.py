@@ -204,6 +204,7 @@ class LedgerFile:
                 "noise_multiplier": spend.noise_multiplier,
                 "sample_rate": spend.sample_rate,
                 "steps": spend.steps,
+                "unit": spend.unit,
             }
         return self._chain.append(body).number
 

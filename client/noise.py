@@ -10,7 +10,8 @@ https://arxiv.org/abs/2107.10138). The grid must be this fine: one coordinate of
 part of C, and with σ·C/2**10 a third of the summed gradient is truncated away at σ = 4 and half of it at
 σ = 8 (20 × 768 coordinates of log-normal scale), with this grid less than a thousandth.
 
-Unit of privacy: one record. Adjacency: add or remove it. Shapes: B records, [...] the prompt, usually [P, H].
+Unit of privacy: a record with its gradient, or a user with the mean gradient of their records. Adjacency: add or
+remove it. Shapes: B units, [...] the prompt, usually [P, H].
 """
 
 import math
@@ -95,15 +96,15 @@ def invert(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.int6
     return np.where(high >> np.uint64(63), -steps, steps)
 
 
-def clip_to_grid(per_record: Tensor, clip_norm: float, grid: float) -> Tensor:
-    """Sum over records of their gradients, each clipped to norm ≤ `clip_norm`, in whole grid steps.
+def clip_to_grid(gradients: Tensor, clip_norm: float, grid: float) -> Tensor:
+    """Sum over units of their gradients, each clipped to norm ≤ `clip_norm`, in whole grid steps.
 
-    Adding or removing a record moves the result by at most clip_norm/grid in the Euclidean norm, exactly:
-    a record's share depends on nothing but that record, bit for bit. Norms are therefore sums of integers,
+    Adding or removing a unit moves the result by at most clip_norm/grid in the Euclidean norm, exactly:
+    a unit's share depends on nothing but its own gradient, bit for bit. Norms are therefore sums of integers,
     since floating sums change with the shape of the batch.
 
     Args:
-        per_record: [B, ...] gradients; a record with any NaN or infinity contributes 0. B may be 0.
+        gradients: [B, ...], one a unit; one with any NaN or infinity contributes 0. B may be 0.
         clip_norm: C > 0.
         grid: g > 0, size of a step; at most C and at least C/2**30.
 
@@ -117,10 +118,10 @@ def clip_to_grid(per_record: Tensor, clip_norm: float, grid: float) -> Tensor:
         raise UsageError(
             f"clip norm {clip_norm} must be 1 to 2**30 grid steps of {grid}: check the noise multiplier"
         )
-    batch, shape = per_record.shape[0], per_record.shape[1:]
+    batch, shape = gradients.shape[0], gradients.shape[1:]
     if batch == 0:
-        return per_record.new_zeros(shape, dtype=int64)
-    rows = per_record.detach().reshape(batch, -1).to(float64)
+        return gradients.new_zeros(shape, dtype=int64)
+    rows = gradients.detach().reshape(batch, -1).to(float64)
     rows = where(rows.isfinite().all(dim=1, keepdim=True), rows, 0.0)
     clipped = _clip(rows, clip_norm)
     longest = int((Fraction(clip_norm) / Fraction(grid)) ** 2)

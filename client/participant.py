@@ -35,7 +35,7 @@ from transfer.errors import (
     VerificationError,
 )
 from transfer.models import LanguageModel
-from transfer.privacy import Guarantee
+from transfer.privacy import Guarantee, Unit
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
@@ -60,7 +60,7 @@ class Tune(Protocol):
         start: SoftPrompt,
         tuning: Tuning,
         *,
-        declared_records: int,
+        declared_units: int,
         randomness: Randomness,
         subspace: Subspace | None,
         on_step: OnStep,
@@ -174,20 +174,19 @@ class Participant:
         return model
 
     def _release(self, asked: RoundRequest, question: bytes, model: LanguageModel) -> bytes:
-        records, data_set = self._data.open(asked.task, model)
         spend, budget = asked.tuning.spend, self._limits.budget
-        reservation = self._ledger.reserve(data_set, asked.round, spend, budget)
-        if not reservation.fresh:
+        records, data_set = self._data.open(asked.task, model, spend.unit)
+        if not self._ledger.reserve(data_set, asked.round, spend, budget).fresh:
             return self._decline(asked, Refusal.SPENT, "paid for by another process")
         logger.info(
-            "%s: tuning for %s, %d steps, noise %g, sample rate %g",
-            *(asked.round, asked.task.name, spend.steps, spend.noise_multiplier, spend.sample_rate),
+            "%s: tuning for %s, unit %s, %d steps, noise %g, sample rate %g",
+            *(asked.round, asked.task.name, spend.unit),
+            *(spend.steps, spend.noise_multiplier, spend.sample_rate),
         )
         started = time.monotonic()
         prompt = self._tuned(asked, model, records)
-        guarantee = Guarantee(self._ledger.epsilon(data_set, budget.delta), budget.delta)
-        release = Release(asked.round, asked.client, asked.nonce, prompt, spend, guarantee)
-        reply = self._signed(release)
+        guarantee = Guarantee(self._ledger.epsilon(data_set, budget.delta), budget.delta, spend.unit)
+        reply = self._signed(Release(asked.round, asked.client, asked.nonce, prompt, spend, guarantee))
         self._ledger.store_reply(asked.round, question + reply)
         logger.info(
             "%s: released after %.1f s; ε is now %.3f of %g at δ %g",
@@ -209,7 +208,7 @@ class Participant:
                 asked.task,
                 asked.prompt,
                 asked.tuning,
-                declared_records=self._limits.declared_records,
+                declared_units=self._limits.declared_units,
                 randomness=NoiseSource(),
                 subspace=asked.subspace,
                 on_step=on_step,
@@ -231,13 +230,14 @@ class _Data:
         self._ledger = ledger
         self._held: tuple[object, PrivateRecords, str] | None = None
 
-    def open(self, task: Task, model: LanguageModel) -> tuple[PrivateRecords, str]:
-        """Records and data set id, every text known to encode; read again if file, task or model changed."""
-        key = (task, model.ref.digest, _stamp(self._path))
+    def open(self, task: Task, model: LanguageModel, unit: Unit) -> tuple[PrivateRecords, str]:
+        """Records and data set id, every text known to encode; read again if file, task, model or unit changed."""
+        key = (task, model.ref.digest, unit, _stamp(self._path))
         if self._held is None or self._held[0] != key:
-            records = read(self._path, task.label_names)
+            records = read(self._path, task.label_names, unit)
             model.encoder(task).encode(records.texts, records.answers)
-            data_set = self._ledger.data_set(map(self._ledger.fingerprint, records.texts))
+            users = (self._ledger.fingerprint(user, "user") for user in records.users)
+            data_set = self._ledger.data_set([*map(self._ledger.fingerprint, records.texts), *users])
             self._held = (key, records, data_set)
         return self._held[1], self._held[2]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from transfer.errors import PolicyRefusedError, UsageError
-from transfer.privacy import Budget, Spend
+from transfer.privacy import Budget, Spend, Unit
 
 ANY = "*"
 """As the only entry of `tasks` or `proxies`: every task, or every proxy the pinned coordinator signs for."""
@@ -20,8 +20,8 @@ class Policy:
     """Limits set by the data owner. Without `tasks` and `proxies` nothing at all is allowed.
 
     Attributes:
-        budget: the most ever revealed of a data set; δ at most 1/(10·declared_records).
-        declared_records: public round number of records, ≥ 1, in place of the private count.
+        budget: the most ever revealed of one unit of a data set; δ at most 1/(10·declared_units).
+        declared_units: public round number of units, ≥ 1, in place of the private count.
         tasks: names allowed, or ("*",).
         proxies: digests allowed, or ("*",).
         min_noise_multiplier: least σ, ≥ 0.
@@ -31,10 +31,11 @@ class Policy:
         hours: UTC hours [from, until) in which rounds are answered, each 0–24; (22, 6) spans midnight;
             None for always.
         min_cohort: fewest clients whose prompts are averaged, ≥ 1.
+        unit: what is protected as one; rounds that protect another are refused.
     """
 
     budget: Budget
-    declared_records: int
+    declared_units: int
     tasks: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
     min_noise_multiplier: float = 0.0
@@ -43,16 +44,18 @@ class Policy:
     max_rounds: int | None = None
     hours: tuple[int, int] | None = None
     min_cohort: int = 1
+    unit: Unit = "record"
 
     def __post_init__(self) -> None:
-        _require_at_least_one("declared_records", self.declared_records)
+        declared = f"declared_{self.unit}s"
+        _require_at_least_one(declared, self.declared_units)
         _require_at_least_one("max_steps", self.max_steps)
         _require_at_least_one("max_rounds", self.max_rounds)
         _require_at_least_one("min_cohort", self.min_cohort)
-        if self.budget.delta > 1 / (10 * self.declared_records):
+        if self.budget.delta > 1 / (10 * self.declared_units):
             raise UsageError(
-                f"policy δ {self.budget.delta:g} is above 1/(10·declared_records) = "
-                f"{1 / (10 * self.declared_records):g}: a whole record could leak within it"
+                f"policy δ {self.budget.delta:g} is above 1/(10·{declared}) = "
+                f"{1 / (10 * self.declared_units):g}: a whole {self.unit} could leak within it"
             )
         if not self.min_noise_multiplier >= 0:
             raise UsageError(f"policy min_noise_multiplier {self.min_noise_multiplier} must be ≥ 0")
@@ -122,6 +125,7 @@ def _who_and_when(policy: Policy, ask: Ask, now: datetime) -> Iterator[Verdict]:
 
 
 def _how_much(policy: Policy, ask: Ask) -> Iterator[Verdict]:
+    yield _verdict("unit", ask.spend.unit == policy.unit, ask.spend.unit, policy.unit)
     noise, rate = ask.spend.noise_multiplier, ask.spend.sample_rate
     least = policy.min_noise_multiplier
     yield _verdict("min_noise_multiplier", noise >= least, f"{noise:g}", f"at least {least:g}")

@@ -1,6 +1,6 @@
 """Private text and its answers, read from .jsonl or .csv. No other module opens it.
 
-Messages name the file, the line and the field and never quote a text: a label value is quoted, cut to 40
+Messages name the file, the line and the field and never quote a text or a user: a label value is quoted, cut to 40
 characters. Parser exceptions carry the document they failed on, so none is ever chained to an error raised
 here: it is dropped before the error is made.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfer.errors import DataError
+from transfer.privacy import Unit
 
 _QUOTED = 40
 _MISSING = object()
@@ -22,21 +23,40 @@ _BROKEN = object()
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PrivateRecords:
-    """Texts, and for each its label's index or its answer in free text; `repr` shows nothing of them."""
+    """Texts, and for each its label's index or its answer in free text; `repr` shows nothing of them.
+
+    `users` names whose record each is, where the unit of privacy is the user.
+    """
 
     texts: tuple[str, ...]
     labels: tuple[int, ...] = ()
     answers: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.texts or {len(self.labels), len(self.answers)} != {0, len(self.texts)}:
             raise DataError("private records need one label or answer for each text, and at least one text")
+        if len(self.users) not in {0, len(self.texts)}:
+            raise DataError("private records need a user for each text, or none at all")
 
     def __repr__(self) -> str:
         return type(self).__name__
 
+    def by_user(self) -> list[list[int]]:
+        """Indices of each user's records; users and their records in the order of the file.
 
-def read(path: Path, labels: Sequence[str]) -> PrivateRecords:
+        Raises:
+            DataError: the records name no users.
+        """
+        if not self.users:
+            raise DataError("private records name no users: read them for the unit 'user'")
+        found: dict[str, list[int]] = {}
+        for index, user in enumerate(self.users):
+            found.setdefault(user, []).append(index)
+        return list(found.values())
+
+
+def read(path: Path, labels: Sequence[str], unit: Unit = "record") -> PrivateRecords:
     """Reads every record of a file.
 
     `.jsonl`: an object a line with `text` and `label` (index or name), other fields ignored, blank lines
@@ -46,6 +66,7 @@ def read(path: Path, labels: Sequence[str]) -> PrivateRecords:
     Args:
         path: UTF-8, with or without a byte order mark.
         labels: names of the classes, in the order of their indices; none for answers in free text.
+        unit: for "user" each record says in `user` whose it is: the same string, the same person.
 
     Raises:
         DataError: `FILE:LINE: field …: what is wrong`, one line, without any private text.
@@ -53,10 +74,11 @@ def read(path: Path, labels: Sequence[str]) -> PrivateRecords:
     formats = {".jsonl": _jsonl, ".csv": _csv}
     if path.suffix.lower() not in formats:
         raise DataError(f"{path}: unknown format {path.suffix!r}: use .jsonl or .csv")
-    wanted = "label" if labels else "answer"
+    wanted = ("text", "label" if labels else "answer", *(["user"] if unit == "user" else []))
     texts: list[str] = []
     indices: list[int] = []
     answers: list[str] = []
+    users: list[str] = []
     for line, fields in formats[path.suffix.lower()](path, _decoded(path), wanted):
         place = f"{path}:{line}"
         texts.append(_text(place, "text", fields))
@@ -64,9 +86,11 @@ def read(path: Path, labels: Sequence[str]) -> PrivateRecords:
             indices.append(_label(place, fields.get("label", _MISSING), labels))
         else:
             answers.append(_text(place, "answer", fields))
+        if unit == "user":
+            users.append(_text(place, "user", fields))
     if not texts:
         raise DataError(f"{path}: no records")
-    return PrivateRecords(tuple(texts), tuple(indices), tuple(answers))
+    return PrivateRecords(tuple(texts), tuple(indices), tuple(answers), tuple(users))
 
 
 def _decoded(path: Path) -> str:
@@ -81,19 +105,18 @@ def _decoded(path: Path) -> str:
     raise DataError(f"{path}:{line}: not UTF-8: save the file as UTF-8")
 
 
-def _jsonl(path: Path, content: str, wanted: str) -> Iterator[tuple[int, dict[str, object]]]:
+def _jsonl(path: Path, content: str, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, object]]]:
     # Not splitlines(): JSON strings may hold U+2028 and others that it would split at.
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
         record = _parsed(line)
         if record is _BROKEN:
-            raise DataError(
-                f'{path}:{number}: malformed JSON: one object a line, {{"text": …, "{wanted}": …}}'
-            )
+            shape = ", ".join(f'"{name}": …' for name in wanted)
+            raise DataError(f"{path}:{number}: malformed JSON: one object a line, {{{shape}}}")
         if not isinstance(record, dict):
             raise DataError(
-                f"{path}:{number}: {_kind(record)} where an object with text and {wanted} should be"
+                f"{path}:{number}: {_kind(record)} where an object with {' and '.join(wanted)} should be"
             )
         yield number, record
 
@@ -105,7 +128,7 @@ def _parsed(line: str) -> object:
         return _BROKEN
 
 
-def _csv(path: Path, content: str, wanted: str) -> Iterator[tuple[int, dict[str, object]]]:
+def _csv(path: Path, content: str, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, object]]]:
     rows = csv.reader(io.StringIO(content, newline=""), strict=True)
     header: list[str] | None = None
     while True:
@@ -134,11 +157,11 @@ def _next_row(rows: Iterator[list[str]]) -> object:
         return _BROKEN
 
 
-def _header(place: str, row: list[str], wanted: str) -> list[str]:
+def _header(place: str, row: list[str], wanted: Sequence[str]) -> list[str]:
     names = [name.strip() for name in row]
-    for needed in ("text", wanted):
+    for needed in wanted:
         if names.count(needed) != 1:
-            raise DataError(f"{place}: field {needed!r}: the header must name it once (text,{wanted})")
+            raise DataError(f"{place}: field {needed!r}: the header must name it once ({','.join(wanted)})")
     return names
 
 

@@ -1,11 +1,15 @@
 """DP-SGD on a soft prompt: private records in, noised prompt out.
 
-Unit of privacy: one record; neighbours differ by adding or removing it. The result of `tune` is the output of
-`spend.steps` draws of the Poisson-subsampled Gaussian mechanism and nothing else: starting point, schedule,
-denominator and number of steps come from the request and from declared, public numbers.
+Unit of privacy: one record, or one user with all records of theirs (`spend.unit`); neighbours differ by adding or
+removing it. The result of `tune` is the output of `spend.steps` draws of the Poisson-subsampled Gaussian mechanism
+and nothing else: starting point, schedule, denominator and number of steps come from the request and from declared,
+public numbers.
 
-Letters: B records of a physical batch, P prompt tokens (and the rows of a head where the task is read by one:
-one clip and one noise cover both), H hidden size.
+A user's share of a step is the mean of the gradients of their records, clipped as a whole: however many there are,
+adding the user moves the sum by at most C.
+
+Letters: B records of a physical batch, U users of a step, P prompt tokens (and the rows of a head where the task is
+read by one: one clip and one noise cover both), H hidden size.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,19 +34,19 @@ from transfer.tasks import Task
 class NoisyAdam(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
     """Opacus' optimiser around Adam with exact clipping and noise nobody can predict.
 
-    Clipped per-record gradients are summed as whole steps of the grid g = σ·C/2**GRID_BITS and the noise is
+    Clipped gradients, one a unit, are summed as whole steps of the grid g = σ·C/2**GRID_BITS and the noise is
     drawn in the same steps, so that floating point neither leaks nor breaks the sensitivity bound C. Without
     noise (σ = 0) there is nothing to protect: plain sums, no clipping.
     """
 
     def __init__(
-        self, vectors: nn.Parameter, tuning: Tuning, expected_records: float, randomness: Randomness
+        self, vectors: nn.Parameter, tuning: Tuning, expected_units: float, randomness: Randomness
     ) -> None:
         super().__init__(
             torch.optim.Adam([vectors], lr=tuning.learning_rate),
             noise_multiplier=tuning.spend.noise_multiplier,
             max_grad_norm=tuning.clip_norm,
-            expected_batch_size=expected_records,
+            expected_batch_size=expected_units,
         )
         self._randomness = randomness
         self._grid = tuning.spend.noise_multiplier * tuning.clip_norm / 2**GRID_BITS
@@ -71,7 +75,7 @@ def tune(
     start: SoftPrompt,
     tuning: Tuning,
     *,
-    declared_records: int,
+    declared_units: int,
     randomness: Randomness,
     subspace: Subspace | None = None,
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
@@ -86,13 +90,14 @@ def tune(
         task: how a text becomes a question.
         start: prompt to start from.
         tuning: steps, sampling, noise, clipping and step size.
-        declared_records: public number N of records; q·N is the denominator whatever the file holds.
+        declared_units: public number N of units; q·N is the denominator whatever the file holds.
         randomness: inclusions and noise; `NoiseSource()` outside tests.
         subspace: tune coordinates in it, and clip and noise nothing else; None for the whole prompt.
         on_step: called with (steps done, steps in all) after each step.
 
     Raises:
         TaskError: the task does not fit the model or its tokeniser.
+        DataError: the unit is the user and the records name none.
         PromptferryError: tuning diverged to non-finite values.
     """
     encoder = model.encoder(task)
@@ -100,11 +105,16 @@ def tune(
     data = LabelledLines(lines, torch.tensor(records.labels), encoder.words)
     tuned = Tuned(start.vectors, subspace)
     spend = tuning.spend
-    optimizer = NoisyAdam(tuned.parameter, tuning, spend.sample_rate * declared_records, randomness)
+    users = records.by_user() if spend.unit == "user" else None
+    units = len(lines if users is None else users)
+    optimizer = NoisyAdam(tuned.parameter, tuning, spend.sample_rate * declared_units, randomness)
     schedule = LambdaLR(optimizer.original_optimizer, lambda step: 1 - step / spend.steps)
     for step in range(spend.steps):
-        included = randomness.bernoulli(len(data.lines), spend.sample_rate).nonzero()[0].tolist()
-        noisy_step(model, data, included, tuned, optimizer)
+        included = randomness.bernoulli(units, spend.sample_rate).nonzero()[0].tolist()
+        if users is None:
+            noisy_step(model, data, included, tuned, optimizer)
+        else:
+            noisy_step_of_users(model, data, [users[index] for index in included], tuned, optimizer)
         schedule.step()
         on_step(step + 1, spend.steps)
     vectors = tuned.vectors()
@@ -156,3 +166,57 @@ def noisy_step(
         optimizer.signal_skip_step(do_skip=group is not groups[-1])
         optimizer.step()
         optimizer.zero_grad()
+
+
+class UserMeans:
+    """Mean gradient of each user's records, gathered over physical batches in double precision.
+
+    A user's records come in the order of `physical_batches`, which no other user's records change, so the mean
+    depends on nothing but their gradients, bit for bit.
+
+    Args:
+        users: indices of each user's records.
+        like: tensor of a gradient's shape and device.
+    """
+
+    def __init__(self, users: Sequence[Sequence[int]], like: torch.Tensor) -> None:
+        self._users = users
+        self._rows = {record: row for row, records in enumerate(users) for record in records}
+        self._sums = like.new_zeros((len(users), *like.shape), dtype=torch.float64)
+
+    @property
+    def records(self) -> list[int]:
+        """Indices of all users' records."""
+        return list(self._rows)
+
+    def add(self, group: Sequence[int], gradients: torch.Tensor) -> None:
+        """Take in the gradients [B, ...] of the records `group`."""
+        rows = torch.tensor([self._rows[record] for record in group])
+        self._sums.index_add_(0, rows.to(self._sums.device), gradients.double())
+
+    def means(self) -> torch.Tensor:
+        """[U, ...] float64, when every record was taken in."""
+        counts = self._sums.new_tensor([len(records) for records in self._users])
+        return self._sums / counts.view(-1, *[1] * (self._sums.dim() - 1))
+
+
+def noisy_step_of_users(
+    model: LanguageModel,
+    data: LabelledLines,
+    users: Sequence[Sequence[int]],
+    tuned: Tuned,
+    optimizer: NoisyAdam,
+    forward_tokens: int = FORWARD_TOKENS,
+) -> None:
+    """One logical step over the sampled `users`, given by the indices of their records.
+
+    A user's records may be spread over several physical batches, so nothing is clipped before all are through. No
+    user sampled is a step like any other.
+    """
+    vectors = tuned.vectors()
+    means = UserMeans(users, tuned.parameter.detach())
+    for group in data.batches(means.records, vectors.shape[0], forward_tokens):
+        means.add(group, tuned.gradients(per_record_gradients(model, data, group, vectors)))
+    tuned.parameter.grad_sample = means.means()  # type: ignore[attr-defined]
+    optimizer.step()
+    optimizer.zero_grad()

@@ -135,7 +135,7 @@ class _Course:
         read_texts(Path(self.plan.public_text))
         target = self._target()
         target.encoder(self.plan.task)
-        release = Guarantee(self.plan.epsilon, self.plan.delta)
+        release = Guarantee(self.plan.epsilon, self.plan.delta, self.plan.tuning.spend.unit)
         consulted(self.plan, self.store, self.runner.identity, target.ref, release)
 
     def _question(

@@ -53,6 +53,7 @@ def _planned(plan: "CampaignPlan") -> dict[str, Any]:
         "rounds": plan.rounds,
         "epsilon": plan.epsilon,
         "delta": plan.delta,
+        "unit": spend.unit,
         "noise_multiplier": spend.noise_multiplier,
         "sample_rate": spend.sample_rate,
         "steps": spend.steps,
@@ -61,8 +62,9 @@ def _planned(plan: "CampaignPlan") -> dict[str, Any]:
 
 def _launched(plan: dict[str, Any]) -> str:
     return (
-        f"launched {plan['campaign']}: {plan['rounds']} rounds of {plan['steps']} steps, noise multiplier "
-        f"{plan['noise_multiplier']:.4g}: ε {plan['epsilon']:.4g} at δ {plan['delta']:g} for each client"
+        f"launched {plan['campaign']}: ε {plan['epsilon']:.4g} at δ {plan['delta']:g} for one {plan['unit']} of "
+        f"each client, in {plan['rounds']} rounds of {plan['steps']} steps, noise multiplier "
+        f"{plan['noise_multiplier']:.4g}"
     )
 
 

@@ -133,4 +133,5 @@ def _releases(
 def _cost(client: str, releases: Sequence[Release], delta: float) -> ClientCost:
     spends = [release.spend for release in releases]
     lifetime = max((release.guarantee for release in releases), key=lambda guarantee: guarantee.epsilon)
-    return ClientCost(client, len(releases), Guarantee(epsilon(spends, delta), delta), lifetime)
+    campaign = Guarantee(epsilon(spends, delta), delta, spends[0].unit)
+    return ClientCost(client, len(releases), campaign, lifetime)

@@ -6,6 +6,7 @@ are named in its lineage, and what they spent is composed.
 """
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,15 +83,25 @@ def consulted(
 
 
 def composed(contributions: Iterable[Contribution]) -> Guarantee:
-    """(ε, δ) of the data owner who paid most over all campaigns: both are summed over those it took part in."""
+    """(ε, δ) of the data owner who paid most over all campaigns: both are summed over those it took part in.
+
+    Raises:
+        UsageError: they are finite and for different units, so that a sum says nothing.
+    """
     spent: dict[str, list[Guarantee]] = defaultdict(list)
+    units = []
     for item in {item.campaign: item for item in contributions}.values():
         for client, cost in item.costs.items():
             spent[client].append(cost)
-    return Guarantee(
+            units.append(cost.unit)
+    whole = Guarantee(
         max(sum(cost.epsilon for cost in costs) for costs in spent.values()),
         max(sum(cost.delta for cost in costs) for costs in spent.values()),
+        units[-1],  # of the release itself, which comes last
     )
+    if math.isfinite(whole.epsilon) and len(set(units)) > 1:
+        raise UsageError("the campaigns protect different units: their costs cannot be summed")
+    return whole
 
 
 def inherited(choice: Choice, books: Sequence[Book]) -> list[Contribution]:
@@ -145,7 +156,7 @@ def _book(store: Store, version: PromptVersion, statement: Statement) -> Book:
     weights = store.prompt_file(version.prompt, version.version, WEIGHTS_FILE)
     statement.check(WEIGHTS_FILE, weights)
     privacy = said["privacy"]
-    own = {item["client"]: _guarantee(item) for item in privacy["clients"]}
+    own = {item["client"]: _guarantee({**item, "unit": privacy["unit"]}) for item in privacy["clients"]}
     older = [
         Contribution(item["campaign"], {client: _guarantee(cost) for client, cost in item["costs"].items()})
         for item in lineage.get("library", {}).get("cohorts", ())
@@ -185,7 +196,8 @@ def _own_texts(store: Store, campaign: str, digest: str) -> tuple[str, ...]:
 
 
 def _guarantee(said: Mapping[str, Any]) -> Guarantee:
-    return Guarantee(float(said["epsilon"]), float(said["delta"]))  # ε = ∞ is the string "inf"
+    unit = said.get("unit", "record")  # costs written before there was a choice have none
+    return Guarantee(float(said["epsilon"]), float(said["delta"]), unit)  # ε = ∞ is the string "inf"
 
 
 def _task(said: Mapping[str, Any]) -> Task:

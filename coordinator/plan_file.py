@@ -15,7 +15,7 @@ from coordinator.config import TargetSettings, located
 from coordinator.plan import NO_LIBRARY, CampaignPlan, Init, Publication, Start
 from coordinator.strategy import optimiser
 from transfer.errors import ConfigError, UsageError
-from transfer.privacy import Spend, calibrate
+from transfer.privacy import Spend, Unit, calibrate
 from transfer.rounds import Tuning
 from transfer.settings import Located, Settings, load
 from transfer.tasks import Task
@@ -59,6 +59,7 @@ class _TuningTable(Settings):
     epsilon: Positive | None = None
     noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     delta: Annotated[float, Field(gt=0, lt=1)] = DELTA
+    unit: Unit = "record"
     steps: Count = STEPS
     sample_rate: Annotated[float, Field(gt=0, le=1)] = SAMPLE_RATE
     clip_norm: Positive = CLIP_NORM
@@ -80,7 +81,7 @@ class _TuningTable(Settings):
         if self.epsilon is not None:
             noise = calibrate(self.epsilon, self.delta, self.sample_rate, self.steps * rounds)
         usual = SUBSPACE_LEARNING_RATE if dimensions else LEARNING_RATE
-        spend = Spend(noise or 0.0, self.sample_rate, self.steps)
+        spend = Spend(noise or 0.0, self.sample_rate, self.steps, self.unit)
         return Tuning(spend, self.clip_norm, self.learning_rate or usual)
 
 

@@ -16,7 +16,7 @@ from coordinator.plan import CampaignPlan
 from coordinator.records import PromptVersion
 from coordinator.store import Store
 from transfer.errors import VerificationError
-from transfer.privacy import ADJACENCY, UNIT, accountant_name
+from transfer.privacy import ADJACENCY, accountant_name
 from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, SoftPrompt, peft_config
 from transfer.signing import PROMPT_PREDICATE, STATEMENT_TYPE, Envelope, Statement, sign, statement
 
@@ -101,7 +101,7 @@ def _privacy(plan: CampaignPlan, history: History, crossing: Crossing) -> dict[s
     older = inherited(crossing.choice, crossing.books) if crossing.choice else []
     whole = composed([*older, Contribution.of(plan, history)])
     return {
-        "unit": UNIT,
+        "unit": whole.unit,
         "adjacency": ADJACENCY,
         "epsilon": number(whole.epsilon),
         "delta": whole.delta,

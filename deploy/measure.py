@@ -73,7 +73,7 @@ def ceiling(run: Measured, private: PrivateRecords, on_step: Any) -> SoftPrompt:
     start = run.target.text_prompt(run.task.init_text, run.proxy_prompt.length)
     return tune(
         run.target, private, run.task, start, tuning,
-        declared_records=records, randomness=NoiseSource(), on_step=on_step,
+        declared_units=records, randomness=NoiseSource(), on_step=on_step,
     )  # fmt: skip
 
 

@@ -49,6 +49,11 @@ class LibraryRecord:
         """Why a release of `campaign` may not use this prompt, or None."""
         if math.isfinite(release.epsilon) and not math.isfinite(self.guarantee.epsilon):
             return "was made without privacy, and this release has some to keep"
+        if math.isfinite(release.epsilon) and self.guarantee.unit != release.unit:
+            return (
+                f"keeps its ε for one {self.guarantee.unit} and this release for one {release.unit}: "
+                "the two cannot be summed"
+            )
         if self.prompt.model.digest != target.digest:
             return f"is a prompt of {self.prompt.model.name}, another target"
         if self.cohorts[0] == campaign:

@@ -1,8 +1,11 @@
 """Privacy as values: facts are stored, ε is computed from them.
 
-Unit of privacy: one record of one data set. Adjacency: add or remove that record.
+Unit of privacy: one record of a data set, or one user with all records of theirs. Adjacency: add or remove it.
 A `Spend` describes one run of the Poisson-subsampled Gaussian mechanism completely; every ε in the
 project comes from a sequence of spends through `epsilon` and from nowhere else.
+
+Spends of different units do not compose. Adding a record to a user who has others replaces that user's share in
+a sum, which is a removal and an addition: what is ε for one user is up to 2ε for one record.
 
 The accountant is PRV (Gopi et al. 2021, https://arxiv.org/abs/2106.02848) as shipped in Opacus: an upper
 bound about 0.01 above the exact value. RDP (Mironov et al. 2019, https://arxiv.org/abs/1908.10530) bounds it
@@ -16,10 +19,12 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Literal, get_args
 
 from transfer.errors import PromptferryError, UsageError
 
-UNIT = "record"
+Unit = Literal["record", "user"]
+"""What is sampled, clipped and protected as one: a record, or a user with all records of theirs."""
 ADJACENCY = "add/remove one"
 PRV_SLACK = 0.02
 """PRV may exceed RDP by its own discretisation error and no more."""
@@ -41,15 +46,18 @@ class Spend:
 
     Attributes:
         noise_multiplier: σ, noise standard deviation over clipping norm, in [0.001, 10⁶]; 0 means no privacy.
-        sample_rate: q in (0, 1], probability that a record takes part in a step.
+        sample_rate: q in (0, 1], probability that a unit takes part in a step.
         steps: T ≥ 1, noisy sums released.
+        unit: what q samples and C bounds.
     """
 
     noise_multiplier: float
     sample_rate: float
     steps: int
+    unit: Unit = "record"
 
     def __post_init__(self) -> None:
+        _require_known(self.unit)
         low, high = NOISE_RANGE
         if not (self.noise_multiplier == 0 or low <= self.noise_multiplier <= high):
             raise UsageError(f"noise multiplier {self.noise_multiplier} must be 0 or in [{low:g}, {high:g}]")
@@ -73,35 +81,63 @@ class Budget:
             raise UsageError(f"budget δ {self.delta} must be in (0, 1)")
 
     def covers(self, spends: Iterable[Spend]) -> bool:
-        """True if the composition of all `spends` stays within the budget."""
+        """True if the composition of all `spends` stays within the budget.
+
+        Raises:
+            UsageError: they are of different units.
+        """
         return epsilon(spends, self.delta) <= self.epsilon
 
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """What is claimed of a release: (ε, δ) for one `UNIT` under `ADJACENCY`. ε is ∞ if nothing is claimed."""
+    """What is claimed of a release: (ε, δ) for one `unit` under `ADJACENCY`. ε is ∞ if nothing is claimed."""
 
     epsilon: float
     delta: float
+    unit: Unit = "record"
 
     def __post_init__(self) -> None:
+        _require_known(self.unit)
         if not self.epsilon >= 0:
             raise UsageError(f"guaranteed ε {self.epsilon} must be ≥ 0")
         if not 0 < self.delta < 1:
             raise UsageError(f"guaranteed δ {self.delta} must be in (0, 1)")
 
 
-def default_delta(declared_records: int) -> float:
-    """δ = min(1e-6, 1/(10·N)) for a declared, public number of records N."""
-    return min(1e-6, 1 / (10 * declared_records))
+def _require_known(unit: str) -> None:
+    if unit not in get_args(Unit):
+        raise UsageError(f"unit {unit!r} must be {' or '.join(get_args(Unit))}")
+
+
+def default_delta(declared_units: int) -> float:
+    """δ = min(1e-6, 1/(10·N)) for a declared, public number of units N."""
+    return min(1e-6, 1 / (10 * declared_units))
+
+
+def unit_of(spends: Iterable[Spend]) -> Unit | None:
+    """The unit of all `spends`; None for none.
+
+    Raises:
+        UsageError: they are of different units.
+    """
+    units = {spend.unit for spend in spends}
+    if len(units) > 1:
+        raise UsageError(
+            "what was spent for one record and what was spent for one user do not compose: keep to one unit"
+        )
+    return next(iter(units), None)
 
 
 def epsilon(spends: Iterable[Spend], delta: float) -> float:
     """ε at `delta` of the composition of `spends`; 0 for none, ∞ if any was without noise.
 
     Raises:
+        UsageError: they are of different units.
         PromptferryError: PRV and RDP contradict each other, so neither may be reported.
     """
+    spends = tuple(spends)
+    unit_of(spends)
     counted: dict[tuple[float, float], int] = {}
     for spend in spends:
         key = (spend.noise_multiplier, spend.sample_rate)

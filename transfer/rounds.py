@@ -26,8 +26,8 @@ class Tuning:
     """Settings of a client's work in one round.
 
     Attributes:
-        spend: steps T, sample rate q and noise multiplier σ: the privacy cost.
-        clip_norm: C > 0, largest L2 norm of one record's gradient.
+        spend: steps T, sample rate q and noise multiplier σ, and the unit they are for: the privacy cost.
+        clip_norm: C > 0, largest L2 norm of one unit's gradient.
         learning_rate: step size, > 0.
     """
 

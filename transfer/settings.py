@@ -83,7 +83,8 @@ def parse(raw: dict[str, Any], path: Path, model: type[Model]) -> Model:
 def filled(example: str, values: Mapping[tuple[str, str], Any]) -> str:
     """The commented example of a settings file with the values of some (table, key) pairs put in.
 
-    Comments and order stay; a setting that is commented out (`# key = …`) is switched on.
+    Comments and order stay; a setting that is commented out (`# key = …`) is switched on, and one whose value
+    is None is commented out.
 
     Raises:
         ConfigError: a pair does not stand in the example.
@@ -94,10 +95,14 @@ def filled(example: str, values: Mapping[tuple[str, str], Any]) -> str:
             table = heading[1]
         key = line.removeprefix("# ").partition(" = ")[0]
         changed = (table, key) in left
-        lines.append(tomli_w.dumps({key: left.pop((table, key))}).strip() if changed else line)
+        lines.append(_setting(key, left.pop((table, key)), line) if changed else line)
     for table, key in left:
         raise ConfigError(f"[{table}] {key} does not stand in the example settings")
     return "\n".join(lines) + "\n"
+
+
+def _setting(key: str, value: Any, line: str) -> str:
+    return tomli_w.dumps({key: value}).strip() if value is not None else f"# {line.removeprefix('# ')}"
 
 
 def _read(path: Path) -> dict[str, Any]:

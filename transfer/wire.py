@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from promptferry.v1 import common_pb2, rounds_pb2
 from transfer.errors import UsageError, VerificationError
 from transfer.model_ref import ModelRef
-from transfer.privacy import Guarantee, Spend
+from transfer.privacy import Guarantee, Spend, Unit
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import Envelope
@@ -103,6 +103,14 @@ def task_value(message: common_pb2.Task) -> Task:
         )
 
 
+def _unit_message(unit: Unit) -> rounds_pb2.Unit.ValueType:
+    return rounds_pb2.Unit.Value(f"UNIT_{unit.upper()}")
+
+
+def _unit_value(message: rounds_pb2.Unit.ValueType) -> Unit:
+    return cast(Unit, rounds_pb2.Unit.Name(message).removeprefix("UNIT_").lower())
+
+
 def request_to_bytes(request: RoundRequest) -> bytes:
     """Round request as the bytes that get signed."""
     spend = request.tuning.spend
@@ -112,6 +120,7 @@ def request_to_bytes(request: RoundRequest) -> bytes:
         noise_multiplier=spend.noise_multiplier,
         clip_norm=request.tuning.clip_norm,
         learning_rate=request.tuning.learning_rate,
+        unit=_unit_message(spend.unit),
     )
     message = rounds_pb2.RoundRequest(
         round=request.round,
@@ -144,7 +153,7 @@ def request_from_bytes(payload: bytes) -> RoundRequest:
             nonce=message.nonce,
             task=task_value(message.task),
             tuning=Tuning(
-                Spend(tuning.noise_multiplier, tuning.sample_rate, tuning.steps),
+                Spend(tuning.noise_multiplier, tuning.sample_rate, tuning.steps, _unit_value(tuning.unit)),
                 tuning.clip_norm,
                 tuning.learning_rate,
             ),
@@ -167,6 +176,7 @@ def reply_to_bytes(reply: Reply) -> bytes:
                 noise_multiplier=reply.spend.noise_multiplier,
                 sample_rate=reply.spend.sample_rate,
                 steps=reply.spend.steps,
+                unit=_unit_message(reply.spend.unit),
             )
         )
         message.epsilon, message.delta = reply.guarantee.epsilon, reply.guarantee.delta
@@ -183,14 +193,14 @@ def reply_from_bytes(payload: bytes) -> Reply:
         message = rounds_pb2.RoundReply.FromString(payload)
         if message.refusal:
             return Decline(message.round, message.client, message.nonce, Refusal(message.refusal))
-        spend = message.spend
+        spend, unit = message.spend, _unit_value(message.spend.unit)
         return Release(
             round=message.round,
             client=message.client,
             nonce=message.nonce,
             prompt=SoftPrompt.from_bytes(message.prompt, model_value(message.proxy)),
-            spend=Spend(spend.noise_multiplier, spend.sample_rate, spend.steps),
-            guarantee=Guarantee(message.epsilon, message.delta),
+            spend=Spend(spend.noise_multiplier, spend.sample_rate, spend.steps, unit),
+            guarantee=Guarantee(message.epsilon, message.delta, unit),
         )
 
 

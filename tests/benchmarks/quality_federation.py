@@ -135,7 +135,7 @@ def tune_together(
         for index, (shard, tuning) in enumerate(zip(shards, asked, strict=True)):
             replies[f"client-{index}"] = tune(
                 model, shard, task, prompt, tuning,
-                declared_records=len(shard.texts),
+                declared_units=len(shard.texts),
                 randomness=Seeded(condition.seed, number, index), subspace=allowed,
                 on_step=lambda step, _steps, done=before: on_step(done + step, total),
             )  # fmt: skip

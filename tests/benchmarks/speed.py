@@ -63,7 +63,7 @@ def tuning(work: Workload, batch: int, *, private: bool) -> Stage:
         tune(
             model, PrivateRecords(tuple(work.texts), work.labels), task, start,
             asked(NOISE if private else 0.0, steps),
-            declared_records=records, randomness=NoiseSource(), on_step=on_step,
+            declared_units=records, randomness=NoiseSource(), on_step=on_step,
         )  # fmt: skip
 
     tuned = Tuned(start.vectors)

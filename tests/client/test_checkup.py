@@ -43,7 +43,7 @@ def found(client: ClientConfig) -> Callable[[], dict[str, tuple[bool, str]]]:
 def test_all_is_well(site, client: ClientConfig, found) -> None:
     findings = found()
     assert [name for name, (healthy, _) in findings.items() if not healthy] == []
-    assert findings["policy"][1] == "ε 8 at δ 1e-06; allows reviews"
+    assert findings["policy"][1] == "ε 8 at δ 1e-06 for one record; allows reviews"
     assert findings["delivery"][1] == f"{site.address} answers; 1 proxies"
     assert findings["rounds"][1] == f"{site.federation.address} answers; clocks agree within 60 s"
 

@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,10 @@ def test_init_makes_settings_keys_and_ledger_that_others_cannot_read(client: Com
     assert settings.policy.tasks == ("reviews", "news")
     assert settings.daemon.threads == 1
     assert settings.data.path == client.directory.parent / "train.jsonl"
-    assert "# Greatest probability that a record takes part" in (client.directory / "client.toml").read_text()
+    assert (
+        "# Greatest probability that a record (or user) takes part"
+        in (client.directory / "client.toml").read_text()
+    )
     for path in client.directory.rglob("*"):
         assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path
     with Ledger.open(settings.ledger_file) as ledger:
@@ -106,6 +110,20 @@ def test_init_finishes_what_a_crash_left_half_done_with_the_same_keys(ready: Com
     assert (ready.directory / "keys" / "signing.pem").read_bytes() == before
 
 
+def test_init_declares_records_or_users_and_not_both(client: Command) -> None:
+    data = "--data", client.directory.parent / "train.jsonl"
+    given = "init", client.directory, "--name", "hospital-a", *data, "--epsilon", 8
+    for words in ((), ("--users", 10, "--records", 100)):
+        assert client(*given, *words) == 2
+        assert client.err == (
+            "error: say --records N, or --users N to protect each user with all records of theirs\n"
+        )
+    assert client(*given, "--users", 10) == 0
+    settings = config.read(client.directory)
+    assert (settings.data.unit, settings.data.declared_units) == ("user", 10)
+    assert "# declared_records = 1000" in (client.directory / "client.toml").read_text().splitlines()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -128,6 +146,48 @@ def test_a_command_outside_a_client_directory_says_where_it_looked(client: Comma
         f"error: {client.directory / 'client.toml'}: no such file; "
         f"`promptferry-client init {client.directory}` makes one\n"
     )
+
+
+def test_whoever_protects_users_is_shown_that_unit_everywhere(client: Command) -> None:
+    rows = [{"text": f"film {n}", "label": "positive", "user": user} for n, user in enumerate("abbb")]
+    data = client.directory.parent / "train.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    init = (
+        "init",
+        client.directory,
+        "--name",
+        "a",
+        "--data",
+        data,
+        "--users",
+        2,
+        "--epsilon",
+        8,
+        "--proxy",
+        "*",
+    )
+    assert client(*init, "--task", "reviews") == 0
+    counts = {"records": 4, "labels": {"good": 0, "positive": 4}, "users": 2, "most_records_of_a_user": 3}
+    assert client.json("data", "check", "--labels", "good,positive") == counts
+    assert client("data", "check", "--labels", "good,positive") == 0
+    assert "4 records of 2 users, at most 3 of one" in " ".join(client.out.split())
+
+    cost = "--noise", 1.0, "--sample-rate", 0.1, "--steps", 10
+    assert client.json("plan", *cost)["unit"] == "user"
+    asked = "policy", "check", "--task", "reviews", "--proxy", "p", *cost
+    verdicts = {unit: client.json(*asked, *unit)["verdicts"] for unit in ((), ("--unit", "record"))}
+    judged = [{v["rule"]: v["allowed"] for v in found}["unit"] for found in verdicts.values()]
+    assert judged == [True, False]
+    assert client(*asked, "--unit", "household") == 2
+    assert client.err == "error: unit 'household' must be record or user\n"
+
+    with Ledger.open(client.directory / "ledger.db") as ledger:
+        data_set = ledger.data_set([ledger.fingerprint("b", "user")])
+        ledger.reserve(data_set, "campaigns/a/rounds/1", Spend(1.0, 0.1, 10, "user"), Budget(8.0, 1e-6))
+    shown = client.json("ledger", "show")
+    assert shown["data_sets"][0]["unit"] == shown["entries"][1]["spend"]["unit"] == "user"
+    assert client("ledger", "show") == 0
+    assert client.out.count("user") == 2
 
 
 def test_data_check_counts_the_labels_by_names_or_by_task(ready: Command) -> None:
@@ -206,7 +266,7 @@ def test_ledger_show_tells_the_cost_of_each_data_set_and_every_entry(ready: Comm
     assert data_set["epsilon"] == epsilon([each, each], 1e-4)
     assert data_set["budget"] == 8.0
     assert [entry["kind"] for entry in shown["entries"]] == ["records", "spend", "reply", "spend", "reply"]
-    assert shown["entries"][1]["spend"] == {"noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10}
+    assert shown["entries"][1]["spend"] == asdict(each)
     assert ready("ledger", "show") == 0
     assert "data-" in ready.out
 

@@ -31,13 +31,30 @@ def test_the_shortest_settings_allow_nothing_and_default_to_a_small_delta(direct
     settings = config.read(directory)
     assert settings.data.path == directory / "train.jsonl"
     assert settings.ledger_file == directory / "ledger.db"
-    assert settings.limits() == Policy(Budget(8.0, 1e-6), declared_records=1000, min_cohort=3)
+    assert settings.limits() == Policy(Budget(8.0, 1e-6), declared_units=1000, min_cohort=3)
 
 
 def test_delta_falls_with_the_number_of_declared_records(directory: Path) -> None:
     text = MINIMAL.replace("1000", "10000000")
     (directory / "client.toml").write_text(text)
     assert config.read(directory).limits().budget.delta == 1e-8
+
+
+def test_declaring_users_makes_them_the_unit_and_their_number_bounds_delta(directory: Path) -> None:
+    text = MINIMAL.replace("declared_records = 1000", "declared_users = 10000000")
+    (directory / "client.toml").write_text(text)
+    settings = config.read(directory)
+    assert settings.data.unit == "user"
+    assert settings.limits() == Policy(Budget(8.0, 1e-8), 10_000_000, min_cohort=3, unit="user")
+
+
+@pytest.mark.parametrize(
+    ("declared", "has"), [("", "neither"), ("declared_records = 10\ndeclared_users = 5", "both")]
+)
+def test_exactly_one_unit_is_declared(directory: Path, declared: str, has: str) -> None:
+    (directory / "client.toml").write_text(MINIMAL.replace("declared_records = 1000", declared))
+    with pytest.raises(ConfigError, match=rf"\[data\] needs declared_records, or .*; it has {has}$"):
+        config.read(directory)
 
 
 def test_every_limit_reaches_the_policy(directory: Path) -> None:
@@ -101,6 +118,16 @@ def test_filling_the_example_switches_commented_settings_on_and_keeps_the_commen
     assert [line for line in text.splitlines() if line.startswith("#")] == comments
 
 
+def test_filling_with_none_leaves_a_setting_out() -> None:
+    values = {("data", "declared_records"): None, ("data", "declared_users"): 50, ("policy", "hours"): None}
+    text = filled(config.example(), values)
+    said = tomllib.loads(text)
+    assert set(said["data"]) == {"path", "declared_users"}
+    assert "hours" not in said["policy"]
+    assert "# declared_records = 1000" in text.splitlines()
+    assert "# hours = [22, 6]" in text.splitlines()
+
+
 def test_filling_what_the_example_does_not_hold_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"\[policy\] max_epsilom does not stand"):
         filled(config.example(), {("policy", "max_epsilom"): 1})
@@ -122,6 +149,11 @@ def test_filling_what_the_example_does_not_hold_is_refused() -> None:
             "[policy] max_epsilon: input should be greater than 0, got nan",
         ),
         ("= 1000", "= 0", "[data] declared_records: input should be greater than or equal to 1, got 0"),
+        (
+            "records = 1000",
+            "users = 0",
+            "[data] declared_users: input should be greater than or equal to 1, got 0",
+        ),
         ("hospital-a", "Hospital A", "client name 'Hospital A' must be"),
         (
             "max_epsilon = 8",

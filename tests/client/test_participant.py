@@ -19,7 +19,7 @@ from client.proxies import Proxies
 from client.tuning import tune
 from transfer.errors import VerificationError
 from transfer.model_ref import ModelRef
-from transfer.privacy import Budget, Spend, epsilon
+from transfer.privacy import Budget, Guarantee, Spend, epsilon
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
@@ -62,6 +62,15 @@ class Owner:
     def write(self, rows: list[tuple[str, str]]) -> None:
         lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
         self.data.write_text("\n".join(lines) + "\n")
+
+    def protect_users(self, *users: str) -> None:
+        """Users are the unit from now on; record n is of the user named n-th."""
+        self.policy = replace(self.policy, unit="user")
+        rows = [
+            {"text": text, "label": label, "user": user}
+            for (text, label), user in zip(ROWS, users, strict=True)
+        ]
+        self.data.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def participant(self, **changes: object) -> Participant:
         settings: dict[str, object] = {"tune": self.counted, "now": lambda: NOON, **changes}
@@ -124,6 +133,67 @@ def test_a_round_ends_in_a_signed_release_with_its_cost_in_the_ledger(owner: Own
     assert release.guarantee.epsilon == epsilon([release.spend], 1e-4)
     assert release.prompt.model == owner.request().proxy
     assert release.prompt.vectors.abs().max() > 0
+
+
+def for_users() -> dict[str, Tuning]:
+    return {"tuning": Tuning(Spend(1.0, 0.5, 2, "user"), clip_norm=0.5, learning_rate=0.1)}
+
+
+def test_a_round_that_protects_users_ends_in_a_release_that_says_so(owner: Owner) -> None:
+    owner.protect_users("ann", "ben", "ann")
+    release = owner.read(owner.participant().answer(owner.sent(**for_users())))
+    assert isinstance(release, Release)
+    assert owner.spends() == [release.spend] == [Spend(1.0, 0.5, 2, "user")]
+    assert release.guarantee == Guarantee(epsilon([release.spend], 1e-4), 1e-4, "user")
+    owner.ledger.close()
+    owner.ledger = Ledger.open(owner.directory / "ledger.db")
+    assert owner.spends() == [release.spend]
+
+
+@pytest.mark.parametrize("unit", ["record", "user"])
+def test_a_round_that_protects_the_other_unit_is_declined_by_the_policy_and_told_in_the_log(
+    owner: Owner, unit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner.protect_users("ann", "ben", "ann")
+    owner.policy = replace(owner.policy, unit=unit)
+    asked = owner.sent() if unit == "user" else owner.sent(**for_users())
+    assert owner.refusal(owner.participant().answer(asked)) is Refusal.POLICY
+    other = {"record": "user", "user": "record"}[unit]
+    assert f"declined: policy: policy unit: {other} asked, {unit} allowed" in caplog.text
+    assert owner.ledger.entries() == []
+    assert owner.tunings == 0
+
+
+def test_data_spent_for_records_is_not_spent_for_users_before_or_after_a_restart(
+    owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert isinstance(owner.read(owner.participant().answer(owner.sent())), Release)
+    owner.protect_users("ann", "ben", "ann")
+    asked = owner.sent(round="campaigns/other/rounds/1", **for_users())
+    for _ in range(2):
+        assert owner.refusal(owner.participant().answer(asked)) is Refusal.BUDGET
+        assert "was spent for one record so far, this round is for one user" in caplog.text
+        owner.ledger.close()
+        owner.ledger = Ledger.open(owner.directory / "ledger.db")
+    assert (owner.tunings, len(owner.spends())) == (1, 1)
+
+
+def test_new_records_of_a_user_whose_budget_is_used_up_are_not_new_data(owner: Owner) -> None:
+    spend = Spend(1.0, 0.5, 2, "user")
+    owner.protect_users("ann", "ben", "ann")
+    owner.policy = replace(owner.policy, budget=Budget(epsilon([spend], 1e-4) + 0.1, 1e-4))
+    assert isinstance(owner.read(owner.participant().answer(owner.sent(**for_users()))), Release)
+    asked = owner.sent(round="campaigns/other/rounds/1", **for_users())
+    for user, expected in (("ben", Decline), ("cleo", Release)):
+        row = {"text": f"quite another text of {user}", "label": 0, "user": user}
+        owner.data.write_text(json.dumps(row) + "\n")
+        assert isinstance(owner.read(owner.participant().answer(asked)), expected)
+
+
+def test_a_record_without_a_user_fails_the_round_before_it_costs_anything(owner: Owner) -> None:
+    owner.policy = replace(owner.policy, unit="user")
+    assert owner.refusal(owner.participant().answer(owner.sent(**for_users()))) is Refusal.FAILED
+    assert owner.ledger.entries() == []
 
 
 def test_a_masked_proxy_serves_as_well(tmp_path: Path, tiny_masked: Path, tiny_task: Task) -> None:
@@ -364,13 +434,23 @@ def leaking(records_at: int) -> Callable[..., SoftPrompt]:
     return fail
 
 
-@pytest.mark.parametrize("case", ["release", "exception", "malformed", "unknown label", "budget"])
+@pytest.mark.parametrize(
+    "case", ["release", "users", "nameless", "exception", "malformed", "unknown label", "budget"]
+)
 def test_planted_strings_never_leave_the_data_file(
     owner: Owner, case: str, caplog, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strings = planted()
     rows = [(f"patient {string} was fine", "positive") for string in strings]
     owner.write([("x", strings[0]), *rows] if case == "unknown label" else rows)
+    by_user = case in ("users", "nameless")
+    if by_user:
+        owner.policy = replace(owner.policy, unit="user")
+        lines = [
+            {"text": f"fine {n}", "label": 0, "user": f"patient {string}"} for n, string in enumerate(strings)
+        ]
+        lines[-1] |= {"user": [strings[-1]]} if case == "nameless" else {}
+        owner.data.write_text("".join(json.dumps(line) + "\n" for line in lines))
     if case == "malformed":
         owner.data.write_text(owner.data.read_text() + f'{{"text": "{strings[0]}", "label"')
     if case == "budget":
@@ -380,8 +460,8 @@ def test_planted_strings_never_leave_the_data_file(
     monkeypatch.chdir(owner.directory)
     caplog.set_level(logging.DEBUG)
     tuning = {"tune": leaking(1)} if case == "exception" else {}
-    reply = owner.participant(**tuning).answer(owner.sent())
-    expected = Release if case == "release" else Decline
+    reply = owner.participant(**tuning).answer(owner.sent(**for_users() if by_user else {}))
+    expected = Release if case in ("release", "users") else Decline
     assert isinstance(owner.read(reply), expected)
     captured = capfd.readouterr()
     streams = {

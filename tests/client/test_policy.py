@@ -15,7 +15,7 @@ from transfer.privacy import Budget, Spend
 NOON = datetime(2025, 3, 4, 12, 0, tzinfo=UTC)
 POLICY = Policy(
     budget=Budget(8.0, 1e-6),
-    declared_records=1000,
+    declared_units=1000,
     tasks=("sst2", "agnews"),
     proxies=("sha256:aa",),
     min_noise_multiplier=0.8,
@@ -58,11 +58,21 @@ def test_a_policy_that_names_no_task_and_no_proxy_allows_nothing():
         ({"spend": spend(steps=101)}, "policy max_steps: 101 asked, at most 100 allowed"),
         ({"rounds": 6}, "policy max_rounds: 6 asked, at most 5 allowed"),
         ({"cohort": 2}, "policy min_cohort: 2 asked, at least 3 allowed"),
+        ({"spend": Spend(1.0, 0.05, 50, "user")}, "policy unit: user asked, record allowed"),
     ],
 )
 def test_a_refusal_names_the_key_and_both_values(change: dict[str, object], message: str):
     with pytest.raises(PolicyRefusedError, match=f"^{message}$"):
         check(POLICY, replace(ASK, **change), NOON)
+
+
+def test_an_owner_who_protects_users_takes_no_round_that_protects_records():
+    policy = replace(POLICY, unit="user")
+    check(policy, replace(ASK, spend=Spend(1.0, 0.05, 50, "user")), NOON)
+    with pytest.raises(PolicyRefusedError, match=r"^policy unit: record asked, user allowed$"):
+        check(policy, ASK, NOON)
+    with pytest.raises(UsageError, match=r"above 1/\(10·declared_users\) = 0.0001: a whole user could leak"):
+        replace(policy, budget=Budget(8.0, 2e-4))
 
 
 def test_every_broken_rule_is_named_in_one_line():
@@ -125,7 +135,7 @@ def test_an_ask_that_promises_no_cohort_is_a_cohort_of_one():
     ("change", "message"),
     [
         ({"budget": Budget(8.0, 2e-4)}, r"δ 0.0002 is above 1/\(10·declared_records\) = 0.0001"),
-        ({"declared_records": 0}, "declared_records 0 must be ≥ 1"),
+        ({"declared_units": 0}, "declared_records 0 must be ≥ 1"),
         ({"max_steps": 0}, "max_steps 0 must be ≥ 1"),
         ({"max_rounds": -1}, "max_rounds -1 must be ≥ 1"),
         ({"min_cohort": 0}, "min_cohort 0 must be ≥ 1"),
@@ -153,7 +163,7 @@ limits = st.none() | st.integers(1, 10)
 policies = st.builds(
     Policy,
     budget=st.sampled_from([Budget(1.0, 1e-6), Budget(math.inf, 1e-6)]),
-    declared_records=st.integers(1, 1000),
+    declared_units=st.integers(1, 1000),
     tasks=st.lists(names, max_size=3).map(tuple),
     proxies=st.lists(names, max_size=3).map(tuple),
     min_noise_multiplier=st.sampled_from([0.0, 0.5, 1.0]),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from client.private_data import PrivateRecords, read
 from transfer.errors import DataError
+from transfer.privacy import Unit
 
 LABELS = ("negative", "positive")
 SECRET = "Zq7-the-patient-said"
@@ -212,9 +213,57 @@ def test_records_have_labels_or_answers_and_not_both():
             PrivateRecords(("text",), labels, answers)
 
 
-def assert_refused(path: Path, message: str, labels: tuple[str, ...] = LABELS) -> None:
+def test_users_are_read_where_they_are_the_unit_and_ignored_elsewhere(tmp_path: Path):
+    rows = [("good", "ann"), ("bad", "Ann"), ("fine", "ann"), ("so so", "ben ")]
+    lines = [json.dumps({"text": text, "label": 1, "user": user}) for text, user in rows]
+    content = "user,text,label\n" + "".join(f"{user},{text},1\n" for text, user in rows)
+    for path in (jsonl(tmp_path, *lines), table(tmp_path, content)):
+        records = read(path, LABELS, "user")
+        assert records.users == ("ann", "Ann", "ann", "ben ")
+        assert records.by_user() == [[0, 2], [1], [3]]
+        assert read(path, LABELS).users == ()
+    with pytest.raises(DataError, match="name no users"):
+        read(path, LABELS).by_user()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "SECRET", "label": 1}', "field 'user': missing"),
+        ('{"text": "x", "label": 1, "user": ""}', "field 'user': empty"),
+        ('{"text": "x", "label": 1, "user": " "}', "field 'user': empty"),
+        ('{"text": "x", "label": 1, "user": null}', "field 'user': null where a string should be"),
+        ('{"text": "x", "label": 1, "user": 77012}', "field 'user': a number where a string should be"),
+        ('{"text": "x", "label": 1, "user": ["SECRET"]}', "field 'user': an array where a string should be"),
+        ('{"text": "x", "label": 1, "user": "SECRET \\ud800"}', "field 'user': half of a surrogate pair"),
+        ('{"text": "SECRET"', 'malformed JSON: one object a line, {"text": …, "label": …, "user": …}'),
+        ('"SECRET"', "a string where an object with text and label and user should be"),
+    ],
+)
+def test_a_record_that_does_not_say_whose_it_is_is_named_without_its_text(
+    tmp_path: Path, line: str, message: str
+):
+    path = jsonl(tmp_path, line.replace("SECRET", SECRET))
+    assert_refused(path, f"{path}:1: {message}", unit="user")
+
+
+def test_a_table_without_users_is_refused(tmp_path: Path):
+    path = table(tmp_path, f"text,label\n{SECRET},1\n")
+    assert_refused(
+        path, f"{path}:1: field 'user': the header must name it once (text,label,user)", unit="user"
+    )
+    path = table(tmp_path, f"text,label,user\nfine,1,ann\n{SECRET},1,\n")
+    assert_refused(path, f"{path}:3: field 'user': empty", unit="user")
+
+
+def test_records_name_a_user_each_or_none():
+    with pytest.raises(DataError, match="a user for each text, or none"):
+        PrivateRecords(("a", "b"), (0, 1), users=("ann",))
+
+
+def assert_refused(path: Path, message: str, labels: tuple[str, ...] = LABELS, unit: Unit = "record") -> None:
     with pytest.raises(DataError) as caught:
-        read(path, labels)
+        read(path, labels, unit)
     error = caught.value
     assert str(error).startswith(message)
     assert "\n" not in str(error)

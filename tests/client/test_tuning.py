@@ -167,7 +167,7 @@ def test_without_noise_tuning_learns_prompt_and_head(model: LanguageModel, heade
     start = model.text_prompt(headed.init_text, P).longer(headed.head_rows)
     plan = Tuning(Spend(0.0, 1.0, 30), clip_norm=1.0, learning_rate=0.1)
     records = PrivateRecords(TEXTS, LABELS)
-    tuned = tune(model, records, headed, start, plan, declared_records=6, randomness=NoiseSource())
+    tuned = tune(model, records, headed, start, plan, declared_units=6, randomness=NoiseSource())
     assert accuracy(model, headed, TEXTS, LABELS, tuned).micro == 1.0
     assert not torch.equal(tuned.vectors[:P], start.vectors[:P])
 
@@ -177,7 +177,7 @@ def test_tuning_with_noise_takes_answers_in_free_text(tiny_causal: Path, tiny_ta
     records, counted = PrivateRecords(TEXTS, answers=ANSWERS), Counting()
     start = model.text_prompt(task.init_text, P)
     tuned = tune(
-        model, records, task, start, tuning(1.0, steps=3), declared_records=6, randomness=counted
+        model, records, task, start, tuning(1.0, steps=3), declared_units=6, randomness=counted
     )  # fmt: skip
     assert (counted.noises, counted.samples) == (3, 3)
     assert not torch.equal(tuned.vectors, start.vectors)
@@ -188,7 +188,7 @@ def test_without_noise_tuning_learns_the_answers(tiny_causal: Path, tiny_task: T
     records = PrivateRecords(TEXTS, answers=ANSWERS)
     start = model.text_prompt(task.init_text, P)
     plan = Tuning(Spend(0.0, 1.0, 30), clip_norm=1.0, learning_rate=0.05)
-    tuned = tune(model, records, task, start, plan, declared_records=6, randomness=NoiseSource())
+    tuned = tune(model, records, task, start, plan, declared_units=6, randomness=NoiseSource())
 
     def mean_loss(vectors: torch.Tensor) -> float:
         batch = model.collate(model.encoder(task).encode(TEXTS, ANSWERS))
@@ -283,7 +283,7 @@ def test_tuning_takes_exactly_the_steps_that_were_paid_for(model: LanguageModel,
     done: list[tuple[int, int]] = []
     tuned = tune(
         model, records, tiny_task, start, tuning(1.0, rate=0.05, steps=7),
-        declared_records=6, randomness=counted, on_step=lambda *step: done.append(step),
+        declared_units=6, randomness=counted, on_step=lambda *step: done.append(step),
     )  # fmt: skip
     assert (counted.noises, counted.samples) == (7, 7)
     assert done == [(k, 7) for k in range(1, 8)]
@@ -302,7 +302,7 @@ def test_the_step_size_falls_linearly_to_nothing(
     monkeypatch.setattr(torch.optim.Adam, "step", step)
     records, start = PrivateRecords(TEXTS, LABELS), model.text_prompt(tiny_task.init_text, P)
     asked = tuning(1.0, steps=4)
-    tune(model, records, tiny_task, start, asked, declared_records=6, randomness=NoiseSource())
+    tune(model, records, tiny_task, start, asked, declared_units=6, randomness=NoiseSource())
     assert seen == pytest.approx([asked.learning_rate * share for share in (1, 0.75, 0.5, 0.25)])
 
 
@@ -319,7 +319,7 @@ def test_without_noise_tuning_learns_the_labels(model: LanguageModel, tiny_task:
         return label_loss(logits, data.labels).mean().item()
 
     plan = Tuning(Spend(0.0, 1.0, 60), clip_norm=1.0, learning_rate=0.03)
-    tuned = tune(model, records, tiny_task, start, plan, declared_records=6, randomness=NoiseSource())
+    tuned = tune(model, records, tiny_task, start, plan, declared_units=6, randomness=NoiseSource())
     assert mean_loss(tuned.vectors) < mean_loss(start.vectors)
 
 
@@ -359,7 +359,7 @@ def test_tuning_in_a_subspace_moves_nowhere_else(model: LanguageModel, tiny_task
     start = model.text_prompt(tiny_task.init_text, P)
     tuned = tune(
         model, PrivateRecords(TEXTS, LABELS), tiny_task, start, tuning(1.0, rate=0.5, steps=5),
-        declared_records=6, randomness=NoiseSource(), subspace=axes,
+        declared_units=6, randomness=NoiseSource(), subspace=axes,
     )  # fmt: skip
     update = (tuned.vectors - start.vectors).unsqueeze(0)
     assert update.norm() > 1e-3

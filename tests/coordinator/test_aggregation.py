@@ -84,6 +84,7 @@ def test_an_exact_answer_passes_the_gate_unchanged():
         ({"prompt": prompt(torch.zeros(2, 4))}, r"shape \[2, 4\]"),
         ({"spend": Spend(0.5, 0.5, 10)}, "spent"),
         ({"spend": Spend(1.0, 0.5, 11)}, "spent"),
+        ({"spend": Spend(1.0, 0.5, 10, "user")}, "spent .*unit='user'.* asked for .*unit='record'"),
         ({"prompt": prompt(torch.full((2, 3), 1e38))}, "no honest one"),
     ],
 )

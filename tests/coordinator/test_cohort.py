@@ -63,6 +63,11 @@ def with_less_noise(owner, request):
     return owner.sealed(replace(owner.release(request), spend=Spend(0.1, 0.5, 10)))
 
 
+def for_another_unit(owner, request):
+    release = owner.release(request)
+    return owner.sealed(replace(release, spend=replace(release.spend, unit="user")))
+
+
 def with_a_changed_bit(owner, request):
     data = bytearray(owner.sealed(owner.release(request)))
     data[len(data) // 2] ^= 1
@@ -88,6 +93,7 @@ FORGERIES = [
     under_another_name,
     on_another_proxy,
     with_less_noise,
+    for_another_unit,
     with_a_changed_bit,
     as_a_request,
     declining_another_round,

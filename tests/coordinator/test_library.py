@@ -1,13 +1,16 @@
 """A second campaign asks the first one's prompt; both run in this process on one store."""
 
+import io
 import math
 import sqlite3
 from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 
 from coordinator.library import Contribution, composed, consulted
+from coordinator.library_table import explain
 from coordinator.publishing import told_about
 from coordinator.records import CampaignState
 from coordinator.retargeting import retarget
@@ -90,6 +93,39 @@ def test_a_prompt_without_privacy_is_refused_by_name_and_listed_by_auto(world):
     assert (library["used"], library["compared"], library["cohorts"]) == (None, [], [])
 
 
+def for_users(world):
+    return replace(world.plan.tuning, spend=replace(world.plan.tuning.spend, unit="user"))
+
+
+def test_a_private_release_asks_no_prompt_that_protects_another_unit(shelf):
+    obstacle = "keeps its ε for one record and this release for one user: the two cannot be summed"
+    with pytest.raises(UsageError, match=f"library prompt {NAME} {obstacle}; .* auto or none"):
+        books(shelf, replace(PRIVATE, unit="user"), library="tiny-prompt")
+    assert books(shelf, Guarantee(math.inf, 1e-6, "user"), library="tiny-prompt")
+    told = second(shelf, library="auto", tuning=for_users(shelf))
+    library = told["lineage"]["library"]
+    assert (library["used"], library["compared"], library["cohorts"]) == (None, [], [])
+    assert told["privacy"]["unit"] == "user"
+    assert told["privacy"]["delta"] == 1e-6
+    plan = replace(shelf.plan, name="second", tuning=for_users(shelf), library="auto")
+    _, crossing = retarget(shelf.store, shelf.identity, plan, shelf.target)
+    written = io.StringIO()
+    explain(crossing.choice, Console(file=written, width=200))
+    assert f"{NAME} is not eligible: it {obstacle}" in written.getvalue()
+
+
+def test_prompts_that_protect_users_are_asked_and_summed_by_those_that_do(world):
+    assert world.carry_out(transfer=LONG, tuning=for_users(world)).state is CampaignState.PUBLISHED
+    first = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    told = second(world, library="auto", tuning=for_users(world))
+    (cohort,) = told["lineage"]["library"]["cohorts"]
+    assert {cost["unit"] for cost in cohort["costs"].values()} == {"user"}
+    assert (told["privacy"]["unit"], first["privacy"]["unit"]) == ("user", "user")
+    assert told["privacy"]["epsilon"] == pytest.approx(2 * first["privacy"]["epsilon"])
+    (book,) = books(world, replace(PRIVATE, unit="user"), library="second-prompt")
+    assert {cost.unit for item in book.contributions for cost in item.costs.values()} == {"user"}
+
+
 def test_a_campaign_is_failed_before_any_client_is_asked_if_its_library_prompt_cannot_serve(world):
     assert world.carry_out(library="nowhere").state is CampaignState.FAILED
     assert "no prompt 'nowhere' is published" in world.store.campaign("first").detail
@@ -155,5 +191,10 @@ def test_a_data_owner_in_several_campaigns_pays_their_sum_and_each_campaign_coun
     two = Contribution("two", {"ada": Guarantee(2.0, 1e-7)})
     assert composed([one]) == Guarantee(4.0, 1e-6)
     assert composed([one, two, two]) == Guarantee(4.0, 1.1e-6)
+    user = Contribution("user", {"cleo": Guarantee(1.0, 1e-6, "user")})
+    assert composed([user]) == Guarantee(1.0, 1e-6, "user")
+    with pytest.raises(UsageError, match="different units: their costs cannot be summed"):
+        composed([one, user])
+    assert composed([one, Contribution("free", {"ada": Guarantee(math.inf, 1e-6, "user")})]).unit == "user"
     three = Contribution("three", {"ada": Guarantee(math.inf, 1e-6)})
     assert composed([one, three]).epsilon == math.inf

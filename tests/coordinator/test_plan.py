@@ -70,6 +70,19 @@ def test_all_rounds_together_spend_the_epsilon_that_was_asked_for(directory):
     assert read.tuning.spend.steps == 5
 
 
+def test_a_plan_protects_records_unless_it_says_users_and_so_do_plans_stored_before(directory):
+    read = plan(directory, UNCALIBRATED)
+    assert read.tuning.spend.unit == "record"
+    users = plan(directory, UNCALIBRATED.replace("[tuning]", '[tuning]\nunit = "user"'))
+    assert users.tuning.spend == replace(read.tuning.spend, unit="user")
+    assert CampaignPlan.from_json(users.to_json()) == users
+    older = json.loads(read.to_json())
+    del older["tuning"]["spend"]["unit"]
+    assert CampaignPlan.from_json(json.dumps(older)) == read
+    with pytest.raises(ConfigError, match=r"\[tuning\] unit: input should be 'record' or 'user', got 'house"):
+        plan(directory, UNCALIBRATED.replace("[tuning]", '[tuning]\nunit = "household"'))
+
+
 @pytest.mark.parametrize(
     ("task", "space", "says"),
     [

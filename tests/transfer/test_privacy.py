@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from transfer import privacy
 from transfer.errors import UsageError
-from transfer.privacy import Budget, Guarantee, Spend, calibrate, default_delta, epsilon
+from transfer.privacy import Budget, Guarantee, Spend, calibrate, default_delta, epsilon, unit_of
 
 # (σ, q, T, δ) → ε of dp-accounting 0.6.0's privacy loss distributions, add/remove one
 QUICK_GOLDENS = [
@@ -159,11 +159,26 @@ def test_an_epsilon_no_noise_reaches_is_refused(target):
         *((Budget, (1.0, delta)) for delta in (0.0, 1.0, math.nan)),
         *((Guarantee, (claim, 1e-5)) for claim in (-0.1, math.nan)),
         *((Guarantee, (1.0, delta)) for delta in (0.0, 1.0, math.nan)),
+        *((kind, (1.0, *rest, "household")) for kind, rest in ((Spend, (0.1, 1)), (Guarantee, (1e-5,)))),
     ],
 )
 def test_impossible_values_are_refused(build, arguments):
     with pytest.raises(UsageError, match="must be"):
         build(*arguments)
+
+
+def test_spends_of_different_units_are_never_one_history():
+    record, user = Spend(1.0, 0.1, 10), Spend(1.0, 0.1, 10, "user")
+    for spends in ([record, user], [user, record, record], [Spend(0.0, 1.0, 1), user]):
+        for judge in (lambda all_: epsilon(all_, 1e-5), unit_of, Budget(math.inf, 1e-5).covers):
+            with pytest.raises(UsageError, match=r"for one record and .* for one user do not compose"):
+                judge(iter(spends))
+
+
+def test_a_unit_changes_what_is_protected_and_not_what_it_costs():
+    record, user = Spend(1.0, 0.1, 10), Spend(1.0, 0.1, 10, "user")
+    assert epsilon([user, user], 1e-5) == epsilon([record, record], 1e-5)
+    assert (unit_of([user]), unit_of([record]), unit_of([])) == ("user", "record", None)
 
 
 def test_delta_shrinks_with_the_data_and_is_never_above_a_millionth():

@@ -108,7 +108,7 @@ def tuned(model, task, labels, noise=1.0, steps=5):
     start = model.text_prompt(task.init_text, P)
     return tune(
         model, PrivateRecords(tuple(TEXTS), tuple(labels)), task, start, plan,
-        declared_records=len(TEXTS), randomness=NoiseSource(),
+        declared_units=len(TEXTS), randomness=NoiseSource(),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from promptferry.v1 import rounds_pb2
 from transfer import wire
 from transfer.errors import VerificationError
 from transfer.model_ref import ModelRef
-from transfer.privacy import Guarantee, Spend
+from transfer.privacy import Guarantee, Spend, Unit
 from transfer.prompt import SoftPrompt
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest, Tuning, round_name
 from transfer.signing import Envelope
@@ -26,7 +26,11 @@ NONCES = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
 POSITIVE = st.floats(1e-6, 1e6)
 MODELS = st.builds(ModelRef, NAMES, st.from_regex(r"[0-9a-f]{64}", fullmatch=True))
 SPENDS = st.builds(
-    Spend, st.just(0.0) | st.floats(1e-3, 1e6), st.floats(0, 1, exclude_min=True), st.integers(1, 2**31 - 1)
+    Spend,
+    st.just(0.0) | st.floats(1e-3, 1e6),
+    st.floats(0, 1, exclude_min=True),
+    st.integers(1, 2**31 - 1),
+    st.sampled_from(get_args(Unit)),
 )
 
 
@@ -72,7 +76,8 @@ GUARANTEES = st.builds(
     Guarantee, st.floats(0, 1e9) | st.just(math.inf), st.floats(0, 1, exclude_min=True, exclude_max=True)
 )
 REPLIES = st.builds(Decline, ROUNDS, NAMES, NONCES, st.sampled_from(Refusal)) | st.builds(
-    Release, ROUNDS, NAMES, NONCES, prompts(), SPENDS, GUARANTEES
+    lambda *told: Release(*told[:-1], replace(told[-1], unit=told[-2].unit)),
+    *(ROUNDS, NAMES, NONCES, prompts(), SPENDS, GUARANTEES),
 )
 RELEASE = Release(
     round_name("first", 1),
@@ -226,7 +231,38 @@ def test_nothing_but_these_fields_can_leave_a_data_owner():
         "delta",
     ]
     spend = rounds_pb2.Spend.DESCRIPTOR.fields
-    assert [field.name for field in spend] == ["noise_multiplier", "sample_rate", "steps"]
+    assert [field.name for field in spend] == ["noise_multiplier", "sample_rate", "steps", "unit"]
+
+
+def test_messages_from_before_there_was_a_unit_mean_the_record_and_its_bytes_are_theirs():
+    for data, read, part in (
+        (wire.request_to_bytes(REQUEST), wire.request_from_bytes, "tuning"),
+        (wire.reply_to_bytes(RELEASE), wire.reply_from_bytes, "spend"),
+    ):
+        kind = rounds_pb2.RoundRequest if part == "tuning" else rounds_pb2.RoundReply
+        told = {field.name for field, _ in getattr(kind.FromString(data), part).ListFields()}
+        assert "unit" not in told
+        value = read(data)
+        assert (value.tuning.spend if part == "tuning" else value.spend).unit == "record"
+    assert wire.reply_from_bytes(wire.reply_to_bytes(RELEASE)).guarantee.unit == "record"
+
+
+def test_the_unit_goes_out_with_the_question_and_comes_back_with_cost_and_guarantee():
+    spend = replace(RELEASE.spend, unit="user")
+    asked = replace(REQUEST, tuning=replace(REQUEST.tuning, spend=spend))
+    assert wire.request_from_bytes(wire.request_to_bytes(asked)).tuning.spend == spend
+    release = replace(RELEASE, spend=spend, guarantee=Guarantee(2.5, 1e-6, "user"))
+    received = wire.reply_from_bytes(wire.reply_to_bytes(release))
+    assert (received.spend, received.guarantee) == (spend, release.guarantee)
+
+
+def test_a_unit_nobody_knows_is_refused():
+    request = rounds_pb2.RoundRequest.FromString(wire.request_to_bytes(REQUEST))
+    reply = rounds_pb2.RoundReply.FromString(wire.reply_to_bytes(RELEASE))
+    request.tuning.unit = reply.spend.unit = 7
+    for message, read in ((request, wire.request_from_bytes), (reply, wire.reply_from_bytes)):
+        with pytest.raises(VerificationError, match="7"):
+            read(message.SerializeToString())
 
 
 def test_a_decline_carries_no_prompt_and_no_cost():

@@ -18,6 +18,26 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _Unit:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _UnitEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Unit.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    UNIT_RECORD: _Unit.ValueType  # 0
+    """A record. Messages from before there was a choice mean it, and their bytes stay what they were."""
+    UNIT_USER: _Unit.ValueType  # 1
+    """A user with all records of theirs."""
+
+class Unit(_Unit, metaclass=_UnitEnumTypeWrapper):
+    """What is sampled, clipped and protected as one."""
+
+UNIT_RECORD: Unit.ValueType  # 0
+"""A record. Messages from before there was a choice mean it, and their bytes stay what they were."""
+UNIT_USER: Unit.ValueType  # 1
+"""A user with all records of theirs."""
+Global___Unit: typing_extensions.TypeAlias = Unit
+
 class _Refusal:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -59,16 +79,19 @@ class Tuning(google.protobuf.message.Message):
     NOISE_MULTIPLIER_FIELD_NUMBER: builtins.int
     CLIP_NORM_FIELD_NUMBER: builtins.int
     LEARNING_RATE_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
     steps: builtins.int
     """Noisy steps, > 0."""
     sample_rate: builtins.float
-    """Probability that a record takes part in a step, (0, 1]."""
+    """Probability that a unit takes part in a step, (0, 1]."""
     noise_multiplier: builtins.float
     """Noise standard deviation over clipping norm; 0 asks for no privacy."""
     clip_norm: builtins.float
-    """Largest norm of one record's gradient, > 0."""
+    """Largest norm of one unit's gradient, > 0."""
     learning_rate: builtins.float
     """Step size, > 0."""
+    unit: Global___Unit.ValueType
+    """What the privacy cost is counted for."""
     def __init__(
         self,
         *,
@@ -77,8 +100,9 @@ class Tuning(google.protobuf.message.Message):
         noise_multiplier: builtins.float = ...,
         clip_norm: builtins.float = ...,
         learning_rate: builtins.float = ...,
+        unit: Global___Unit.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["clip_norm", b"clip_norm", "learning_rate", b"learning_rate", "noise_multiplier", b"noise_multiplier", "sample_rate", b"sample_rate", "steps", b"steps"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clip_norm", b"clip_norm", "learning_rate", b"learning_rate", "noise_multiplier", b"noise_multiplier", "sample_rate", b"sample_rate", "steps", b"steps", "unit", b"unit"]) -> None: ...
 
 Global___Tuning: typing_extensions.TypeAlias = Tuning
 
@@ -148,17 +172,20 @@ class Spend(google.protobuf.message.Message):
     NOISE_MULTIPLIER_FIELD_NUMBER: builtins.int
     SAMPLE_RATE_FIELD_NUMBER: builtins.int
     STEPS_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
     noise_multiplier: builtins.float
     sample_rate: builtins.float
     steps: builtins.int
+    unit: Global___Unit.ValueType
     def __init__(
         self,
         *,
         noise_multiplier: builtins.float = ...,
         sample_rate: builtins.float = ...,
         steps: builtins.int = ...,
+        unit: Global___Unit.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["noise_multiplier", b"noise_multiplier", "sample_rate", b"sample_rate", "steps", b"steps"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["noise_multiplier", b"noise_multiplier", "sample_rate", b"sample_rate", "steps", b"steps", "unit", b"unit"]) -> None: ...
 
 Global___Spend: typing_extensions.TypeAlias = Spend
 

@@ -178,6 +178,17 @@ def test_a_launched_campaign_waits_in_line_with_its_price(proxied, plan_file, st
     assert "campaign 'first' exists already" in proxied.err
 
 
+@pytest.mark.parametrize("unit", ["record", "user"])
+def test_a_campaign_says_what_it_protects_when_it_is_launched_and_shown(proxied, plan_file, unit):
+    plan = plan_file.read_text()
+    plan_file.write_text(plan.replace("[tuning]", f'[tuning]\nunit = "{unit}"', 1))
+    assert proxied("round", "launch", plan_file) == 0
+    assert f"for one {unit} of each client" in proxied.out
+    assert proxied.json("round", "show", "first")["unit"] == unit
+    assert proxied("round", "show", "first") == 0
+    assert f"for one {unit} of each client" in " ".join(proxied.out.split())
+
+
 def test_waiting_in_vain_ends_with_its_own_exit_status(proxied, plan_file, store):
     assert proxied("round", "launch", plan_file, "--wait", "--timeout-s", "0") == 3
     assert "first: pending" in proxied.err
