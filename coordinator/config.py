@@ -131,7 +131,7 @@ def chosen(source: str, default: TargetSettings) -> TargetSettings:
 def example() -> str:
     """The commented settings file with its defaults."""
     here = Path(__file__).parent
-    installed, checkout = here / "example.toml", here.parent / "deploy" / FILE
+    installed, checkout = here / FILE, here.parent / "deploy" / FILE
     return (installed if installed.is_file() else checkout).read_text(encoding="utf-8")
 
 
