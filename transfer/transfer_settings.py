@@ -30,9 +30,9 @@ class TransferSettings:
     alpha: float = 0.0
     temperature: float = 2.0
     space: Space = "labels"
-    steps: int = 300
-    batch_size: int = 32
-    learning_rate: float = 0.05
+    steps: int = 500
+    batch_size: int = 16
+    learning_rate: float = 0.03
     start: Start = "prompt"
     held_out: float = 0.2
     check_every: int = 25
