@@ -91,7 +91,7 @@ def distil(
     held = max(1, min(256, len(sequences) // 20))
     name = f"{target.ref.name}-proxy-{len(layers)}"
     proxy = LanguageModel(
-        cut(target, layers), target.tokenizer, replace(target.ref, name=name), target.causal
+        cut(target, layers), target.tokenizer, replace(target.ref, name=name), target.lm_head
     )
     run = _Distillation(target, proxy, settings)
     held_out = list(run.held_out(sequences[:held]))

@@ -137,7 +137,7 @@ def control_of(proxy: Proxy, target: LanguageModel) -> LanguageModel:
     if proxy.parent.digest != target.ref.digest:
         raise UsageError(f"proxy {proxy.model.ref.name!r} comes from another target than {target.ref.name!r}")
     ref = replace(target.ref, name=f"{target.ref.name}-cut-{'-'.join(map(str, proxy.layers))}")
-    return LanguageModel(cut(target, proxy.layers), target.tokenizer, ref, target.causal)
+    return LanguageModel(cut(target, proxy.layers), target.tokenizer, ref, target.lm_head)
 
 
 def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:

@@ -38,7 +38,7 @@ def stirred(model):
 
 
 def proxy_of(target):
-    return LanguageModel(cut(target, (0,)), target.tokenizer, target.ref, target.causal)
+    return LanguageModel(cut(target, (0,)), target.tokenizer, target.ref, target.lm_head)
 
 
 def drawn(target, settings, seed=0):
