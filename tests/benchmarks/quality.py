@@ -149,6 +149,7 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
     cache = given.cache or given.out.with_name(f"{given.out.name}.cache")
     cache.mkdir(parents=True, exist_ok=True)
     target, task = load(given.target), Task.from_toml(given.task)
+    target.encoder(task)  # refused now or after the distillation
     proxy = distilled(given, target, cache, shown)
     shelf = Shelf(given.library, task, target.ref, proxy.model.ref) if given.library else None
     world = World(

@@ -16,6 +16,7 @@ from client.tuning import tune
 from coordinator.aggregation import combine
 from tests.benchmarks.quality_cells import Condition
 from tests.benchmarks.quality_recipe import Recipe
+from transfer.baselines import text_prompt
 from transfer.directions import public_subspace
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
@@ -123,7 +124,7 @@ def tune_together(
     asked = tunings(recipe, condition, shards)
     each = asked[0].spend.steps
     total, before = recipe.rounds * len(shards) * each, 0
-    prompt = model.text_prompt(task.init_text, recipe.prompt_length)
+    prompt = text_prompt(model, task, recipe.prompt_length)
     dimensions = recipe.dimensions if condition.private else 0
     for number in range(recipe.rounds):
         seed = condition.seed + number
