@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from transfer.errors import UsageError, VerificationError
-from transfer.model_ref import ModelRef
+from transfer.model_ref import LmHead, ModelRef
 from transfer.signing import Statement
 from transfer.tasks import Label, Task
 
@@ -57,7 +57,7 @@ class Claim:
     task: Task
     target: ModelRef
     proxy: ModelRef
-    causal: bool
+    lm_head: LmHead
     campaign: str
     rounds: int
     privacy: Privacy
@@ -77,7 +77,7 @@ class Claim:
                 task=_task(told["task"]),
                 target=_model(told["target"]),
                 proxy=_model(told["proxy"]),
-                causal=bool(told["causal"]),
+                lm_head=_lm_head(told),
                 campaign=str(told["campaign"]),
                 rounds=int(told["rounds"]),
                 privacy=_privacy(told["privacy"]),
@@ -96,6 +96,14 @@ class Claim:
                 f"version {version} of prompt {prompt!r} was asked for, "
                 f"the statement is about version {self.version} of {self.prompt!r}"
             )
+
+
+def _lm_head(told: Mapping[str, Any]) -> LmHead:
+    """How the target is read; earlier statements told only whether it is causal."""
+    if "lm_head" not in told:
+        return "causal" if bool(told["causal"]) else "masked"
+    known: dict[str, LmHead] = {name: name for name in get_args(LmHead)}
+    return known[told["lm_head"]]
 
 
 def _privacy(told: Mapping[str, Any]) -> Privacy:

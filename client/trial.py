@@ -12,7 +12,7 @@ from client.claim import Claim
 from transfer.batches import Batch, Line
 from transfer.errors import ModelError
 from transfer.models import LanguageModel
-from transfer.reading import Head, label_logits, only_at, question
+from transfer.reading import Head, Reading, label_logits, only_at, question
 
 
 def probabilities(
@@ -32,17 +32,22 @@ def probabilities(
     """
     encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
     words, results = encoder.words, []
+    head = artifact.head(directory, claim) if claim.task.head_rows else None
     for line in encoder.encode(texts):
-        batch = model.collate([line])
-        if isinstance(words, Head):
-            rows = artifact.head(directory, claim).unsqueeze(0)
-            classes = words.class_logits(_states(prompted, model, batch), batch.mask, rows)
-        else:
-            asked = question(batch, words)
-            classes = label_logits(_logits(prompted, asked.batch)[asked.rows, asked.columns], words)
-        chances = classes.softmax(dim=1)[0]
+        chances = class_logits(prompted, model, line, words, head).softmax(dim=1)[0]
         results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
     return results
+
+
+def class_logits(
+    prompted: PeftModel, model: LanguageModel, line: Line, words: Reading | None, head: torch.Tensor | None
+) -> torch.Tensor:
+    """Class logits [1, C] of a line by PEFT's own forward pass of `model`; by `head` [C, H] if `words` are one."""
+    batch = model.collate([line])
+    if isinstance(words, Head) and head is not None:
+        return words.class_logits(_states(prompted, model, batch), batch.mask, head.unsqueeze(0))
+    asked = question(batch, words)
+    return label_logits(_logits(prompted, asked.batch)[asked.rows, asked.columns], words)
 
 
 def answers(directory: Path, claim: Claim, model: LanguageModel, texts: Sequence[str]) -> list[str]:

@@ -134,7 +134,7 @@ def try_prompt(
     from transfer import models
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # Transformers types it not
-    target = models.load(model, causal=claim.causal)
+    target = models.load(model, lm_head=claim.lm_head)
     told: list[dict[str, Any]]
     if claim.task.kind == "text":
         told = [{"answer": answer} for answer in trial.answers(directory, claim, target, text)]

@@ -42,7 +42,7 @@ def _certificate(settings: CoordinatorConfig) -> str:
 
 def _target(settings: CoordinatorConfig) -> str:
     model = load(settings.target.source, name=settings.target.name or None)
-    kind = "causal" if model.causal else "masked"
+    kind = "without an LM head" if model.lm_head == "none" else model.lm_head
     return f"{model.ref.name} {model.ref.digest[:16]}…, {kind}, hidden size {model.width}"
 
 

@@ -136,8 +136,8 @@ def _listed(proxies: list[dict[str, Any]]) -> Table:
             ",".join(map(str, item["layers"])),
             str(item["steps"]),
             f"{item['held_out_kl']:.3f}",
-            f"{item['held_out_perplexity']:.1f}",
-            f"{item['target_perplexity']:.1f}",
+            distil_options.shown(item["held_out_perplexity"]),
+            distil_options.shown(item["target_perplexity"]),
         )
     return table
 

@@ -11,7 +11,7 @@ from coordinator.history import History
 from coordinator.library import Book, Contribution, composed
 from coordinator.plan import NO_LIBRARY, CampaignPlan
 from transfer.library import Choice, Newcomer
-from transfer.model_ref import ModelRef
+from transfer.model_ref import LmHead, ModelRef
 from transfer.models import LanguageModel
 from transfer.panda import transfer_with_library
 from transfer.prompt import SoftPrompt
@@ -29,7 +29,7 @@ class Crossing:
     Attributes:
         prompt: of the target.
         proxy: the model it was tuned on.
-        causal: how the target is read.
+        lm_head: how the target is read.
         losses: held-out transfer loss of the transferred prompt, of the plain transfer's start, of a random
             prompt, of the proxy's own vectors where the widths are equal, and of the plain transfer where a
             library prompt was used.
@@ -41,7 +41,7 @@ class Crossing:
 
     prompt: SoftPrompt
     proxy: ModelRef
-    causal: bool
+    lm_head: LmHead
     losses: Mapping[str, float]
     best_step: int
     settings: TransferSettings
@@ -104,7 +104,7 @@ def cross(
     return Crossing(
         prompt=moved.prompt,
         proxy=proxy.ref,
-        causal=target.causal,
+        lm_head=target.lm_head,
         losses=losses,
         best_step=moved.best_step,
         settings=plan.transfer,

@@ -16,6 +16,7 @@ from coordinator.plan import CampaignPlan
 from coordinator.records import PromptVersion
 from coordinator.store import Store
 from transfer.errors import VerificationError
+from transfer.model_ref import LmHead
 from transfer.privacy import ADJACENCY, accountant_name
 from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, SoftPrompt, peft_config
 from transfer.signing import PROMPT_PREDICATE, STATEMENT_TYPE, Envelope, Statement, sign, statement
@@ -40,7 +41,7 @@ def publish(
     Raises:
         VerificationError: the files do not load back to the very same vectors; nothing is published.
     """
-    files = artifact(crossing.prompt, causal=crossing.causal, head_rows=plan.task.head_rows)
+    files = artifact(crossing.prompt, crossing.lm_head, plan.task.head_rows)
 
     def build(version: int) -> tuple[Envelope, Mapping[str, bytes]]:
         return signed(files, predicate(plan, history, crossing, version), identity), files
@@ -48,7 +49,7 @@ def publish(
     return store.publish(plan.publish.prompt, build)
 
 
-def artifact(prompt: SoftPrompt, *, causal: bool, head_rows: int = 0) -> dict[str, bytes]:
+def artifact(prompt: SoftPrompt, lm_head: LmHead, head_rows: int = 0) -> dict[str, bytes]:
     """Files of the PEFT directory by name; the last `head_rows` rows are a head and a file of their own.
 
     Raises:
@@ -60,7 +61,7 @@ def artifact(prompt: SoftPrompt, *, causal: bool, head_rows: int = 0) -> dict[st
         raise VerificationError(
             "the written prompt does not load back to the same vectors; nothing is published"
         )
-    files = {WEIGHTS_FILE: weights, CONFIG_FILE: peft_config(first, prompt.model.name, causal=causal)}
+    files = {WEIGHTS_FILE: weights, CONFIG_FILE: peft_config(first, prompt.model.name, lm_head)}
     if head_rows:
         head = SoftPrompt(prompt.vectors[-head_rows:], prompt.model)
         files[HEAD_FILE] = head.to_bytes(HEAD_KEY)
@@ -75,7 +76,7 @@ def predicate(plan: CampaignPlan, history: History, crossing: Crossing, version:
         "task": asdict(plan.task),
         "target": asdict(crossing.prompt.model),
         "proxy": asdict(crossing.proxy),
-        "causal": crossing.causal,
+        "lm_head": crossing.lm_head,
         "campaign": plan.name,
         "rounds": plan.rounds,
         "lineage": _lineage(plan, history, crossing),

@@ -114,7 +114,9 @@ def fresh(out: Path) -> None:
 
 @app.command()
 def main(
-    target: Annotated[str | None, typer.Option(help="Causal or masked LM: directory or hub name.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Causal or masked LM, or a backbone: directory or hub name.")
+    ] = None,
     task: Annotated[
         Path | None, typer.Option(exists=True, help="Task file: template, labels, label words.")
     ] = None,
@@ -157,6 +159,7 @@ def main(
     with demo.stage("prepare"):
         inputs = prepare(demo, given, corpus, cache, clients)
     wanted = Task.from_toml(inputs.task)
+    load(inputs.target).encoder(wanted)  # refused now or after the distillation
     set_up(demo, inputs, wanted)
     with demo.stage("distil"):
         make_proxy(demo, inputs, cache)

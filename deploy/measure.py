@@ -14,15 +14,15 @@ from peft import PeftModel
 from rich.console import Group
 from rich.table import Table
 
+from client import trial
 from client.noise import NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import tune
-from transfer.baselines import direct
+from transfer.baselines import direct, text_prompt
 from transfer.evaluation import accuracy, class_logits, score
 from transfer.models import LanguageModel, load
 from transfer.privacy import Spend
-from transfer.prompt import SoftPrompt
-from transfer.reading import label_logits, question
+from transfer.prompt import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, SoftPrompt
 from transfer.rounds import Tuning
 from transfer.tasks import Task
 
@@ -60,9 +60,17 @@ def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str
 
 
 def delivered_prompt(run: Measured) -> SoftPrompt:
-    """The prompt in the directory the user fetched."""
-    data = (run.delivered / "adapter_model.safetensors").read_bytes()
-    return SoftPrompt.from_bytes(data, run.target.ref)
+    """The prompt in the directory the user fetched, its head behind it if the task is read by one."""
+    data = (run.delivered / WEIGHTS_FILE).read_bytes()
+    prompt, head = SoftPrompt.from_bytes(data, run.target.ref), delivered_head(run)
+    return prompt if head is None else SoftPrompt(torch.cat([prompt.vectors, head]), run.target.ref)
+
+
+def delivered_head(run: Measured) -> torch.Tensor | None:
+    """The head [C, H] beside it, if the task is read by one."""
+    if not run.task.head_rows:
+        return None
+    return SoftPrompt.from_bytes((run.delivered / HEAD_FILE).read_bytes(), run.target.ref, HEAD_KEY).vectors
 
 
 def ceiling(run: Measured, private: PrivateRecords, on_step: Any) -> SoftPrompt:
@@ -70,7 +78,7 @@ def ceiling(run: Measured, private: PrivateRecords, on_step: Any) -> SoftPrompt:
     records = len(private.texts)
     spend = Spend(0.0, min(1.0, CEILING["records"] / records), int(CEILING["steps"]))
     tuning = Tuning(spend, clip_norm=1.0, learning_rate=CEILING["learning_rate"])
-    start = run.target.text_prompt(run.task.init_text, run.proxy_prompt.length)
+    start = text_prompt(run.target, run.task, run.proxy_prompt.length - run.task.head_rows)
     return tune(
         run.target, private, run.task, start, tuning,
         declared_units=records, randomness=NoiseSource(), on_step=on_step,
@@ -83,18 +91,11 @@ def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float]:
     Each text goes through PEFT's own forward pass, unbatched, so that nothing of ours is in the way.
     """
     ours = class_logits(run.target, run.task, run.test.texts, delivered_prompt(run))
-    stock = PeftModel.from_pretrained(load(target, causal=run.target.causal).model, run.delivered).eval()
-    encoder = run.target.encoder(run.task)
-    theirs = []
-    with torch.no_grad():
-        for line in encoder.encode(run.test.texts):
-            asked = question(run.target.collate([line]), encoder.words)
-            ids = asked.batch.ids
-            logits = stock(input_ids=ids, attention_mask=asked.batch.mask).logits
-            # counted from the end: the prompt stands before
-            at_answer = logits[asked.rows, asked.columns - ids.shape[1]]
-            theirs.append(label_logits(at_answer, encoder.words))
-    classes = torch.cat(theirs)
+    fresh = load(target, lm_head=run.target.lm_head)
+    stock = PeftModel.from_pretrained(fresh.model, run.delivered).eval()
+    encoder, head = fresh.encoder(run.task), delivered_head(run)
+    lines = encoder.encode(run.test.texts)
+    classes = torch.cat([trial.class_logits(stock, fresh, line, encoder.words, head) for line in lines])
     return score(classes, run.test.labels).micro, float((classes - ours).abs().max())
 
 

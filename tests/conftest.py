@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -119,6 +120,16 @@ def tiny_masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_encoder(tiny_masked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of the BERT alone, without LM head and with a pooler, as sentence embedders are published."""
+    directory = tmp_path_factory.mktemp("tiny-encoder") / "lm"
+    torch.manual_seed(4)  # the pooler's
+    BertModel.from_pretrained(tiny_masked).save_pretrained(directory)
+    PreTrainedTokenizerFast.from_pretrained(tiny_masked).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def tiny_task() -> Task:
     """Two classes whose label words are one token each for both tiny tokenisers."""
     labels = (Label("positive", ("great", "good")), Label("negative", ("terrible", "bad")))
@@ -163,7 +174,7 @@ class Delivery:
             soft = SoftPrompt(vectors, target)
             told = predicate(prompt, version, target, self.task)
             forge(told)
-            files = artifact(soft, causal=told["causal"], head_rows=head_rows)
+            files = artifact(soft, told["lm_head"], head_rows)
             digests = {name: FileRef.of_bytes(name, content).digest for name, content in files.items()}
             tamper(files)
             signer = key or pki.load_publisher(self.paths.publisher_key)
@@ -195,7 +206,7 @@ def predicate(prompt: str, version: int, target: ModelRef, task: Task) -> dict[s
         "task": {**asdict(task), "labels": [asdict(label) for label in task.labels]},
         "target": asdict(target),
         "proxy": {"name": "proxy", "digest": "c" * 64},
-        "causal": True,
+        "lm_head": "causal",
         "campaign": "first",
         "rounds": 3,
         "lineage": {},
@@ -211,6 +222,13 @@ def predicate(prompt: str, version: int, target: ModelRef, task: Task) -> dict[s
             "not_private": ["participation", "label names"],
         },
     }
+
+
+@pytest.fixture(scope="session")
+def head_task(tiny_task: Task) -> Task:
+    """The same classes without words: a head reads them."""
+    labels = tuple(Label(label.name, ()) for label in tiny_task.labels)
+    return replace(tiny_task, template="{text}", labels=labels, label_reading="head")
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,8 @@ from transfer.transfer_settings import TransferSettings
 
 
 def text_prompt(target: LanguageModel, task: Task, length: int) -> SoftPrompt:
-    """The prompt that tuning starts from: the task's own words, nothing learnt."""
-    return target.text_prompt(task.init_text, length)
+    """The prompt that tuning starts from: the task's own words, and a head that says nothing; nothing learnt."""
+    return target.text_prompt(task.init_text, length).longer(task.head_rows)
 
 
 def direct(prompt: SoftPrompt, target: LanguageModel) -> SoftPrompt:

@@ -1,4 +1,4 @@
-"""Exercises of a language model on plain text: positions in a line, and the tokens that belong there.
+"""Exercises of a model on plain text: positions in a line, and the tokens that belong there.
 
 Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to read.
 """
@@ -65,10 +65,22 @@ def exercises(
     groups = list(buckets([len(line.ids) for line in sequences], settings.batch_tokens))
     for index in torch.randperm(len(groups), generator=generator).tolist():
         batch = model.collate([sequences[i] for i in groups[index]])
-        exercise = _next_tokens(model, batch) if model.causal else _masked(model, batch, settings, generator)
+        exercise = _posed(model, batch, settings, generator)
         if settings.prompted_share and torch.rand((), generator=generator) < settings.prompted_share:
             exercise = exercise.behind(model.vocabulary_prompt(settings.prompted_tokens, generator).vectors)
         yield exercise
+
+
+def _posed(
+    model: LanguageModel, batch: Batch, settings: DistilSettings, generator: torch.Generator
+) -> Exercise:
+    """What there is to tell for the LM head of `model`; without one every token is read as it stands."""
+    if model.lm_head == "masked":
+        return _masked(model, batch, settings, generator)
+    if model.lm_head == "causal":
+        return _next_tokens(model, batch)
+    rows, columns = batch.mask.nonzero(as_tuple=True)
+    return Exercise(batch.ids, batch.mask, rows, columns, batch.ids[rows, columns], model.embedding[:0])
 
 
 def _next_tokens(model: LanguageModel, batch: Batch) -> Exercise:

@@ -88,12 +88,20 @@ class Course:
 
 
 def _trained(proxy: LanguageModel, settings: DistilSettings) -> dict[str, nn.Parameter]:
-    """Parameters by name without those frozen; a tied one has one name and is frozen with either part."""
+    """Parameters by name without those frozen; a tied one has one name and is frozen with either part.
+
+    Of a part that the model does not have nothing is frozen.
+    """
     parts = {
         "embeddings": proxy.model.get_input_embeddings(),
         "head": proxy.model.get_output_embeddings(),  # type: ignore[no-untyped-call]
     }
-    frozen = {id(weight) for part in settings.freeze for weight in parts[part].parameters()}
+    frozen = {
+        id(weight)
+        for name in settings.freeze
+        if (part := parts[name]) is not None
+        for weight in part.parameters()
+    }
     trained = {name: weight for name, weight in proxy.model.named_parameters() if id(weight) not in frozen}
     for weight in trained.values():
         weight.requires_grad_(True)

@@ -55,8 +55,13 @@ def measured(proxy: Mapping[str, Any]) -> str:
     """What a proxy is and is worth, as one line."""
     return (
         f"layers {list(proxy['layers'])}, {proxy['steps']} steps, held-out KL {proxy['held_out_kl']:.3f}, "
-        f"perplexity {proxy['held_out_perplexity']:.1f} (target {proxy['target_perplexity']:.1f})"
+        f"perplexity {shown(proxy['held_out_perplexity'])} (target {shown(proxy['target_perplexity'])})"
     )
+
+
+def shown(perplexity: float | None) -> str:
+    """A perplexity, or a dash for that of a model that tells no tokens."""
+    return "–" if perplexity is None else f"{perplexity:.1f}"
 
 
 def made(proxy: Mapping[str, Any]) -> str:

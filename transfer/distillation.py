@@ -3,8 +3,10 @@
 Letters: B sequences, T tokens, P prompt tokens, N read positions, H hidden size, V vocabulary.
 
 The loss is 5·KL + 2·LM + 1·cosine at temperature 2 (Sanh et al. 2019, https://arxiv.org/abs/1910.01108;
-weights as in POST §5). Input embeddings and head stay frozen unless told otherwise: a prompt lives among the
-first and is read through the second, and both models must mean the same by them.
+weights as in POST §5). Where there is no LM head, the KL is that of which texts of a batch are alike
+(`transfer.objectives.relations`), and there is no LM term. Input embeddings and LM head stay frozen unless told
+otherwise: a prompt lives among the first and is read through the second, and both models must mean the same by
+them.
 
 Whatever is drawn depends on the seed and the number of the step alone, so a distillation that goes on from a
 checkpoint makes, on the same machine, bit for bit the proxy that an uninterrupted one would have made.
@@ -24,6 +26,7 @@ from torch.nn.functional import cross_entropy
 from transfer.batches import Line
 from transfer.checkpoint import Checkpoints
 from transfer.cloze import UNTOLD, Exercise, exercises, sequences_of
+from transfer.comparison import compared
 from transfer.console import OnStep
 from transfer.course import Course
 from transfer.errors import AlreadyExistsError, ModelError
@@ -31,12 +34,13 @@ from transfer.files import appearing
 from transfer.models import LanguageModel
 from transfer.objectives import cosine_distance, divergence
 from transfer.proxy import Proxy, cut, spread
-from transfer.reading import only_at
 from transfer.recipe import DistilSettings
 
 __all__ = ["DistilSettings", "distil", "make"]
 
 LEAST_SEQUENCES = 20
+LEAST_RELATED = 8
+"""Fewest held-out texts where it is measured which of them are alike."""
 
 
 def make(
@@ -88,10 +92,10 @@ def distil(
         UsageError: the checkpoint is of another recipe.
     """
     sequences = _shuffled(target, texts, settings)
-    held = max(1, min(256, len(sequences) // 20))
+    held = max(LEAST_RELATED if target.lm_head == "none" else 1, min(256, len(sequences) // 20))
     name = f"{target.ref.name}-proxy-{len(layers)}"
     proxy = LanguageModel(
-        cut(target, layers), target.tokenizer, replace(target.ref, name=name), target.causal
+        cut(target, layers), target.tokenizer, replace(target.ref, name=name), target.lm_head
     )
     run = _Distillation(target, proxy, settings)
     held_out = list(run.held_out(sequences[:held]))
@@ -146,12 +150,22 @@ class _Distillation:
     def losses(self, parts: Sequence[Exercise]) -> Iterator[torch.Tensor]:
         """The weighted three terms, part by part: their sum is the loss of one batch of all `parts`.
 
-        Each term is a mean, over read positions, told positions and tokens; a part counts by its share.
+        Each term is a mean, over logits, told positions and tokens; a part counts by its share. Only which texts
+        are alike is asked within each part alone.
         """
-        sizes = torch.tensor([[len(part.rows), len(part.told.rows), int(part.mask.sum())] for part in parts])
+        sizes = torch.tensor([self._sizes(part) for part in parts])
         shares = sizes / sizes.sum(dim=0) * torch.tensor(self.settings.weights)
         for part, share in zip(parts, shares, strict=True):
             yield share @ self.terms(part)
+
+    def _sizes(self, part: Exercise) -> list[int]:
+        """How much each term of a part is the mean of."""
+        rows = len(part.ids) if self._headless else len(part.rows)
+        return [rows, len(part.told.rows), int(part.mask.sum())]
+
+    @property
+    def _headless(self) -> bool:
+        return self.target.lm_head == "none"
 
     def terms(self, part: Exercise) -> torch.Tensor:
         """KL, LM and cosine term [3] of one batch."""
@@ -162,30 +176,27 @@ class _Distillation:
         return torch.stack(
             [
                 divergence(reference, logits, self.settings.temperature),
-                cross_entropy(logits, part.goal, ignore_index=UNTOLD),
+                logits.new_zeros(()) if self._headless else _surprise(logits, part.goal),
                 cosine_distance(reference_states[kept], states[kept]),
             ]
         )
 
     @torch.no_grad()
-    def measure(self, parts: Sequence[Exercise]) -> tuple[float, float, float]:
-        """KL(target ‖ proxy) at T = 1 in nats a position, and the perplexity of each, on held-out batches."""
+    def measure(self, parts: Sequence[Exercise]) -> tuple[float, float | None, float | None]:
+        """KL(target ‖ proxy) at T = 1 in nats a row of logits, and the perplexity of each, on held-out batches."""
         total, sums = 0, torch.zeros(3)
         for part in parts:
-            reference, logits = (_read(model, part)[0] for model in (self.target, self.proxy))
-            values = (
-                divergence(reference, logits, 1.0),
-                cross_entropy(logits, part.goal),
-                cross_entropy(reference, part.goal),
-            )
-            sums += len(part.goal) * torch.stack(values)
-            total += len(part.goal)
+            reference, logits = (compared(model, part)[0] for model in (self.target, self.proxy))
+            told = () if self._headless else (_surprise(logits, part.goal), _surprise(reference, part.goal))
+            values = torch.stack([divergence(reference, logits, 1.0), *told])
+            sums[: len(values)] += len(logits) * values
+            total += len(logits)
         kl, ours, theirs = (sums / total).tolist()
-        return kl, math.exp(ours), math.exp(theirs)
+        return (kl, None, None) if self._headless else (kl, math.exp(ours), math.exp(theirs))
 
     def held_out(self, sequences: Sequence[Line]) -> Iterator[Exercise]:
-        """What is measured on: read without a prompt, where a token is told, whatever is trained on."""
-        plain = replace(self.settings, prompted_share=0.0)
+        """What is measured on: read without a prompt, where a token is told, in batches of one size."""
+        plain = replace(self.settings, prompted_share=0.0, batch_tokens=DistilSettings().batch_tokens)
         for exercise in exercises(self.target, sequences, plain, torch.Generator().manual_seed(1)):
             yield exercise.told
 
@@ -195,20 +206,15 @@ class _Distillation:
             yield from exercises(self.target, sequences, self.settings, generator)
 
     def _read(self, model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:
-        """`_read` in the precision of the settings; float32 again afterwards."""
+        """`compared` in the precision of the settings; float32 again afterwards."""
         reduced = self.settings.precision == "bf16"
         with torch.autocast(model.model.device.type, torch.bfloat16, enabled=reduced):
-            logits, states = _read(model, part)
+            logits, states = compared(model, part)
         return logits.float(), states.float()
 
 
-def _read(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [N, V] at the chosen positions and hidden states [B, P + T, H]."""
-    embeds = model.model.get_input_embeddings()(part.ids)
-    embeds = torch.cat([part.prompt.expand(len(part.ids), -1, -1), embeds], dim=1)
-    with only_at(model.model, part.rows, part.columns) as states:
-        logits = model.model(inputs_embeds=embeds, attention_mask=part.mask).logits[:, 0]
-    return logits, states[0]
+def _surprise(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(logits, goal, ignore_index=UNTOLD)
 
 
 def _shuffled(target: LanguageModel, texts: Sequence[str], settings: DistilSettings) -> list[Line]:

@@ -1,10 +1,14 @@
-"""Which model: a name, and a digest of the files that decide what it computes."""
+"""Which model: a name, and a digest of the files that decide what it computes; and of which kind."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from transfer.errors import ModelError
+
+LmHead = Literal["causal", "masked", "none"]
+"""What a model's language-model head tells: the next token, a masked one, or nothing, as it has no such head."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""A frozen language model, read at one position behind a soft prompt.
+"""A frozen language model, or the backbone of one, read behind a soft prompt.
 
 Letters: B records, T tokens, P prompt tokens, H hidden size, V vocabulary, C classes.
 
 The prompt stands before the whole line, also before a [CLS]; rows are padded on the right and positions count
-on from the prompt, so no record can touch another. Only the hidden state at the answer reaches the head: the
+on from the prompt, so no record can touch another. Only the hidden state at the answer reaches the LM head: the
 vocabulary projection of all other positions, most of the arithmetic of a small model, is never done.
 """
 
@@ -13,24 +13,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from transfer.batches import Batch, Line, collate, physical_batches
 from transfer.encoding import Encoder
-from transfer.errors import ModelError
-from transfer.model_ref import ModelRef
+from transfer.errors import ModelError, TaskError
+from transfer.model_ref import LmHead, ModelRef
+from transfer.pretrained import pretrained
 from transfer.prompt import SoftPrompt
 from transfer.reading import Head, Reading, copies, label_logits, last_layer_at, only_at, only_of, question
 from transfer.tasks import Task
@@ -38,7 +30,10 @@ from transfer.tasks import Task
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LanguageModel:
-    """A causal or masked LM in eval mode with every weight frozen, and its tokeniser.
+    """A causal or masked LM, or a backbone alone, in eval mode with every weight frozen, and its tokeniser.
+
+    Attributes:
+        lm_head: what its LM head tells; a model with "none", such as a sentence embedder, has states only.
 
     Raises:
         ModelError: `model` is wrapped by PEFT, whose prompt gradient is the batch's and never one record's.
@@ -47,13 +42,18 @@ class LanguageModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     ref: ModelRef
-    causal: bool
+    lm_head: LmHead
 
     def __post_init__(self) -> None:
         if hasattr(self.model, "peft_config"):
             raise ModelError("a PEFT model repeats one prompt row over the batch; pass the model it wraps")
         self.model.train(mode=False)
         self.model.requires_grad_(False)
+
+    @property
+    def causal(self) -> bool:
+        """Whether it tells the next token."""
+        return self.lm_head == "causal"
 
     @property
     def width(self) -> int:
@@ -99,8 +99,14 @@ class LanguageModel:
         """The encoder of `task` for this model's tokeniser.
 
         Raises:
-            TaskError: see `Encoder`.
+            TaskError: see `Encoder`; or it needs an LM head, and there is none.
         """
+        if self.lm_head == "none" and not task.head_rows:
+            asked = f'kind "{task.kind}"' if task.kind == "text" else f'label_reading "{task.label_reading}"'
+            raise TaskError(
+                f"task {task.name!r}: {asked} needs a language-model head, model {self.ref.name!r} has none; "
+                'write label_reading = "head", no {answer} in the template, and empty lists of label words'
+            )
         return Encoder(task, self.tokenizer, causal=self.causal)
 
     def collate(self, lines: Sequence[Line]) -> Batch:
@@ -118,10 +124,13 @@ class LanguageModel:
         all logits are 0.
 
         Raises:
-            ModelError: prompt and lines together are longer than the model has positions.
+            ModelError: prompt and lines together are longer than the model has positions; or no `Head` is asked
+                for, and the model has no LM head either.
         """
         if isinstance(words, Head):
             return self._head_logits(batch, rows, words)
+        if self.lm_head == "none":
+            raise ModelError(f"model {self.ref.name!r} has no language-model head, so no logits of words")
         asked = question(batch, words)
         rows = None if rows is None else rows.repeat_interleave(asked.copies, dim=0)
         columns = asked.columns + (0 if rows is None else rows.shape[1])
@@ -192,13 +201,13 @@ class LanguageModel:
         return SoftPrompt(self.embedding[ids].detach().float().cpu().clone(), self.ref)
 
 
-def load(source: str | Path, *, name: str | None = None, causal: bool | None = None) -> LanguageModel:
-    """Load a causal or masked LM from a directory or the local cache of a hub name, in float32, frozen.
+def load(source: str | Path, *, name: str | None = None, lm_head: LmHead | None = None) -> LanguageModel:
+    """Load a causal or masked LM or a backbone from a directory or the local cache of a hub name, in float32.
 
     Args:
         source: directory with config.json, weights and tokeniser, or a hub name.
         name: name to know it by; the last part of `source` if not given.
-        causal: which reading to use; by default what the configuration's architecture says.
+        lm_head: how to read it; by default what configuration and weights say.
 
     Raises:
         ModelError: no such directory, or not a whole language model with a fast tokeniser.
@@ -207,38 +216,16 @@ def load(source: str | Path, *, name: str | None = None, causal: bool | None = N
     if path.exists() and not (path / "config.json").is_file():
         raise ModelError(f"{source}: not a model directory: config.json is missing")
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if causal is None:
-            causal = _is_causal(config)
-        factory = AutoModelForCausalLM if causal else AutoModelForMaskedLM
-        loaded: Any = factory.from_pretrained(
-            source,
-            dtype=torch.float32,
-            output_loading_info=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
+        model, lm_head = pretrained(source, lm_head)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{source}: cannot load a language model: {reason}") from error
-    model, report = loaded
-    if report["missing_keys"]:  # transformers would leave them random
-        raise ModelError(f"{source}: not a whole language model: no weight {min(report['missing_keys'])!r}")
     if not tokenizer.is_fast:
         raise ModelError(f"{source}: needs a fast tokeniser (tokenizer.json)")
     directory = path if path.is_dir() else _cached(str(source))
     ref = ModelRef.of_directory(name or path.name, directory)
-    return LanguageModel(model, tokenizer, ref, causal)
-
-
-def _is_causal(config: Any) -> bool:
-    architectures = getattr(config, "architectures", None) or []
-    if any("MaskedLM" in name for name in architectures):
-        return False
-    return any("CausalLM" in name or "LMHead" in name for name in architectures) or (
-        config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not architectures
-    )
+    return LanguageModel(model, tokenizer, ref, lm_head)
 
 
 def _cached(repository: str) -> Path:

@@ -5,7 +5,10 @@ KL(p ‖ q) has the reference p first; references are constants, gradients reach
 """
 
 import torch
-from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, normalize
+
+LIKENESS = 0.05
+"""τ of `relations`."""
 
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -72,3 +75,15 @@ def transfer_losses(
 def cosine_distance(reference: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     """Mean of 1 − cos over rows of hidden states [N, H] → scalar."""
     return (1 - cosine_similarity(states, reference, dim=-1)).mean()
+
+
+def relations(pooled: torch.Tensor) -> torch.Tensor:
+    """Logits [B, B − 1] of which other text of a batch is like each: cos(m_i, m_j) / τ, j ≠ i, of states [B, H].
+
+    Their KL compares two models whatever their hidden sizes, and asks no vocabulary (probabilistic knowledge
+    transfer: Passalis & Tefas 2018, https://arxiv.org/abs/1803.10837). τ = 0.05 is that of contrastively trained
+    sentence embedders (Gao et al. 2021, https://arxiv.org/abs/2104.08821): at 1, cosines say next to nothing.
+    """
+    unit = normalize(pooled, dim=-1)
+    others = ~torch.eye(len(pooled), dtype=torch.bool)
+    return (unit @ unit.T / LIKENESS)[others].view(len(pooled), -1)

@@ -85,6 +85,8 @@ def transfer_problem(
     """
     if task.kind == "text" and settings.space == "labels":
         raise UsageError('free text has no labels: transfer with space = "vocabulary"')
+    if task.head_rows and settings.space == "vocabulary":
+        raise UsageError('a head knows labels only: transfer with space = "labels"')
     if settings.space == "vocabulary" and _vocabulary(proxy) != _vocabulary(target):
         raise UsageError("proxy and target have different vocabularies: transfer in the space of labels")
     check_enough(texts)

@@ -16,7 +16,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from transfer.errors import VerificationError
-from transfer.model_ref import ModelRef
+from transfer.model_ref import LmHead, ModelRef
 
 TENSOR_KEY = "prompt_embeddings"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -85,15 +85,15 @@ class SoftPrompt:
         return SoftPrompt(tensors[key].clone(), model)
 
 
-def peft_config(prompt: SoftPrompt, model: str, *, causal: bool) -> bytes:
+def peft_config(prompt: SoftPrompt, model: str, lm_head: LmHead) -> bytes:
     """`adapter_config.json` with which stock PEFT loads the prompt onto `model` (directory or hub name).
 
-    Masked models use PEFT's feature-extraction wrapper, the one prompt-learning wrapper that passes a masked
+    All but causal LMs use PEFT's feature-extraction wrapper, the one prompt-learning wrapper that passes a
     model's own output through; it prepends the prompt before the first token as `transfer.models` does.
     """
     config = {
         "peft_type": "PROMPT_TUNING",
-        "task_type": "CAUSAL_LM" if causal else "FEATURE_EXTRACTION",
+        "task_type": "CAUSAL_LM" if lm_head == "causal" else "FEATURE_EXTRACTION",
         "base_model_name_or_path": model,
         "num_virtual_tokens": prompt.length,
         "token_dim": prompt.width,

@@ -1,6 +1,6 @@
 """Proxies: a few layers of the target, distilled on public text (POST stage 1).
 
-Embeddings, final norm and head are copied from the target together with the chosen layers;
+Embeddings, final norm and LM head, if there is one, are copied from the target together with the chosen layers;
 `transfer.distillation` then teaches the cut the target's own answers.
 """
 
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from transfer.errors import ModelError
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
+from transfer.pretrained import without_pooler
 
 RECORD_FILE = "proxy.json"
 
@@ -28,8 +29,10 @@ class Proxy:
     Attributes:
         parent: the exact target it came from.
         layers: indices of the target's layers it kept.
-        held_out_kl: KL of target to proxy at T = 1 on held-out public text, in nats a position.
-        held_out_perplexity: the proxy's own perplexity there; `target_perplexity` the target's.
+        held_out_kl: KL of target to proxy at T = 1 on held-out public text, in nats a position; without an LM
+            head in nats a text, of which other texts of its batch are like it.
+        held_out_perplexity: the proxy's own perplexity there; `target_perplexity` the target's. None of models
+            that tell no tokens.
         steps: optimiser steps of its distillation.
     """
 
@@ -37,8 +40,8 @@ class Proxy:
     parent: ModelRef
     layers: tuple[int, ...]
     held_out_kl: float
-    held_out_perplexity: float
-    target_perplexity: float
+    held_out_perplexity: float | None
+    target_perplexity: float | None
     steps: int
 
     @property
@@ -66,6 +69,7 @@ class Proxy:
 
 
 _MEASURED = tuple(field.name for field in fields(Proxy))[3:]
+_PERPLEXITIES = {"held_out_perplexity", "target_perplexity"}
 
 
 def read_record(directory: Path) -> dict[str, Any]:
@@ -94,6 +98,8 @@ def _checked(record: Any, path: Path) -> dict[str, Any]:
         if not isinstance(record[key], str):
             raise ModelError(f"{path}: {key} {record[key]!r} is not a string")
     for key in _MEASURED:
+        if record[key] is None and key in _PERPLEXITIES:
+            continue
         if isinstance(record[key], bool) or not isinstance(record[key], int | float):
             raise ModelError(f"{path}: {key} {record[key]!r} is not a number")
     layers = record["layers"]
@@ -129,7 +135,7 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
     config.num_hidden_layers = len(layers)
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[index] for index in layers]
-    model = type(target.model)(config)
+    model = without_pooler(type(target.model)(config))
     place = {old: new for new, old in enumerate(layers)}
     pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")
     state = {}

@@ -25,7 +25,7 @@ class DistilSettings:
         sequence_tokens: longest sequence, ≥ 8; longer texts are cut into several.
         learning_rate: peak of a schedule with 5 % warm-up and cosine decay.
         temperature: T of the KL term, > 0.
-        weights: of the KL, language-model and cosine terms.
+        weights: of the KL, language-model and cosine terms; the second counts for nothing without an LM head.
         freeze: copied parts that are not trained. Where input embeddings and head are one tensor, as in
             GPT-2 and BERT, naming either freezes it.
         precision: of the forward and backward passes; weights, losses and measurements stay float32.

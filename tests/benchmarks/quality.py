@@ -137,7 +137,7 @@ def control_of(proxy: Proxy, target: LanguageModel) -> LanguageModel:
     if proxy.parent.digest != target.ref.digest:
         raise UsageError(f"proxy {proxy.model.ref.name!r} comes from another target than {target.ref.name!r}")
     ref = replace(target.ref, name=f"{target.ref.name}-cut-{'-'.join(map(str, proxy.layers))}")
-    return LanguageModel(cut(target, proxy.layers), target.tokenizer, ref, target.causal)
+    return LanguageModel(cut(target, proxy.layers), target.tokenizer, ref, target.lm_head)
 
 
 def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
@@ -149,6 +149,7 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
     cache = given.cache or given.out.with_name(f"{given.out.name}.cache")
     cache.mkdir(parents=True, exist_ok=True)
     target, task = load(given.target), Task.from_toml(given.task)
+    target.encoder(task)  # refused now or after the distillation
     proxy = distilled(given, target, cache, shown)
     shelf = Shelf(given.library, task, target.ref, proxy.model.ref) if given.library else None
     world = World(

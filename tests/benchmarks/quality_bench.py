@@ -143,7 +143,7 @@ class Bench:
     def _initial(self, model: LanguageModel, recipe: Recipe) -> SoftPrompt:
         """Where tuning starts: the task's text, or a prompt that was tuned in another run."""
         if recipe.initial == "text":
-            return model.text_prompt(self.world.task.init_text, recipe.prompt_length)
+            return text_prompt(model, self.world.task, recipe.prompt_length)
         return self._kept(self.cache / recipe.initial, model).prompt
 
     @staticmethod

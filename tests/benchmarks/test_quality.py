@@ -166,6 +166,37 @@ def test_asking_a_library_that_is_not_there_is_refused(inputs, tmp_path, capsys)
     assert "needs --library" in capsys.readouterr().err
 
 
+@pytest.fixture
+def embedding(inputs, tiny_encoder, tmp_path):
+    """The same of a model without an LM head and a task read by a linear one."""
+    (tmp_path / "head.toml").write_text(
+        'name = "reviews"\ntemplate = "{text}"\ninit_text = "A review"\nmax_tokens = 32\n'
+        'label_reading = "head"\n[labels]\npositive = []\nnegative = []\n'
+    )
+    return [*inputs, "--target", str(tiny_encoder), "--task", str(tmp_path / "head.toml")]
+
+
+def test_every_method_is_measured_of_a_model_without_an_lm_head(embedding, tmp_path):
+    out = tmp_path / "out.json"
+    quality.main([*embedding, "--clients", "1", "--epsilon", "8", "--out", str(out)])
+    found = {line["method"]: line["micro"] for line in lines_of(out)}
+    assert set(found) == set(METHODS) - set(LIBRARY)
+    assert found["bare"] == found["text"] == found["proxy-bare"]  # without a head the first class is as good
+    (prompt, *_) = out.with_name("out.json.cache").glob("prompt-*.json")
+    assert len(json.loads(prompt.read_text())["vectors"]) == 2 + 2
+
+
+def test_a_task_that_the_target_cannot_read_is_refused_before_anything_is_distilled(
+    inputs, embedding, tmp_path, capsys
+):
+    words = inputs[inputs.index("--task") + 1]
+    with pytest.raises(SystemExit) as ended:
+        quality.main([*embedding, "--task", words, "--out", str(tmp_path / "out.json")])
+    assert ended.value.code == UsageError.exit_status
+    assert "needs a language-model head" in capsys.readouterr().err
+    assert list((tmp_path / "out.json.cache").iterdir()) == []
+
+
 def test_under_noise_the_public_directions_are_a_setting_of_their_own(inputs, tmp_path):
     out = tmp_path / "out.json"
     given = [*inputs, "--clients", "1", "--epsilon", "8,inf", "--methods", "proxy", "--out", str(out)]

@@ -84,14 +84,14 @@ def random_model(name: str, task: Task) -> LanguageModel:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-    return LanguageModel(model, wrapped, ModelRef(name, "0" * 64), causal=True)
+    return LanguageModel(model, wrapped, ModelRef(name, "0" * 64), lm_head="causal")
 
 
 def proxy_of(target: LanguageModel, layers: int) -> LanguageModel:
     """An undistilled cut of the target: it costs what a distilled one costs."""
     total = int(target.model.config.num_hidden_layers)
     model = cut(target, spread(layers, total))
-    return LanguageModel(model, target.tokenizer, ModelRef("proxy", "1" * 64), target.causal)
+    return LanguageModel(model, target.tokenizer, ModelRef("proxy", "1" * 64), target.lm_head)
 
 
 def made_up_texts(count: int) -> list[str]:

@@ -202,6 +202,19 @@ def test_a_masked_proxy_serves_as_well(tmp_path: Path, tiny_masked: Path, tiny_t
     owner.ledger.close()
 
 
+def test_a_proxy_without_an_lm_head_serves_a_task_read_by_a_head_and_declines_others_unpaid(
+    tmp_path: Path, tiny_encoder: Path, tiny_task: Task, head_task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner = Owner(tmp_path, tiny_encoder, tiny_task)
+    assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.FAILED
+    assert 'write label_reading = "head"' in caplog.text
+    assert owner.spends() == []
+    release = owner.read(owner.participant().answer(owner.sent(task=head_task)))
+    assert isinstance(release, Release)
+    assert release.prompt.vectors.abs().max() > 0
+    owner.ledger.close()
+
+
 def test_the_guarantee_covers_the_whole_life_of_the_data(owner: Owner) -> None:
     participant = owner.participant()
     participant.answer(owner.sent())

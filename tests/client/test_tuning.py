@@ -57,6 +57,12 @@ def model(request: pytest.FixtureRequest) -> LanguageModel:
     return load(request.getfixturevalue(request.param))
 
 
+WITH_A_HEAD = pytest.mark.parametrize(
+    "model", ["tiny_causal", "tiny_masked", "tiny_gpt2", "tiny_encoder"], indirect=True
+)
+"""A head reads models without an LM head as well."""
+
+
 @pytest.fixture
 def data(model: LanguageModel, tiny_task: Task) -> LabelledLines:
     encoder = model.encoder(tiny_task)
@@ -147,6 +153,7 @@ def test_whatever_is_read_a_records_gradient_is_its_own(
     assert relative_error(among, slow[3]) <= 1e-5
 
 
+@WITH_A_HEAD
 def test_one_clip_bounds_a_record_over_prompt_and_head(
     model: LanguageModel, headed: Task, vectors: nn.Parameter
 ) -> None:
@@ -163,6 +170,7 @@ def test_one_clip_bounds_a_record_over_prompt_and_head(
     torch.testing.assert_close(seen[0], 0.5 * unclipped, rtol=1e-4, atol=1e-6)
 
 
+@WITH_A_HEAD
 def test_without_noise_tuning_learns_prompt_and_head(model: LanguageModel, headed: Task) -> None:
     start = model.text_prompt(headed.init_text, P).longer(headed.head_rows)
     plan = Tuning(Spend(0.0, 1.0, 30), clip_norm=1.0, learning_rate=0.1)

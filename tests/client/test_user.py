@@ -407,7 +407,7 @@ def test_a_prompt_is_tried_through_stock_peft(
     model = load(directory)
     vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
 
-    delivery.publish("sst2", model.ref, vectors, forge=lambda told: told.update(causal=model.causal))
+    delivery.publish("sst2", model.ref, vectors, forge=lambda told: told.update(lm_head=model.lm_head))
     assert run("fetch", "sst2", "--out", tmp_path / "got").status == 0
     texts = ["The film was great and the actors were good.", "A terrible plot."]
     words = ["try", tmp_path / "got", "--model", directory, "--text", texts[0], "--text", texts[1]]
@@ -423,6 +423,24 @@ def test_a_prompt_is_tried_through_stock_peft(
     assert re.search(r"(positive|negative) 0\.\d{3}  (positive|negative) 0\.\d{3}  The film", run(*words).out)
 
 
+@pytest.mark.parametrize(("causal", "kind"), [(True, "causal"), (False, "masked")])
+def test_a_statement_from_before_tells_of_causal_and_masked_models_alone(
+    say, tiny_task, causal, kind
+) -> None:
+    told = say("sst2", 1, TARGET, tiny_task)
+    del told["lm_head"]
+    assert Claim.of(Statement({}, {**told, "causal": causal})).lm_head == kind
+    with pytest.raises(VerificationError, match="cannot be read"):
+        Claim.of(Statement({}, told))
+
+
+@pytest.mark.parametrize("kind", ["both", None, ["causal"]])
+def test_a_statement_of_an_unknown_kind_of_model_is_refused(say, tiny_task, kind) -> None:
+    told = {**say("sst2", 1, TARGET, tiny_task), "lm_head": kind}
+    with pytest.raises(VerificationError, match="cannot be read"):
+        Claim.of(Statement({}, told))
+
+
 TOLD = {"labels": [{"name": "good", "words": ["great evening"]}, {"name": "bad", "words": ["awful", "bad"]}]}
 
 
@@ -433,8 +451,8 @@ def test_words_of_several_tokens_are_read_through_stock_peft(
         model = load(directory)
         vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
 
-        def forge(told: dict[str, Any], causal: bool = model.causal) -> None:
-            told.update(causal=causal, task={**told["task"], **TOLD, "label_reading": "whole"})
+        def forge(told: dict[str, Any], lm_head: str = model.lm_head) -> None:
+            told.update(lm_head=lm_head, task={**told["task"], **TOLD, "label_reading": "whole"})
 
         delivery.publish("words", model.ref, vectors, forge=forge)
         out = tmp_path / directory.parent.name
@@ -452,13 +470,13 @@ def headed(delivery) -> Task:
     return replace(delivery.task, template="{text}", labels=labels, label_reading="head")
 
 
-@pytest.mark.parametrize("kind", ["tiny_causal", "tiny_masked"])
+@pytest.mark.parametrize("kind", ["tiny_causal", "tiny_masked", "tiny_encoder"])
 def test_a_head_reads_what_stock_peft_makes_of_a_text(
     delivery, run, tmp_path: Path, request: pytest.FixtureRequest, kind: str, headed: Task
 ) -> None:
     model = load(request.getfixturevalue(kind))
     vectors = torch.randn(2 + 3, 32, generator=torch.Generator().manual_seed(0))
-    told = {"causal": model.causal, "task": asdict(headed)}
+    told = {"lm_head": model.lm_head, "task": asdict(headed)}
     delivery.publish("heads", model.ref, vectors, forge=lambda predicate: predicate.update(told), head_rows=3)
     assert run("fetch", "heads", "--out", tmp_path / "got").status == 0
     assert (tmp_path / "got" / HEAD_FILE).is_file()

@@ -1,14 +1,20 @@
 """Campaigns over a real store and signed replies; only the network is left out."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from coordinator.records import CampaignState, RoundState
+from coordinator.publishing import told_about
+from coordinator.records import CampaignState, ProxyRecord, RoundState
 from transfer import wire
+from transfer.distillation import DistilSettings, distil
 from transfer.model_ref import ModelRef
 from transfer.models import load
+from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, SoftPrompt
+from transfer.texts import read_texts
 
 
 def unit(index, like):
@@ -115,6 +121,41 @@ def test_a_campaign_that_cannot_be_finished_fails_before_anybody_spends(world, c
     assert campaign.state is CampaignState.FAILED
     assert words in campaign.detail
     assert world.fleet.asked == []
+
+
+@pytest.fixture
+def embedding(world, tiny_encoder, head_task, tmp_path):
+    """The world with a target that has no LM head, a cut of it for a proxy, and a task read by a head."""
+    place = tmp_path / "cut"
+    texts = read_texts(Path(world.plan.public_text))
+    distil(load(tiny_encoder), [0], texts, DistilSettings(steps=0)).save(place)
+    ref = ModelRef.of_directory("cut", place)
+    statement = world.store.proxy("tiny").statement
+    world.store.add_proxy(ProxyRecord("cut", ref, ref, (0,), (), place, statement))
+    world.plan = replace(world.plan, proxy="cut", target=str(tiny_encoder), task=head_task, dimensions=4)
+    return world
+
+
+def test_a_model_without_an_lm_head_is_adapted_by_prompt_and_head(embedding, tiny_encoder, head_task):
+    campaign = embedding.carry_out()
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    version = embedding.store.prompt_version("tiny-prompt")
+    told = told_about(version, embedding.identity)
+    assert (told["lm_head"], told["task"]["label_reading"]) == ("none", "head")
+    files = {file.path: embedding.store.prompt_file("tiny-prompt", 1, file.path) for file in version.files}
+    assert set(files) == {CONFIG_FILE, WEIGHTS_FILE, HEAD_FILE}
+    assert json.loads(files[CONFIG_FILE])["task_type"] == "FEATURE_EXTRACTION"
+    target = ModelRef.of_directory("lm", tiny_encoder)
+    assert SoftPrompt.from_bytes(files[HEAD_FILE], target, HEAD_KEY).vectors.shape == (2, 32)
+
+
+@pytest.mark.parametrize("side", ["proxy", "target"])
+def test_words_are_not_read_without_an_lm_head_and_nobody_is_asked(embedding, tiny_task, side):
+    other = {"proxy": {"target": ""}, "target": {"proxy": "tiny"}}[side]
+    campaign = embedding.carry_out(task=tiny_task, **other)
+    assert campaign.state is CampaignState.FAILED
+    assert 'label_reading "single" needs a language-model head' in campaign.detail
+    assert embedding.fleet.asked == []
 
 
 def test_a_proxy_changed_on_disk_is_not_used(world, tmp_path):

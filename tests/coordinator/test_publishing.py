@@ -56,7 +56,7 @@ def test_the_statement_says_what_a_user_has_to_know(world, published):
         "task",
         "target",
         "proxy",
-        "causal",
+        "lm_head",
         "campaign",
         "rounds",
         "lineage",
@@ -70,7 +70,7 @@ def test_the_statement_says_what_a_user_has_to_know(world, published):
     )
     assert told["target"]["name"] == "tiny-target"
     assert told["proxy"]["name"] == "tiny"
-    assert told["causal"] is True
+    assert told["lm_head"] == "causal"
     assert told["task"]["labels"][0] == {"name": "positive", "words": ["great", "good"]}
     assert told["lineage"]["public_text"]["texts"] == 48
     assert [item["counted"] for item in told["lineage"]["rounds"]] == [["ada", "ben", "cleo"]] * 2
@@ -140,13 +140,13 @@ def test_the_published_vectors_are_the_transferred_ones_and_peft_reads_the_confi
 @settings(max_examples=50, deadline=None)
 def test_every_prompt_loads_back_bit_for_bit(values):
     prompt = SoftPrompt(torch.tensor(values).reshape(2, 3), MODEL)
-    loaded = SoftPrompt.from_bytes(artifact(prompt, causal=True)[WEIGHTS_FILE], MODEL)
+    loaded = SoftPrompt.from_bytes(artifact(prompt, "causal")[WEIGHTS_FILE], MODEL)
     assert torch.equal(loaded.vectors.view(torch.int32), prompt.vectors.view(torch.int32))
 
 
 def test_a_head_is_a_file_of_its_own():
     both = SoftPrompt(torch.arange(15.0).reshape(5, 3), MODEL)
-    files = artifact(both, causal=True, head_rows=2)
+    files = artifact(both, "causal", 2)
     assert torch.equal(SoftPrompt.from_bytes(files[WEIGHTS_FILE], MODEL).vectors, both.vectors[:3])
     assert torch.equal(SoftPrompt.from_bytes(files[HEAD_FILE], MODEL, HEAD_KEY).vectors, both.vectors[3:])
     assert b'"num_virtual_tokens": 3' in files[CONFIG_FILE]

@@ -86,6 +86,13 @@ def tiny_qwen2(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return like(tiny_causal, Qwen2ForCausalLM(config), tmp_path_factory.mktemp("tiny-qwen2") / "lm")
 
 
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_qwen2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of that Qwen2 saved without its LM head."""
+    backbone = Qwen2ForCausalLM.from_pretrained(tiny_qwen2).model
+    return like(tiny_qwen2, backbone, tmp_path_factory.mktemp("tiny-backbone") / "lm")
+
+
 @pytest.fixture
 def causal(tiny_causal: Path) -> LanguageModel:
     return load(tiny_causal, name="tiny-causal")
@@ -107,6 +114,16 @@ def qwen2(tiny_qwen2: Path) -> LanguageModel:
 
 
 @pytest.fixture
+def encoder(tiny_encoder: Path) -> LanguageModel:
+    return load(tiny_encoder, name="tiny-encoder")
+
+
+@pytest.fixture
+def backbone(tiny_backbone: Path) -> LanguageModel:
+    return load(tiny_backbone, name="tiny-backbone")
+
+
+@pytest.fixture
 def wide(tiny_wide: Path) -> LanguageModel:
     return load(tiny_wide, name="tiny-wide")
 
@@ -114,6 +131,13 @@ def wide(tiny_wide: Path) -> LanguageModel:
 @pytest.fixture(params=["causal", "masked", "gpt2"])
 def model(request: pytest.FixtureRequest) -> LanguageModel:
     """Each tiny model in turn."""
+    loaded: LanguageModel = request.getfixturevalue(request.param)
+    return loaded
+
+
+@pytest.fixture(params=["encoder", "backbone"])
+def headless(request: pytest.FixtureRequest) -> LanguageModel:
+    """Each tiny model without an LM head in turn."""
     loaded: LanguageModel = request.getfixturevalue(request.param)
     return loaded
 

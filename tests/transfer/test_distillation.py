@@ -11,7 +11,8 @@ import torch
 
 from transfer.checkpoint import FILE
 from transfer.cloze import UNTOLD, exercises, sequences_of
-from transfer.distillation import DistilSettings, _Distillation, _read, distil, make
+from transfer.comparison import compared
+from transfer.distillation import DistilSettings, _Distillation, distil, make
 from transfer.errors import AlreadyExistsError, ModelError, UsageError
 from transfer.models import LanguageModel
 from transfer.proxy import Proxy, cut
@@ -38,7 +39,7 @@ def stirred(model):
 
 
 def proxy_of(target):
-    return LanguageModel(cut(target, (0,)), target.tokenizer, target.ref, target.causal)
+    return LanguageModel(cut(target, (0,)), target.tokenizer, target.ref, target.lm_head)
 
 
 def drawn(target, settings, seed=0):
@@ -158,7 +159,7 @@ def test_a_prompted_batch_is_read_behind_its_prompt(model):
         ),
         attention_mask=exercise.mask,
     ).last_hidden_state
-    logits, kept = _read(model, exercise)
+    logits, kept = compared(model, exercise)
     assert kept.shape == (*exercise.ids.shape[:1], exercise.ids.shape[1] + 3, model.width)
     assert torch.allclose(kept, states, atol=1e-5)
     moved = exercise.ids[exercise.rows, exercise.columns - 3 + model.causal]
@@ -168,7 +169,7 @@ def test_a_prompted_batch_is_read_behind_its_prompt(model):
         mask_id = model.tokenizer.mask_token_id
         assert (moved == mask_id).float().mean() > 0.5
         assert not (exercise.ids[exercise.rows, exercise.columns - 4] == mask_id).all()
-    bare, _ = _read(
+    bare, _ = compared(
         model,
         replace(
             exercise, mask=exercise.mask[:, 3:], columns=exercise.columns - 3, prompt=exercise.prompt[:0]

@@ -76,7 +76,7 @@ def family(request, tiny_causal, tiny_masked):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_masked)
     if name == "roberta":
         tokenizer = request.getfixturevalue("byte_masked")
-    return LanguageModel(model, tokenizer, ModelRef(name, "0" * 64), name in CAUSAL)
+    return LanguageModel(model, tokenizer, ModelRef(name, "0" * 64), "causal" if name in CAUSAL else "masked")
 
 
 @pytest.fixture

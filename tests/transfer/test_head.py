@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from transfer.directions import public_subspace
 from transfer.errors import ModelError, TaskError
 from transfer.evaluation import accuracy, class_logits
+from transfer.fingerprint import alignment, answer_states
 from transfer.post import initial_prompt, transfer
 from transfer.prompt import SoftPrompt
 from transfer.reading import Head, label_logits
@@ -59,21 +61,49 @@ def test_without_a_head_nothing_is_known_of_the_classes(model):
     assert torch.equal(class_logits(model, TASK, TEXTS, start), torch.zeros(3, 3))
 
 
-@pytest.mark.parametrize("target_kind", ["masked", "wide"])
-def test_prompt_and_head_are_learnt_together_on_a_target_of_another_tokeniser_or_width(
-    causal, target_kind, request
+@pytest.mark.parametrize(
+    ("proxy_kind", "target_kind"),
+    [
+        ("causal", "masked"),
+        ("causal", "wide"),
+        ("encoder", "backbone"),
+        ("backbone", "encoder"),
+        ("masked", "encoder"),
+        ("encoder", "wide"),
+    ],
+)
+def test_prompt_and_head_are_learnt_together_on_a_target_of_another_tokeniser_width_or_kind(
+    proxy_kind, target_kind, request
 ):
-    target = request.getfixturevalue(target_kind)
-    both = prompt_and_head(causal)
+    proxy, target = (request.getfixturevalue(kind) for kind in (proxy_kind, target_kind))
+    both = prompt_and_head(proxy)
     settings = TransferSettings(steps=40, batch_size=8, learning_rate=0.1, start="text", check_every=10)
     assert torch.equal(
-        initial_prompt(both, causal, target, TASK, "text").vectors[2:], torch.zeros(3, target.width)
+        initial_prompt(both, proxy, target, TASK, "text").vectors[2:], torch.zeros(3, target.width)
     )
-    done = transfer(both, causal, target, TASK, PUBLIC, settings)
+    done = transfer(both, proxy, target, TASK, PUBLIC, settings)
     assert done.prompt.vectors.shape == (5, target.width)
     assert done.held_out_loss < 0.7 * done.start_loss
-    labels = class_logits(causal, TASK, PUBLIC, both).argmax(dim=1).tolist()
+    labels = class_logits(proxy, TASK, PUBLIC, both).argmax(dim=1).tolist()
     assert accuracy(target, TASK, PUBLIC, labels, done.prompt).micro > 0.5
+
+
+def test_directions_of_public_text_hold_most_of_a_strangers_gradient_of_prompt_and_head(headless):
+    both, encoder = prompt_and_head(headless), headless.encoder(TASK)
+    axes = public_subspace(headless, TASK, PUBLIC, both, 12, 0)
+    assert axes.directions.shape == (12, 5, 32)
+    rows = both.vectors.clone().unsqueeze(0).requires_grad_(True)
+    batch = headless.collate(encoder.encode(["We liked the weather, nobody liked the train."]))
+    (gradient,) = torch.autograd.grad(headless.logits(batch, rows, encoder.words).log_softmax(1)[0, 1], rows)
+    assert axes.coordinates(gradient).norm() > 0.8 * gradient.norm()
+
+
+def test_the_library_tells_how_alike_prompts_are_without_logits_of_words(encoder):
+    both = prompt_and_head(encoder)
+    lines = encoder.encoder(TASK).encode(PUBLIC)
+    effect = answer_states(encoder, lines, SoftPrompt(both.vectors[:2], encoder.ref))
+    effect -= answer_states(encoder, lines, None)
+    assert alignment(effect, effect) == pytest.approx(1.0)
 
 
 def test_a_head_reads_no_logits():

@@ -167,14 +167,11 @@ def test_a_peft_model_is_refused(causal):
 
 
 def test_a_model_knows_its_kind_name_and_files(tiny_causal, tiny_masked, tiny_gpt2):
-    assert [load(path).causal for path in (tiny_causal, tiny_masked, tiny_gpt2)] == [True, False, True]
+    kinds = [load(path).lm_head for path in (tiny_causal, tiny_masked, tiny_gpt2)]
+    assert kinds == ["causal", "masked", "causal"]
     assert load(tiny_causal).ref.name == "lm"
     named = load(tiny_causal, name="mine").ref
     assert (named.name, named.digest) == ("mine", load(tiny_causal).ref.digest)
-
-
-def drop_head(directory):
-    BertModel.from_pretrained(directory, add_pooling_layer=False).save_pretrained(directory)
 
 
 def change_shape(directory):
@@ -182,10 +179,20 @@ def change_shape(directory):
     (directory / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
 
 
-def drop_weight(directory):
+def drop_weights(directory, *beginnings):
     state = load_file(directory / "model.safetensors")
-    state.pop("bert.encoder.layer.1.output.dense.weight")
-    save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
+    kept = {name: value for name, value in state.items() if not name.startswith(beginnings)}
+    assert len(kept) < len(state)
+    save_file(kept, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def drop_head_and_more(directory):
+    drop_weights(directory, "cls.", "bert.encoder.layer.1.output.dense.weight")
+
+
+def drop_part_of_the_backbone(directory):
+    BertModel.from_pretrained(directory).save_pretrained(directory)
+    drop_weights(directory, "pooler.", "encoder.layer.0.output.dense.bias")
 
 
 BREAKS = {
@@ -198,8 +205,14 @@ BREAKS = {
     ),
     "cannot load": lambda path: (path / "tokenizer.json").write_text("{"),
     "mismatched_sizes": change_shape,
-    "no weight 'bert.encoder.layer.1.output.dense.weight'": drop_weight,
-    "no weight 'cls.predictions": drop_head,
+    "no weight 'bert.encoder.layer.1.output.dense.weight'": lambda path: drop_weights(
+        path, "bert.encoder.layer.1.output.dense.weight"
+    ),
+    "no weight 'cls.predictions.transform.dense.weight'": lambda path: drop_weights(
+        path, "cls.predictions.transform.dense.weight"
+    ),
+    "no weight 'bert.encoder.layer.1.output.dense.": drop_head_and_more,
+    "no weight 'encoder.layer.0.output.dense.bias'": drop_part_of_the_backbone,
 }
 
 
@@ -223,7 +236,7 @@ def test_a_model_that_is_nowhere_is_refused_in_one_line(source):
 
 def test_a_causal_model_cannot_be_read_as_a_masked_one(tiny_causal):
     with pytest.raises(ModelError, match="cannot load"):
-        load(tiny_causal, causal=False)
+        load(tiny_causal, lm_head="masked")
 
 
 @pytest.mark.assets

@@ -42,7 +42,7 @@ def new(tiny_causal, tiny_task):
     with torch.no_grad():  # fresh weights are so small that a prompt hardly moves an answer
         for matrix in causal.model.parameters():
             matrix.mul_(6 if matrix.ndim == 2 else 1)
-    proxy = LanguageModel(cut(causal, (0,)), causal.tokenizer, replace(causal.ref, name="proxy"), True)
+    proxy = LanguageModel(cut(causal, (0,)), causal.tokenizer, replace(causal.ref, name="proxy"), "causal")
     return Newcomer(noise(proxy.ref, 0), proxy, causal, tiny_task, TEXTS, "first", PRIVATE)
 
 

@@ -44,7 +44,7 @@ def target(causal):
 @pytest.fixture
 def proxy(target):
     return LanguageModel(
-        cut(target, (0,)), target.tokenizer, replace(target.ref, name="proxy"), target.causal
+        cut(target, (0,)), target.tokenizer, replace(target.ref, name="proxy"), target.lm_head
     )
 
 

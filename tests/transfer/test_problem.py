@@ -21,7 +21,7 @@ def given(causal, tiny_task):
     with torch.no_grad():  # fresh weights are so small that a prompt hardly moves an answer
         for matrix in causal.model.parameters():
             matrix.mul_(6 if matrix.ndim == 2 else 1)
-    proxy = LanguageModel(cut(causal, (0,)), causal.tokenizer, replace(causal.ref, name="proxy"), True)
+    proxy = LanguageModel(cut(causal, (0,)), causal.tokenizer, replace(causal.ref, name="proxy"), "causal")
     prompt = SoftPrompt(torch.randn(4, 32, generator=torch.Generator().manual_seed(0)), proxy.ref)
     return prompt, proxy, causal, tiny_task, TEXTS
 

@@ -25,7 +25,7 @@ def wide(causal):
     weights = torch.randn(causal.width, 48) / 4
     with torch.no_grad():
         model.get_input_embeddings().weight.copy_(causal.embedding @ weights + 0.5)
-    return LanguageModel(model, causal.tokenizer, ModelRef("wide", "2" * 64), causal=True), weights
+    return LanguageModel(model, causal.tokenizer, ModelRef("wide", "2" * 64), lm_head="causal"), weights
 
 
 def test_a_prompt_goes_the_way_of_the_shared_tokens(causal, wide):
@@ -53,7 +53,7 @@ def test_vocabularies_that_share_too_little_are_refused(causal, wide, tiny_causa
     target, _ = wide
     other = PreTrainedTokenizerFast.from_pretrained(tiny_causal)
     other.get_vocab = lambda: {"only": 0}
-    lonely = LanguageModel(target.model, other, target.ref, causal=True)
+    lonely = LanguageModel(target.model, other, target.ref, lm_head="causal")
     with pytest.raises(UsageError, match="share 0 tokens, too few to project 32 numbers"):
         projected(causal.text_prompt("film", 2), causal, lonely)
 

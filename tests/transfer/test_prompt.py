@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from peft import PeftModel
 from safetensors.torch import save
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from transfer.batches import Batch
 from transfer.errors import ModelError, VerificationError
+from transfer.evaluation import class_logits
 from transfer.model_ref import ModelRef
 from transfer.prompt import CONFIG_FILE, MAX_BYTES, TENSOR_KEY, WEIGHTS_FILE, SoftPrompt, peft_config
 
@@ -119,7 +120,7 @@ def test_stock_peft_loads_the_files_and_computes_the_same_logits(kind, request, 
     model = request.getfixturevalue(kind)
     tuned = SoftPrompt(prompt(seed=7, length=5).vectors, model.ref)
     (tmp_path / WEIGHTS_FILE).write_bytes(tuned.to_bytes())
-    (tmp_path / CONFIG_FILE).write_bytes(peft_config(tuned, str(directory), causal=model.causal))
+    (tmp_path / CONFIG_FILE).write_bytes(peft_config(tuned, str(directory), model.lm_head))
     factory = AutoModelForCausalLM if model.causal else AutoModelForMaskedLM
     stock = PeftModel.from_pretrained(factory.from_pretrained(directory), tmp_path).eval()
     lengths = (3, 9, 6)
@@ -133,9 +134,30 @@ def test_stock_peft_loads_the_files_and_computes_the_same_logits(kind, request, 
     torch.testing.assert_close(theirs[torch.arange(3), 5 + answer], ours, atol=1e-5, rtol=0)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing.:FutureWarning"
+)  # PEFT reads a deprecated name
+@pytest.mark.parametrize("kind", ["encoder", "backbone"])
+def test_stock_peft_and_the_head_compute_the_same_class_logits_without_an_lm_head(
+    kind, request, tmp_path, head_task
+):
+    model, directory = request.getfixturevalue(kind), request.getfixturevalue(f"tiny_{kind}")
+    both = SoftPrompt(prompt(seed=7, length=5 + 2).vectors, model.ref)
+    tuned, head = SoftPrompt(both.vectors[:5], model.ref), both.vectors[5:]
+    (tmp_path / WEIGHTS_FILE).write_bytes(tuned.to_bytes())
+    (tmp_path / CONFIG_FILE).write_bytes(peft_config(tuned, str(directory), model.lm_head))
+    stock = PeftModel.from_pretrained(AutoModel.from_pretrained(directory), tmp_path).eval()
+    texts = ["The film was great.", "A terrible plot and a boring evening, long and awful and slow."]
+    for text, ours in zip(texts, class_logits(model, head_task, texts, both), strict=True):
+        with torch.no_grad():
+            states = stock(**model.tokenizer(text, return_tensors="pt")).last_hidden_state[0, 5:]
+        pooled = states.mean(dim=0)
+        torch.testing.assert_close(head @ (pooled / pooled.norm()), ours, atol=1e-5, rtol=0)
+
+
 def test_the_peft_settings_are_reproducible_text():
-    settings_ = peft_config(prompt(), "models/tiny", causal=True)
-    assert settings_ == peft_config(prompt(seed=1), "models/tiny", causal=True)
+    settings_ = peft_config(prompt(), "models/tiny", "causal")
+    assert settings_ == peft_config(prompt(seed=1), "models/tiny", "causal")
     assert settings_.endswith(b"\n")
     assert json.loads(settings_)["num_virtual_tokens"] == 3
 

@@ -21,7 +21,7 @@ LINES = [Line((7, 30, 41, 9), 3), Line((12, 5), 1)]
 
 
 def as_model(target, cut_model):
-    return LanguageModel(cut_model, target.tokenizer, target.ref, target.causal)
+    return LanguageModel(cut_model, target.tokenizer, target.ref, target.lm_head)
 
 
 @pytest.fixture(scope="module", params=["causal", "masked", "gpt2"])

@@ -78,7 +78,7 @@ def target(causal):
 
 @pytest.fixture
 def proxy(target):
-    return LanguageModel(cut(target, (0,)), target.tokenizer, replace(target.ref, name="proxy"), True)
+    return LanguageModel(cut(target, (0,)), target.tokenizer, replace(target.ref, name="proxy"), "causal")
 
 
 @pytest.fixture

@@ -115,6 +115,20 @@ def test_proxies_are_listed_with_their_held_out_measurements(proxied):
     assert all(word in proxied.out for word in ("KL", "perplexity", f"{listed['held_out_kl']:.3f}"))
 
 
+def test_a_proxy_that_tells_no_tokens_has_no_perplexity(command, public_text, tiny_encoder):
+    words = ("proxy", "distil", "--text", public_text, "--layers", "1", "--steps", "1")
+    made = command.json(*words, "--name", "bare", "--target", tiny_encoder)
+    (listed,) = command.json("proxy", "list")
+    for told in (made, listed, command.json("proxy", "show", "bare")):
+        assert told["held_out_kl"] > 0
+        assert (told["held_out_perplexity"], told["target_perplexity"]) == (None, None)
+    assert command("proxy", "list") == 0
+    row = next(line for line in command.out.splitlines() if " bare " in line)
+    assert row.replace("│", " ").split()[-3:] == [f"{listed['held_out_kl']:.3f}", "–", "–"]
+    assert command("proxy", "show", "bare") == 0
+    assert "perplexity – (target –)" in " ".join(command.out.split())
+
+
 def test_a_proxy_is_distilled_with_chosen_layers_and_settings(command, public_text):
     words = ("proxy", "distil", "--text", public_text, "--name", "both", "--layers", "0,1", "--steps", "2")
     options = ("--freeze", "none", "--precision", "bf16", "--accumulate", "2", "--prompted-share", "0.5")

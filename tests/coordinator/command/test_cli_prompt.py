@@ -64,7 +64,7 @@ def test_a_prompt_is_carried_over_to_another_target_at_no_further_privacy_cost(p
     assert theirs["privacy"] == ours["privacy"]
     assert theirs["lineage"]["rounds"] == ours["lineage"]["rounds"]
     assert theirs["target"] != ours["target"]
-    assert theirs["causal"] is False
+    assert theirs["lm_head"] == "masked"
     assert len(world.fleet.asked) == asked
 
 
