@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from client import cli_privacy, cli_proxy
+from client import cli_audit, cli_privacy, cli_proxy
 from client.session import of
 from transfer import console
 from transfer.checkup import tell
@@ -24,6 +24,7 @@ app.add_typer(cli_privacy.ledger_app, name="ledger")
 app.add_typer(cli_privacy.policy_app, name="policy")
 app.add_typer(cli_proxy.app, name="proxy")
 app.command("plan")(cli_privacy.plan)
+app.command("audit")(cli_audit.audit)
 
 
 def main() -> None:

@@ -299,6 +299,16 @@ def test_tuning_takes_exactly_the_steps_that_were_paid_for(model: LanguageModel,
     assert not torch.equal(tuned.vectors, start.vectors)
 
 
+def test_steps_without_records_learn_nothing_from_any(model: LanguageModel, tiny_task: Task) -> None:
+    """A record drawn to fill an empty batch would be in it with certainty."""
+    records, start = PrivateRecords(TEXTS, LABELS), model.text_prompt(tiny_task.init_text, P)
+    tuned = tune(
+        model, records, tiny_task, start, tuning(1.0, rate=0.5, steps=3),
+        declared_records=6, randomness=Nobody(),
+    )  # fmt: skip
+    assert torch.equal(tuned.vectors, start.vectors)
+
+
 def test_the_step_size_falls_linearly_to_nothing(
     model: LanguageModel, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,6 +424,13 @@ class Silent:
 
     def bernoulli(self, n: int, rate: float) -> NDArray[np.bool_]:
         return np.ones(n, dtype=np.bool_)
+
+
+class Nobody(Silent):
+    """No record takes part and the noise is zero."""
+
+    def bernoulli(self, n: int, rate: float) -> NDArray[np.bool_]:
+        return np.zeros(n, dtype=np.bool_)
 
 
 class Counting:

@@ -1,0 +1,246 @@
+"""Membership inference on the owner's own records: LiRA with shadow prompts.
+
+Shadow prompts are tuned on random halves of a sample of the records, with the settings of a round; each in turn
+is attacked with what the others show of every record (Carlini et al. 2022, https://arxiv.org/abs/2112.03570):
+the margin of its label's logit is compared with a Gaussian for "was in" and one for "was out". Their means are
+the record's own; the variances are shared by all records, as the paper does with few shadows. The shadow prompts
+never leave memory, and nothing is kept or told of a single record.
+
+Letters: K shadow prompts, N records of the sample, C classes.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from client.bounds import Flags, Scores, most_true_positives, one_run_epsilon, rates
+from client.findings import Finding
+from client.noise import NoiseSource
+from client.private_data import PrivateRecords, read
+from client.shadow_settings import ShadowSettings
+from client.tuning import tune
+from transfer.baselines import text_prompt
+from transfer.console import OnStep
+from transfer.directions import public_subspace
+from transfer.errors import DataError, UsageError
+from transfer.models import LanguageModel
+from transfer.privacy import Budget, Spend, calibrate, epsilon
+from transfer.prompt import SoftPrompt
+from transfer.rounds import Tuning
+from transfer.subspace import Subspace
+from transfer.tasks import Task
+
+CONFIDENCE = 0.95
+LEAST_RECORDS = 20
+LOW_RATE = 0.01
+"""False positive rate at which an attack is judged: one that is sure of a few records harms those."""
+_CURVE = np.logspace(-3, 0, 61)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shadowing:
+    """What the shadow prompts are tuned from and with.
+
+    Attributes:
+        start: prompt, and the rows of a head, each of them starts from.
+        tuning: settings of a round.
+        delta: at which its cost is claimed.
+        subspace: directions to tune in, or None.
+        shadows: K.
+    """
+
+    model: LanguageModel
+    task: Task
+    start: SoftPrompt
+    tuning: Tuning
+    delta: float
+    subspace: Subspace | None
+    shadows: int
+
+    @staticmethod
+    def of(
+        model: LanguageModel, task: Task, asked: ShadowSettings, most: Budget, public: Sequence[str] = ()
+    ) -> "Shadowing":
+        """Shadows that each cost `most`, tuned in directions learnt from `public` texts if there are any.
+
+        Raises:
+            UsageError: a setting is impossible, or the task is answered in free text.
+            TaskError: the task does not fit the model.
+        """
+        if not task.labels:
+            raise UsageError(
+                f"task {task.name!r}: the membership audit reads labels, not answers in free text"
+            )
+        start = text_prompt(model, task, asked.length)
+        directions = public_subspace(model, task, public, start, asked.dimensions, seed=0) if public else None
+        noise = calibrate(most.epsilon, most.delta, asked.sample_rate, asked.steps)
+        tuning = Tuning(
+            Spend(noise, asked.sample_rate, asked.steps),
+            asked.clip_norm,
+            asked.step_size(subspace=directions is not None),
+        )
+        return Shadowing(model, task, start, tuning, most.delta, directions, asked.shadows)
+
+
+def sample(path: Path, task: Task, size: int) -> PrivateRecords:
+    """At most `size` of a file's records, drawn without replacement.
+
+    Raises:
+        DataError: see `client.private_data.read`; or there are too few.
+    """
+    records = read(path, task.label_names)
+    if len(records.texts) < LEAST_RECORDS:
+        raise DataError(f"{path}: {len(records.texts)} records: a membership audit needs {LEAST_RECORDS}")
+    keys = NoiseSource().integers((len(records.texts),))
+    return _chosen(records, np.argsort(keys, kind="stable")[:size])
+
+
+def audit(
+    plan: Shadowing, records: PrivateRecords, *, on_step: OnStep = lambda _done, _total: None
+) -> Finding:
+    """Tune the shadow prompts, attack each of them, and compare with what their guarantee allows."""
+    started, size, source = time.monotonic(), len(records.texts), NoiseSource()
+    member = np.stack([source.bernoulli(size, 0.5) for _ in range(plan.shadows)])
+    margins = np.empty(member.shape)
+    for index, inside in enumerate(member):
+
+        def told(done: int, steps: int, before: int = index) -> None:
+            on_step(before * steps + done, plan.shadows * steps)
+
+        prompt = _shadow(plan, _chosen(records, np.flatnonzero(inside)), size // 2, told)
+        margins[index] = _margins(plan, records, prompt)
+    claimed = epsilon([plan.tuning.spend], plan.delta)
+    return finding(
+        plan, likelihood_ratios(margins, member), member, claimed, seconds=time.monotonic() - started
+    )
+
+
+def finding(
+    plan: Shadowing, scores: Scores, member: Flags, claimed: float, *, seconds: float = 0.0
+) -> Finding:
+    """What the attacks' scores [K, N] say, where NaN stands for no attack.
+
+    Membership in each shadow was tossed for independently of all other shadows, so the one-run bound holds for
+    each of them; the best of K counts, at the level of one in K.
+    """
+    level = 1 - (1 - CONFIDENCE) / len(scores)
+    bound = max(
+        one_run_epsilon(row[known], inside[known], plan.delta, level)
+        for row, inside in zip(scores, member, strict=True)
+        if (known := ~np.isnan(row)).any()
+    )
+    tried = ~np.isnan(scores)
+    false, true = rates(scores[tried], member[tried])
+    area = float(np.trapezoid(true, false))
+    reached = np.interp(_CURVE, false, true)
+    allowed = most_true_positives(_CURVE, claimed, plan.delta)
+    low_reached = float(np.interp(LOW_RATE, false, true))
+    low_allowed = float(most_true_positives(np.array([LOW_RATE]), claimed, plan.delta)[0])
+    spend = plan.tuning.spend
+    return Finding(
+        audit="membership",
+        claimed=claimed,
+        delta=plan.delta,
+        bound=bound,
+        verdict=_verdict(claimed, bound, area, low_reached, low_allowed),
+        measured={
+            "auc": area,
+            "true_positives_at_1_percent": low_reached,
+            "allowed_at_1_percent": low_allowed,
+        },
+        settings={
+            "task": plan.task.name,
+            "proxy": plan.model.ref.name,
+            "shadows": plan.shadows,
+            "records": member.shape[1],
+            "noise_multiplier": spend.noise_multiplier,
+            "sample_rate": spend.sample_rate,
+            "steps": spend.steps,
+            "clip_norm": plan.tuning.clip_norm,
+            "learning_rate": plan.tuning.learning_rate,
+            "dimensions": plan.subspace.dimensions if plan.subspace else 0,
+            "confidence": CONFIDENCE,
+        },
+        curves={"fpr": _CURVE.tolist(), "tpr": reached.tolist(), "allowed": allowed.tolist()},
+        seconds=seconds,
+    )
+
+
+def _verdict(claimed: float, bound: float, area: float, reached: float, allowed: float) -> str:
+    if bound > claimed:
+        return (
+            f"an attacker tells your records from others better than ε {claimed:.3g} allows: it is at least "
+            f"{bound:.3g}; answer no rounds with these settings"
+        )
+    seen = f"finds {reached:.1%} of your records at 1 % false alarms"
+    allows = "no noise, so no limit is claimed" if np.isinf(claimed) else f"at most {allowed:.1%} are allowed"
+    return f"an attacker with {area:.3f} AUC (0.5 is guessing) {seen}; {allows}"
+
+
+def likelihood_ratios(margins: NDArray[np.float64], member: Flags) -> Scores:
+    """LiRA's log-likelihood ratio of "in" against "out" for each shadow and record, by the other shadows.
+
+    Args:
+        margins: [K, N] of each record behind each shadow prompt.
+        member: [K, N], whether it was tuned on.
+
+    Returns:
+        [K, N]; NaN where the others were all in or all out.
+    """
+    found = [
+        _ratio(margins[index], np.delete(margins, index, axis=0), np.delete(member, index, axis=0))
+        for index in range(len(margins))
+    ]
+    return np.stack(found)
+
+
+def _ratio(attacked: Scores, margins: NDArray[np.float64], member: Flags) -> Scores:
+    """[N] of one attacked prompt, from the margins and memberships [K − 1, N] of the others."""
+    inside, outside = _fit(margins, member), _fit(margins, ~member)
+    ratio: Scores = norm.logpdf(attacked, *inside) - norm.logpdf(attacked, *outside)
+    return ratio
+
+
+def _fit(margins: NDArray[np.float64], chosen: Flags) -> tuple[Scores, float]:
+    """Mean of each record's chosen margins, NaN if it has none, and one standard deviation for all records."""
+    counts = chosen.sum(axis=0).astype(np.float64)
+    counts[counts == 0] = np.nan
+    means = np.where(chosen, margins, 0.0).sum(axis=0) / counts
+    squares = np.nansum(np.where(chosen, (margins - means) ** 2, 0.0))
+    freedom = max(1.0, float(np.nansum(counts - 1)))
+    return means, max(float(np.sqrt(squares / freedom)), 1e-6)
+
+
+def _shadow(plan: Shadowing, records: PrivateRecords, declared: int, on_step: OnStep) -> SoftPrompt:
+    """A prompt tuned on `records` as in a round."""
+    return tune(
+        plan.model,
+        records,
+        plan.task,
+        plan.start,
+        plan.tuning,
+        declared_units=declared,
+        randomness=NoiseSource(),
+        subspace=plan.subspace,
+        on_step=on_step,
+    )
+
+
+def _margins(plan: Shadowing, records: PrivateRecords, prompt: SoftPrompt) -> Scores:
+    """[N] log-odds of each record's own label behind a prompt (the paper's logit scaling)."""
+    encoder = plan.model.encoder(plan.task)
+    logits = plan.model.answer_logits(encoder.encode(records.texts), prompt, encoder.words).double()
+    own = torch.tensor(records.labels).unsqueeze(1)
+    others = logits.scatter(1, own, -torch.inf).logsumexp(dim=1)
+    margins: Scores = (logits.gather(1, own)[:, 0] - others).numpy()
+    return margins
+
+
+def _chosen(records: PrivateRecords, chosen: NDArray[np.int64]) -> PrivateRecords:
+    return PrivateRecords(tuple(records.texts[i] for i in chosen), tuple(records.labels[i] for i in chosen))
