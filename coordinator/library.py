@@ -202,4 +202,4 @@ def _guarantee(said: Mapping[str, Any]) -> Guarantee:
 
 def _task(said: Mapping[str, Any]) -> Task:
     labels = tuple(Label(item["name"], tuple(item["words"])) for item in said["labels"])
-    return Task(said["name"], said["template"], labels, said["init_text"], said["max_tokens"])
+    return Task(**{**said, "labels": labels})

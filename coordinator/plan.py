@@ -92,6 +92,10 @@ class CampaignPlan:
         if not 0 < self.delta < 1:
             raise UsageError(f"plan delta {self.delta} must be in (0, 1)")
         self._check_space()
+        if self.library != NO_LIBRARY and not self.task.has_words:
+            raise UsageError(
+                f'plan transfer.library "{self.library}": prompts are compared by label words; write library = "none"'
+            )
 
     def _check_space(self) -> None:
         if self.task.kind == "text" and self.transfer.space == "labels":

@@ -54,6 +54,8 @@ class LibraryRecord:
                 f"keeps its ε for one {self.guarantee.unit} and this release for one {release.unit}: "
                 "the two cannot be summed"
             )
+        if not self.task.has_words:
+            return "is not read by label words, and prompts are compared by theirs"
         if self.prompt.model.digest != target.digest:
             return f"is a prompt of {self.prompt.model.name}, another target"
         if self.cohorts[0] == campaign:

@@ -116,6 +116,11 @@ class Task:
         return len(self.labels) if self.label_reading == "head" else 0
 
     @property
+    def has_words(self) -> bool:
+        """Whether label words are read, rather than a head or free text."""
+        return self.kind == "label" and not self.head_rows
+
+    @property
     def label_names(self) -> tuple[str, ...]:
         """Class names by integer label."""
         return tuple(label.name for label in self.labels)

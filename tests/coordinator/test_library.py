@@ -93,6 +93,16 @@ def test_a_prompt_without_privacy_is_refused_by_name_and_listed_by_auto(world):
     assert (library["used"], library["compared"], library["cohorts"]) == (None, [], [])
 
 
+def test_a_prompt_that_a_head_reads_is_in_the_library_and_not_compared(world, head_task):
+    assert world.carry_out(task=head_task).state is CampaignState.PUBLISHED
+    with pytest.raises(UsageError, match=rf"library prompt {NAME} is not read by label words.* auto or none"):
+        books(world, library="tiny-prompt")
+    library = second(world, library="auto")["lineage"]["library"]
+    assert (library["used"], library["compared"]) == (None, [])
+    with pytest.raises(UsageError, match=r'plan transfer.library "auto": .* write library = "none"'):
+        replace(world.plan, task=head_task, library="auto")
+
+
 def for_users(world):
     return replace(world.plan.tuning, spend=replace(world.plan.tuning.spend, unit="user"))
 
