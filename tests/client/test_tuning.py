@@ -304,7 +304,7 @@ def test_steps_without_records_learn_nothing_from_any(model: LanguageModel, tiny
     records, start = PrivateRecords(TEXTS, LABELS), model.text_prompt(tiny_task.init_text, P)
     tuned = tune(
         model, records, tiny_task, start, tuning(1.0, rate=0.5, steps=3),
-        declared_records=6, randomness=Nobody(),
+        declared_units=6, randomness=Nobody(),
     )  # fmt: skip
     assert torch.equal(tuned.vectors, start.vectors)
 
