@@ -1,8 +1,8 @@
 """What really leaves a data owner: the plaintext of every connection of a campaign, and every file it left."""
 
+import asyncio
 import json
 import secrets
-import socket
 import ssl
 import threading
 from contextlib import ExitStack
@@ -19,7 +19,10 @@ CLIENTS = 3
 
 
 class Tap:
-    """A relay that ends TLS with the coordinator's own key, keeps what clients sent, and passes it on."""
+    """A relay that ends TLS with the coordinator's own key, keeps what clients sent, and passes it on.
+
+    One thread does it all: a TLS connection that one thread reads and another writes or closes can crash OpenSSL.
+    """
 
     def __init__(self, port: int, upstream: int, pki: Path) -> None:
         self.sent = bytearray()
@@ -27,43 +30,45 @@ class Tap:
         self._server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._server.load_cert_chain(pki / "server.pem", pki / "server.key")
         self._client = ssl.create_default_context(cafile=str(pki / "ca.pem"))
-        self._listener = socket.create_server(("127.0.0.1", port))
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        listening = asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self._server)
+        self._listener = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
-
-    def _serve(self, raw: socket.socket) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         try:
-            near = self._server.wrap_socket(raw, server_side=True)
-            far = self._client.wrap_socket(
-                socket.create_connection(("127.0.0.1", self._upstream)), server_hostname="127.0.0.1"
-            )
+            answers, far = await asyncio.open_connection("127.0.0.1", self._upstream, ssl=self._client)
         except OSError:
+            near.close()
             return
-        back = threading.Thread(target=self._pump, args=(far, near, None), daemon=True)
-        back.start()
-        self._pump(near, far, self.sent)
+        await asyncio.gather(self._pump(reader, far, self.sent), self._pump(answers, near, None))
 
     @staticmethod
-    def _pump(source: ssl.SSLSocket, sink: ssl.SSLSocket, copy: bytearray | None) -> None:
+    async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, copy: bytearray | None) -> None:
         try:
-            while chunk := source.recv(65536):
+            while chunk := await source.read(65536):
                 if copy is not None:
                     copy += chunk
-                sink.sendall(chunk)
+                sink.write(chunk)
+                await sink.drain()
         except OSError:
             pass
         finally:
             sink.close()
 
-    def close(self) -> None:
+    async def _stop(self) -> None:
         self._listener.close()
+        pumps = asyncio.all_tasks() - {asyncio.current_task()}
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 def test_nothing_but_signed_prompts_leaves_a_data_owner(
