@@ -36,7 +36,8 @@ from transfer.rounds import Tuning
 from transfer.subspace import Subspace
 from transfer.tasks import Task
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.99
+"""One audit in a hundred may tell an owner wrongly to answer no rounds; δ allows few records no surer proof."""
 LEAST_RECORDS = 20
 LOW_RATE = 0.01
 """False positive rate at which an attack is judged: one that is sure of a few records harms those."""

