@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from client import cli_audit, cli_privacy, cli_proxy
+from client import cli_audit, cli_ledger, cli_policy, cli_proxy
 from client.session import of
 from transfer import console
 from transfer.checkup import tell
@@ -20,10 +20,10 @@ from transfer.session import Session
 app = console.application("Tune prompts on private text that never leaves this machine.")
 data_app = console.application("Look at the private data, here and for your eyes only.")
 app.add_typer(data_app, name="data")
-app.add_typer(cli_privacy.ledger_app, name="ledger")
-app.add_typer(cli_privacy.policy_app, name="policy")
+app.add_typer(cli_ledger.app, name="ledger")
+app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_proxy.app, name="proxy")
-app.command("plan")(cli_privacy.plan)
+app.command("plan")(cli_policy.plan)
 app.command("audit")(cli_audit.audit)
 
 

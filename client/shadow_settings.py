@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 
 from transfer.errors import UsageError
-
-LEARNING_RATE, SUBSPACE_LEARNING_RATE = 0.02, 0.05
-"""For whole prompts, and for coordinates in a few directions."""
+from transfer.tuning_table import (
+    CLIP_NORM,
+    DIMENSIONS,
+    PROMPT_LENGTH,
+    SAMPLE_RATE,
+    STEPS,
+    usual_learning_rate,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +30,12 @@ class ShadowSettings:
 
     shadows: int = 16
     records: int = 512
-    length: int = 5
-    steps: int = 80
-    sample_rate: float = 0.0625
-    clip_norm: float = 1.0
+    length: int = PROMPT_LENGTH
+    steps: int = STEPS
+    sample_rate: float = SAMPLE_RATE
+    clip_norm: float = CLIP_NORM
     learning_rate: float | None = None
-    dimensions: int = 32
+    dimensions: int = DIMENSIONS
 
     def __post_init__(self) -> None:
         least = {"shadows": 4, "records": 20, "length": 1, "steps": 1, "dimensions": 1}
@@ -40,4 +45,4 @@ class ShadowSettings:
 
     def step_size(self, *, subspace: bool) -> float:
         """The step size asked for, or the usual one."""
-        return self.learning_rate or (SUBSPACE_LEARNING_RATE if subspace else LEARNING_RATE)
+        return self.learning_rate or usual_learning_rate(self.dimensions if subspace else 0)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from coordinator.aggregation import DEFAULT
-from coordinator.plan_file import (
+from transfer.errors import UsageError
+from transfer.tuning_table import (
     CLIP_NORM,
     DELTA,
     DIMENSIONS,
@@ -13,9 +14,8 @@ from coordinator.plan_file import (
     ROUNDS,
     SAMPLE_RATE,
     STEPS,
-    SUBSPACE_LEARNING_RATE,
+    usual_learning_rate,
 )
-from transfer.errors import UsageError
 
 Directions = Literal["public", "random", "low-rank"]
 NONE_FOR_ZERO = ("dimensions", "train_rows", "public_rows", "test_rows")
@@ -36,7 +36,7 @@ class Recipe:
     steps: int = _setting(STEPS, "noisy steps a round")
     sample_rate: float = _setting(SAMPLE_RATE, "probability of a record to take part in a noisy step")
     clip_norm: float = _setting(CLIP_NORM, "longest gradient of a record")
-    learning_rate: float = _setting(SUBSPACE_LEARNING_RATE, "step size under noise")
+    learning_rate: float = _setting(usual_learning_rate(DIMENSIONS), "step size under noise")
     dimensions: int = _setting(DIMENSIONS, "directions tuned in under noise; 0 for the whole prompt")
     directions: str = _setting("public", "which: public, random or low-rank")
     initial: str = _setting("text", "what tuning starts from: text, or a file of --cache with another prompt")

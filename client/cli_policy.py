@@ -1,0 +1,161 @@
+"""`promptferry-client plan | policy`: what a campaign would cost, and what is allowed."""
+
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.bar import Bar
+from rich.console import Group
+from rich.table import Table
+
+from client.session import of
+from transfer import console
+from transfer.errors import BudgetRefusedError, PolicyRefusedError, UsageError
+
+if TYPE_CHECKING:
+    from client.config import ClientConfig
+    from client.forecast import Forecast
+    from client.plan_file import Wish
+
+app = console.application("The policy: what a coordinator may ask for.")
+
+BAR_WIDTH = 40
+
+PlanFile = Annotated[
+    Path | None, typer.Argument(help="The operator's plan; what is given beside it comes first.")
+]
+Noise = Annotated[float | None, typer.Option(help="Noise multiplier σ; 0 for no privacy.")]
+Rate = Annotated[float | None, typer.Option(help="Probability that a unit takes part in a step.")]
+Steps = Annotated[int | None, typer.Option(help="Noisy steps a round.")]
+Rounds = Annotated[int | None, typer.Option(help="Rounds of the campaign.")]
+UnitOption = Annotated[str, typer.Option(help="Unit of privacy: record or user.")]
+
+
+def plan(
+    context: typer.Context,
+    file: PlanFile = None,
+    noise: Noise = None,
+    sample_rate: Rate = None,
+    steps: Steps = None,
+    rounds: Rounds = None,
+) -> None:
+    """Show what a campaign would cost on top of what was spent, round by round, and where the budget ends."""
+    from client import config
+
+    session = of(context)
+    settings = config.read(session.directory)
+    wish = _wish(settings, file, {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps})
+    found = _forecast(settings, wish if rounds is None else replace(wish, rounds=rounds))
+    told = {
+        "spent": found.epsilons[0],
+        "delta": found.budget.delta,
+        "unit": found.spend.unit,
+        "budget": found.budget.epsilon,
+        "rounds": [
+            {"round": number, "epsilon": cost, "covered": found.covers(number)}
+            for number, cost in enumerate(found.epsilons[1:], 1)
+        ],
+        "refused_from": found.refused_from,
+    }
+    session.emit(told, _planned)
+
+
+def _planned(told: dict[str, Any]) -> Group:
+    """The table, with each ε drawn as a bar and the budget as the end of the green ones."""
+    table = Table("round", f"ε at δ {told['delta']:g} for one {told['unit']}", "", f"of ε {told['budget']:g}")
+    longest = max([told["spent"], *(row["epsilon"] for row in told["rounds"])])
+    so_far = {"round": "so far", "epsilon": told["spent"], "covered": True}
+    for row in (so_far, *told["rounds"]):
+        colour, word = ("green", "covered") if row["covered"] else ("red", "[red]refused")
+        bar = Bar(longest or 1.0, 0.0, row["epsilon"], width=BAR_WIDTH, color=colour)
+        said = "" if row is so_far else word
+        table.add_row(str(row["round"]), f"{row['epsilon']:.4g}", bar if longest < float("inf") else "", said)
+    ends = told["refused_from"]
+    return Group(
+        table, "the budget covers every round" if ends is None else f"the budget ends before round {ends}"
+    )
+
+
+@app.command("check")
+def check(
+    context: typer.Context,
+    file: PlanFile = None,
+    task: Annotated[str, typer.Option(help="Name of the task.")] = "",
+    proxy: Annotated[str, typer.Option(help="Digest of the proxy, or name of one that is here.")] = "",
+    noise: Noise = None,
+    sample_rate: Rate = None,
+    steps: Steps = None,
+    rounds: Rounds = None,
+    cohort: Annotated[int | None, typer.Option(help="Fewest clients that are averaged.")] = None,
+    unit: UnitOption = "",
+) -> None:
+    """Ask policy and ledger what they would say to a plan, rule by rule, before any round is asked."""
+    from client import config
+    from client.policy import Ask, verdicts
+
+    session = of(context)
+    settings = config.read(session.directory)
+    spend = {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps, "unit": unit or None}
+    given = {"task": task or None, "proxy": proxy or None, "rounds": rounds, "cohort": cohort}
+    wish = replace(_wish(settings, file, spend), **_without_none(given))
+    if not (wish.task and wish.proxy):
+        raise UsageError("give a plan file, or --task and --proxy")
+    ask = Ask(wish.task, _digest(settings, wish.proxy), wish.spend, wish.rounds, wish.cohort)
+    found = verdicts(settings.limits(), ask, datetime.now(UTC))
+    ledger = _forecast(settings, wish).verdict
+    session.emit({"allowed": all(v.allowed for v in (*found, ledger)), "verdicts": [*found, ledger]}, _judged)
+    refused = [verdict.rule for verdict in (*found, ledger) if not verdict.allowed]
+    if refused:
+        sys.stderr.write(f"error: refused by {', '.join(refused)}\n")
+        only_budget = refused == [ledger.rule]
+        raise typer.Exit((BudgetRefusedError if only_budget else PolicyRefusedError).exit_status)
+
+
+def _judged(found: dict[str, Any]) -> Table:
+    table = Table("rule", "", "why")
+    for verdict in found["verdicts"]:
+        table.add_row(verdict.rule, "allowed" if verdict.allowed else "[red]refused", verdict.why)
+    return table
+
+
+def _wish(settings: "ClientConfig", file: Path | None, given: dict[str, Any]) -> "Wish":
+    """What the plan file asks for, with the parts of a spend that are given (not None) in place of its own."""
+    from client import plan_file
+    from client.plan_file import Wish
+    from transfer.privacy import Spend, Unit
+
+    parts = _without_none(given)
+    if file is not None:
+        wish = plan_file.read(file)
+        return replace(wish, spend=replace(wish.spend, **parts))
+    if missing := {"noise_multiplier", "sample_rate", "steps"} - set(parts):
+        options = ", ".join(
+            sorted("--" + name.removesuffix("_multiplier").replace("_", "-") for name in missing)
+        )
+        raise UsageError(f"give a plan file, or {options} as well")
+    unit = cast(Unit, parts.pop("unit", settings.data.unit))
+    return Wish(task="", proxy="", spend=Spend(**parts, unit=unit), rounds=1, cohort=1)
+
+
+def _without_none(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _forecast(settings: "ClientConfig", wish: "Wish") -> "Forecast":
+    from client.forecast import Forecast
+    from client.ledger import Ledger
+
+    with Ledger.open(settings.ledger_file) as ledger:
+        return Forecast.of(ledger, wish.spend, wish.rounds, settings.limits().budget)
+
+
+def _digest(settings: "ClientConfig", proxy: str) -> str:
+    """The digest of a proxy that is here, known by name; anything else is left as it is."""
+    from client.proxies import Proxies
+    from transfer.model_ref import ModelRef
+
+    found = (path for path in Proxies(settings.proxies_directory).directories() if path.name == proxy)
+    return next((ModelRef.of_directory(proxy, path).digest for path in found), proxy)

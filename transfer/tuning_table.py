@@ -1,0 +1,67 @@
+"""The [tuning] table of a plan: what a campaign asks of a client, as both sides read it.
+
+It knows no tensors: a data owner is shown the cost of a plan without loading PyTorch.
+"""
+
+import math
+from typing import Annotated
+
+from pydantic import Field
+
+from transfer.errors import UsageError
+from transfer.privacy import Spend, Unit, calibrate
+from transfer.settings import Settings
+from transfer.tasks import Kind
+
+ROUNDS, MIN_CLIENTS, PROMPT_LENGTH = 3, 3, 5
+"""A plan's defaults for what stands outside of the table."""
+STEPS, SAMPLE_RATE, CLIP_NORM = 80, 0.0625, 1.0
+DIMENSIONS = 32
+"""Under noise and with labels; otherwise the whole prompt is tuned."""
+DELTA = 1e-6
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def usual_learning_rate(dimensions: int) -> float:
+    """Step size at a round's first step: coordinates of a few directions each move a whole prompt a little."""
+    return 0.05 if dimensions else 0.02
+
+
+class TuningTable(Settings):
+    """Keys of the table; `deploy/plan.toml` explains them."""
+
+    epsilon: Positive | None = None
+    noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)] = DELTA
+    unit: Unit = "record"
+    steps: Count = STEPS
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = SAMPLE_RATE
+    clip_norm: Positive = CLIP_NORM
+    learning_rate: Positive | None = None
+    dimensions: Annotated[int, Field(ge=0)] | None = None
+
+    def directions(self, kind: Kind) -> int:
+        """How many directions are tuned in for a task of this kind, 0 for all."""
+        if self.dimensions is not None:
+            return self.dimensions
+        noisy = self.noise_multiplier != 0 and self.epsilon != math.inf
+        return DIMENSIONS if noisy and kind == "label" else 0
+
+    def spend(self, rounds: int) -> Spend:
+        """One round's privacy cost, with the noise all rounds together need.
+
+        Raises:
+            UsageError: neither ε nor a noise multiplier is given, or both.
+        """
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise UsageError("[tuning] needs epsilon (inf for no privacy) or noise_multiplier, not both")
+        noise = self.noise_multiplier
+        if self.epsilon is not None:
+            noise = calibrate(self.epsilon, self.delta, self.sample_rate, self.steps * rounds)
+        return Spend(noise or 0.0, self.sample_rate, self.steps, self.unit)
+
+    def step_size(self, dimensions: int) -> float:
+        """The step size asked for, or the usual one in so many directions, 0 for all."""
+        return self.learning_rate or usual_learning_rate(dimensions)
