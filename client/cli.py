@@ -105,7 +105,10 @@ def enrol(
 
 
 @app.command()
-def run(context: typer.Context) -> None:
+def run(
+    context: typer.Context,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask before the first round of each campaign.")] = False,
+) -> None:
     """Answer rounds until stopped (the daemon)."""
     from client import config
 
@@ -113,7 +116,7 @@ def run(context: typer.Context) -> None:
     console.log_to_stderr(settings.daemon.log_level)
     from client import daemon
 
-    daemon.run(settings)
+    daemon.run(settings, ask=ask)
 
 
 @data_app.command("check")

@@ -106,6 +106,11 @@ class ClientConfig(Settings):
         return self.client.directory / "enrolment.toml"
 
     @property
+    def consent_file(self) -> Path:
+        """Campaigns the owner agreed to when asked."""
+        return self.client.directory / "consents.json"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the one process that may answer rounds or mend the ledger."""
         return self.client.directory / "daemon.lock"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from client import enrolment, keys
+from client import enrolment, keys, terminal
 from client.config import ClientConfig
+from client.consent import Consent, always
 from client.flower import serve
 from client.ledger import Ledger
 from client.link import Link
@@ -23,16 +24,23 @@ STOP_WITHIN_S = 9.0
 """A step of tuning that outlasts this is not waited for: whatever it costs was written down before."""
 
 
-def run(config: ClientConfig) -> None:
+def run(config: ClientConfig, *, ask: bool = False) -> None:
     """Answer rounds until SIGTERM or SIGINT; call it from the main thread.
+
+    Args:
+        config: the client's settings.
+        ask: whether to ask on the terminal before the first round of each campaign.
 
     Raises:
         ConfigError: the client is not enrolled.
         DataError: the private data is not there.
         LedgerError: the ledger cannot be trusted.
+        UsageError: there is no terminal to ask on.
         UnavailableError: another daemon runs here, or the coordinator's certificate is not accepted.
         AuthenticationError: the coordinator does not know this client, or not any more.
     """
+    if ask:
+        terminal.require()
     pinned, own = enrolment.read(config), keys.load(config.keys_directory)
     _require_readable(config.data.path)
     if config.daemon.threads:
@@ -44,12 +52,15 @@ def run(config: ClientConfig) -> None:
         Ledger.open(config.ledger_file) as ledger,
         stopped_by_signals(STOP_WITHIN_S) as stop,
     ):
+        limits, agreed = config.limits(), config.consent_file
+        asking = Consent.by(terminal.agrees, agreed, ledger, limits.budget, stop)
         participant = Participant(
             Identity(pinned.client, own.signing, pinned.publisher),
-            config.limits(),
+            limits,
             ledger,
             Proxies(config.proxies_directory, pinned.fetch),
             config.data.path,
+            consent=asking.require if ask else always,
             stop=stop,
         )
         logger.info("client %s waits for rounds from %s", pinned.client, pinned.fleet)

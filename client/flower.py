@@ -1,8 +1,7 @@
 """The data owner's end of Flower: requests come in as bytes, replies go out as bytes.
 
-Only installed code runs here. A Flower node normally downloads an application bundle with every run and
-executes it; this one speaks the Fleet protocol itself, never asks for a bundle and hands each request to one
-function that was there before the coordinator was.
+Only installed code runs here. Where a Flower node executes the application bundle that comes with a run, this one
+never asks for it and hands each request to one function that was there before the coordinator was.
 """
 
 import os
@@ -45,9 +44,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.link import LEASE_S, TIMEOUT_S, Link
-
-__all__ = ["Link", "serve"]
+from client.link import LEASE_S, TIMEOUT_S, Link, Reconnect
 
 logger = logging.getLogger(__name__)
 RECORD = "promptferry"
@@ -55,8 +52,7 @@ MALFORMED = "malformed_request"
 HEARTBEAT_EVERY_S = 5.0
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.2, 5.0
 
-# Everything that can go wrong between this process and the coordinator; ValueError is flwr's word for a
-# response that is not the protobuf message it should be.
+# What goes wrong between this process and the coordinator; ValueError: a response is not its protobuf message.
 _BROKEN = (httpx.HTTPError, ObjectPullError, ObjectPushError, ValueError)
 
 # Flower's own console handler would print each line a second time, and httpx one line for every poll.
@@ -74,7 +70,8 @@ def serve(link: Link, answer: Callable[[bytes], bytes], stop: threading.Event) -
 
     Args:
         link: Coordinator and keys.
-        answer: Request bytes to reply bytes; may take minutes. Of an exception, only the class's name leaves.
+        answer: Request bytes to reply bytes; may take minutes. `Reconnect` has the request sent again; of other
+            exceptions only the class's name leaves.
         stop: Ends the loop after the current request; the node is signed off, so a restart is immediate.
 
     Raises:
@@ -90,6 +87,8 @@ def serve(link: Link, answer: Callable[[bytes], bytes], stop: threading.Event) -
                     logger.info("connected to the coordinator at %s", link.address)
                     said, since = "", time.monotonic()
                     _Worker(fleet, node, app, stop).run(link.poll_s)
+            except Reconnect:
+                continue
             except _BROKEN as error:
                 if (reason := link.explain(error)) != said:
                     said = reason
@@ -191,7 +190,9 @@ class _Worker:
         try:
             run = Context(header.metadata.run_id, self.node.node_id, {}, RecordDict(), {})
             return self.app(message, run)
-        except Exception as error:  # noqa: BLE001 -- its text may quote private data: only its class goes out
+        except Exception as error:  # its text may quote private data: only its class goes out
+            if isinstance(error, Reconnect):
+                raise
             logger.warning("answering failed: %s", type(error).__name__)
             failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__)
             return Message(failure, reply_to=header)

@@ -16,6 +16,10 @@ TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 5.0
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
 
+class Reconnect(Exception):  # noqa: N818 -- no error: an answer asks for it
+    """Raised in place of a reply: the request is sent again on a new connection, if it is still wanted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """What a node needs to reach its coordinator and to be known there.

@@ -1,4 +1,4 @@
-"""One round at the data owner, in order: verify, policy, proxy, records, reserve, tune, sign, keep, answer.
+"""One round at the data owner, in order: verify, policy, consent, proxy, records, reserve, tune, sign, keep, answer.
 
 What can be answered twice: a release is kept for ever and sent again byte for byte. A decline is not kept; it
 is made anew each time, so that an owner who widens the policy or the budget takes part from then on. A round
@@ -18,11 +18,14 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from client import policy, tuning
+from client.consent import always
+from client.data_file import DataFile
 from client.entries import Kind
 from client.ledger import Ledger
+from client.link import Reconnect
 from client.noise import NoiseSource, Randomness
 from client.policy import Ask, Policy
-from client.private_data import PrivateRecords, read
+from client.private_data import PrivateRecords
 from client.proxies import Proxies
 from transfer.console import OnStep, progress
 from transfer.errors import (
@@ -35,7 +38,7 @@ from transfer.errors import (
     VerificationError,
 )
 from transfer.models import LanguageModel
-from transfer.privacy import Guarantee, Unit
+from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
@@ -82,6 +85,7 @@ class Participant:
 
     Args:
         data: file with the private records; read again only when it changes.
+        consent: returns if the owner takes part in the campaign; see `client.consent`.
         tune: how records become a prompt.
         stop: abandons tuning when set; what was reserved stays spent.
         now: time with its time zone, for the hours of the policy.
@@ -95,6 +99,7 @@ class Participant:
         proxies: Proxies,
         data: Path,
         *,
+        consent: Callable[[RoundRequest], None] = always,
         tune: Tune = tuning.tune,
         stop: threading.Event | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -103,7 +108,8 @@ class Participant:
         self._limits = limits
         self._ledger = ledger
         self._proxies = proxies
-        self._data = _Data(data, ledger)
+        self._data = DataFile(data, ledger)
+        self._consent = consent
         self._tune = tune
         self._stop = stop or threading.Event()
         self._now = now
@@ -114,6 +120,7 @@ class Participant:
         Raises:
             VerificationError: the request is not the pinned coordinator's, not for us, or malformed.
             LedgerError: the ledger cannot be trusted.
+            Reconnect: the owner was asked, which took its time.
         """
         payload = envelope_from_bytes(request).verify(self._identity.publisher, REQUEST_TYPE)
         asked = request_from_bytes(payload)
@@ -138,9 +145,12 @@ class Participant:
         opened = False
         try:
             self._require_allowed(asked)
+            self._consent(asked)
             model = self._model(asked)
             opened = True
             return self._release(asked, question, model)
+        except Reconnect:
+            raise
         except PolicyRefusedError as error:
             refusal, why = Refusal.POLICY, str(error)
         except BudgetRefusedError as error:
@@ -220,31 +230,3 @@ class Participant:
 
     def _signed(self, reply: Reply) -> bytes:
         return envelope_to_bytes(sign(reply_to_bytes(reply), REPLY_TYPE, self._identity.signing))
-
-
-class _Data:
-    """The private records of one file, and the data set the ledger knows them as."""
-
-    def __init__(self, path: Path, ledger: Ledger) -> None:
-        self._path = path
-        self._ledger = ledger
-        self._held: tuple[object, PrivateRecords, str] | None = None
-
-    def open(self, task: Task, model: LanguageModel, unit: Unit) -> tuple[PrivateRecords, str]:
-        """Records and data set id, every text known to encode; read again if file, task, model or unit changed."""
-        key = (task, model.ref.digest, unit, _stamp(self._path))
-        if self._held is None or self._held[0] != key:
-            records = read(self._path, task.label_names, unit)
-            model.encoder(task).encode(records.texts, records.answers)
-            users = (self._ledger.fingerprint(user, "user") for user in records.users)
-            data_set = self._ledger.data_set([*map(self._ledger.fingerprint, records.texts), *users])
-            self._held = (key, records, data_set)
-        return self._held[1], self._held[2]
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    try:
-        status = path.stat()
-    except OSError:
-        return ()  # reading it will say what is wrong
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -100,12 +100,12 @@ def asker(site, tiny_task, client: ClientConfig) -> Asker:
 class Running:
     """`promptferry-client run` as a process of its own."""
 
-    def __init__(self, client: ClientConfig) -> None:
+    def __init__(self, client: ClientConfig, *options: str, stdin: int = subprocess.DEVNULL) -> None:
         script = "from client.cli import main; main()"
-        words = [sys.executable, "-c", script, "--dir", str(client.client.directory), "run"]
+        words = [sys.executable, "-c", script, "--dir", str(client.client.directory), "run", *options]
         self.log = client.client.directory.parent / "daemon.log"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=log)
+            self.process = subprocess.Popen(words, stdin=stdin, stdout=log, stderr=log)
 
     def wait_for(self, text: str) -> None:
         deadline = time.monotonic() + 60
@@ -284,3 +284,52 @@ def test_a_daemon_outlives_a_coordinator_that_is_not_there_and_stops_on_ctrl_c(
     assert "the coordinator at 127.0.0.1:9 cannot be reached" in caplog.text
     assert "SIGINT: stopping" in caplog.text
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_owner_on_the_terminal_is_asked_once_before_anything_is_paid(
+    client: ClientConfig, asker: Asker
+) -> None:
+    keyboard, terminal = os.openpty()
+    running = Running(client, "--ask", stdin=terminal)
+    replies: list[Reply] = []
+    asking = threading.Thread(target=lambda: replies.append(asker.reply()))
+    try:
+        asking.start()
+        running.wait_for("Take part? [y/n]")
+        assert spends(client) == []
+        assert not client.proxies_directory.exists()
+        os.write(keyboard, b"perhaps\n")
+        running.wait_for("y or n?")
+        os.write(keyboard, b"y\n")
+        asking.join(60)
+        assert isinstance(replies[0], Release)
+        assert isinstance(asker.reply(2), Release)
+        assert running.log.read_text().count("Take part?") == 1
+    finally:
+        assert running.end(signal.SIGTERM) == 0
+        os.close(keyboard)
+        os.close(terminal)
+
+
+def test_an_owner_who_says_no_declines_and_pays_nothing(client: ClientConfig, asker: Asker) -> None:
+    keyboard, terminal = os.openpty()
+    running = Running(client, "--ask", stdin=terminal)
+    try:
+        os.write(keyboard, b"n\n")
+        reply = asker.reply()
+        assert isinstance(reply, Decline)
+        assert reply.refusal is Refusal.POLICY
+        assert spends(client) == []
+        assert "you do not take part in campaign" in running.log.read_text()
+    finally:
+        assert running.end(signal.SIGTERM) == 0
+        os.close(keyboard)
+        os.close(terminal)
+
+
+def test_a_daemon_that_is_to_ask_needs_a_terminal(client: ClientConfig) -> None:
+    running = Running(client, "--ask")
+    assert running.process.wait(60) == 2
+    assert running.log.read_text() == (
+        "error: --ask asks on the terminal, and there is none: start it in one, or leave out --ask\n"
+    )

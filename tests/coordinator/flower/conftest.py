@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from client.flower import Link, serve
+from client.flower import serve
+from client.link import Link
 from coordinator.flower import Federation, LinkSettings
 
 Answer = Callable[[bytes], bytes]

@@ -18,7 +18,7 @@ from flwr.supercore.fab import Fab
 from starlette.responses import PlainTextResponse
 
 import client.flower as adapter
-from client.flower import Link
+from client.link import Link
 from coordinator.flower import Federation
 from coordinator.listener import Listener
 from coordinator.run import manifest

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client.flower import Link, serve
+from client.flower import serve
+from client.link import Link
 from coordinator.flower import Federation
 from transfer.errors import (
     AuthenticationError,

@@ -10,7 +10,7 @@ from flwr.proto.control_pb2 import StopRunRequest
 from flwr.proto.fleet_pb2 import PullMessagesRequest
 
 import client.flower as adapter
-from client.flower import Link
+from client.link import Link
 from coordinator.exchange import Outcome
 from coordinator.flower import Federation
 from coordinator.run import Run

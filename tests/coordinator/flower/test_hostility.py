@@ -15,7 +15,7 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object
 from flwr.supercore.inflatable.inflatable_utils import push_objects
 
 import client.flower as adapter
-from client.flower import Link
+from client.link import Link
 from coordinator.exchange import Outcome
 from coordinator.run import Arrival, Run, manifest
 

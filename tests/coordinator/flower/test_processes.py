@@ -34,8 +34,8 @@ import psutil
 from pathlib import Path
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
-from client.flower import Link, serve
-from client.link import LEASE_S
+from client.flower import serve
+from client.link import LEASE_S, Link
 from coordinator.flower import Federation, LinkSettings
 pki, database = Path(sys.argv[1]), Path(sys.argv[2])
 key, stop = ec.generate_private_key(ec.SECP384R1()), threading.Event()
@@ -90,8 +90,8 @@ NODE = """
 import sys, threading
 from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from client.flower import Link, serve
-from client.link import LEASE_S
+from client.flower import serve
+from client.link import LEASE_S, Link
 address, ca, key, mode = sys.argv[1:]
 def answer(request):
     print("asked", flush=True)
