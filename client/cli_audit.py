@@ -55,7 +55,9 @@ Epsilon = Annotated[
     float | None, typer.Option(help=f"{_MEMBERSHIP}: ε of a shadow prompt.", show_default="the policy's")
 ]
 Shadows = Annotated[int, typer.Option(help=f"{_MEMBERSHIP}: shadow prompts.")]
-Records = Annotated[int, typer.Option(help=f"{_MEMBERSHIP}: records looked at, half of them a shadow.")]
+Records = Annotated[
+    int, typer.Option(help=f"{_MEMBERSHIP}: records, or users, looked at, half of them a shadow.")
+]
 Length = Annotated[int, typer.Option(help=f"{_MEMBERSHIP}: prompt tokens.")]
 Steps = Annotated[int, typer.Option(help=f"{_MEMBERSHIP}: noisy steps.")]
 Rate = Annotated[float, typer.Option(help=f"{_MEMBERSHIP}: chance that a record is in a step.")]
@@ -153,10 +155,11 @@ def _membership(
         raise UsageError("the membership audit needs --task TASK.toml: your records are read with it")
     task, allowed = Task.from_toml(task_file), settings.limits().budget
     budget = allowed if epsilon is None else Budget(epsilon, allowed.delta)
-    records = membership_audit.sample(settings.data.path, task, asked.records)
+    unit = settings.data.unit
+    records = membership_audit.sample(settings.data.path, task, asked.records, unit)
     public = [] if public_text is None else read_texts(public_text)
     model = load(_proxy(settings, proxy))
-    plan = membership_audit.Shadowing.of(model, task, asked, budget, public)
+    plan = membership_audit.Shadowing.of(model, task, asked, budget, public, unit)
     return lambda show: membership_audit.audit(plan, records, on_step=show)
 
 

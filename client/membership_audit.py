@@ -1,12 +1,11 @@
-"""Membership inference on the owner's own records: LiRA with shadow prompts.
+"""Membership inference on the owner's own records, or users: LiRA with shadow prompts.
 
-Shadow prompts are tuned on random halves of a sample of the records, with the settings of a round; each in turn
-is attacked with what the others show of every record (Carlini et al. 2022, https://arxiv.org/abs/2112.03570):
-the margin of its label's logit is compared with a Gaussian for "was in" and one for "was out". Their means are
-the record's own; the variances are shared by all records, as the paper does with few shadows. The shadow prompts
-never leave memory, and nothing is kept or told of a single record.
+Shadow prompts are tuned on random halves of a sample of the units, with the settings of a round; each in turn is
+attacked with what the others show of every unit (`client.lira`): the margin of a record's label, or the mean margin
+of a user's records (Kandpal et al. 2023, https://arxiv.org/abs/2310.09266). The shadow prompts never leave memory,
+and nothing is kept or told of a single unit.
 
-Letters: K shadow prompts, N records of the sample, C classes.
+Letters: K shadow prompts, N units of the sample, C classes.
 """
 
 import time
@@ -16,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import norm
 
 from client.bounds import Flags, Scores, most_true_positives, one_run_epsilon, rates
 from client.findings import Finding
+from client.lira import likelihood_ratios
 from client.noise import NoiseSource
 from client.private_data import PrivateRecords, read
 from client.shadow_settings import ShadowSettings
@@ -30,7 +28,7 @@ from transfer.console import OnStep
 from transfer.directions import public_subspace
 from transfer.errors import DataError, UsageError
 from transfer.models import LanguageModel
-from transfer.privacy import Budget, Spend, calibrate, epsilon
+from transfer.privacy import Budget, Spend, Unit, calibrate, epsilon
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Tuning
 from transfer.subspace import Subspace
@@ -38,7 +36,7 @@ from transfer.tasks import Task
 
 CONFIDENCE = 0.99
 """One audit in a hundred may tell an owner wrongly to answer no rounds; δ allows few records no surer proof."""
-LEAST_RECORDS = 20
+LEAST_UNITS = 20
 LOW_RATE = 0.01
 """False positive rate at which an attack is judged: one that is sure of a few records harms those."""
 _CURVE = np.logspace(-3, 0, 61)
@@ -66,7 +64,12 @@ class Shadowing:
 
     @staticmethod
     def of(
-        model: LanguageModel, task: Task, asked: ShadowSettings, most: Budget, public: Sequence[str] = ()
+        model: LanguageModel,
+        task: Task,
+        asked: ShadowSettings,
+        most: Budget,
+        public: Sequence[str] = (),
+        unit: Unit = "record",
     ) -> "Shadowing":
         """Shadows that each cost `most`, tuned in directions learnt from `public` texts if there are any.
 
@@ -82,40 +85,42 @@ class Shadowing:
         directions = public_subspace(model, task, public, start, asked.dimensions, seed=0) if public else None
         noise = calibrate(most.epsilon, most.delta, asked.sample_rate, asked.steps)
         tuning = Tuning(
-            Spend(noise, asked.sample_rate, asked.steps),
+            Spend(noise, asked.sample_rate, asked.steps, unit),
             asked.clip_norm,
             asked.step_size(subspace=directions is not None),
         )
         return Shadowing(model, task, start, tuning, most.delta, directions, asked.shadows)
 
 
-def sample(path: Path, task: Task, size: int) -> PrivateRecords:
-    """At most `size` of a file's records, drawn without replacement.
+def sample(path: Path, task: Task, size: int, unit: Unit = "record") -> PrivateRecords:
+    """At most `size` of a file's records, or all records of at most `size` users, drawn without replacement.
 
     Raises:
         DataError: see `client.private_data.read`; or there are too few.
     """
-    records = read(path, task.label_names)
-    if len(records.texts) < LEAST_RECORDS:
-        raise DataError(f"{path}: {len(records.texts)} records: a membership audit needs {LEAST_RECORDS}")
-    keys = NoiseSource().integers((len(records.texts),))
-    return _chosen(records, np.argsort(keys, kind="stable")[:size])
+    records = read(path, task.label_names, unit)
+    units = _units(records)
+    if len(units) < LEAST_UNITS:
+        raise DataError(f"{path}: {len(units)} {unit}s: a membership audit needs {LEAST_UNITS}")
+    order = np.argsort(NoiseSource().integers((len(units),)), kind="stable")
+    return _chosen(records, [units[index] for index in order[:size]])
 
 
 def audit(
     plan: Shadowing, records: PrivateRecords, *, on_step: OnStep = lambda _done, _total: None
 ) -> Finding:
     """Tune the shadow prompts, attack each of them, and compare with what their guarantee allows."""
-    started, size, source = time.monotonic(), len(records.texts), NoiseSource()
-    member = np.stack([source.bernoulli(size, 0.5) for _ in range(plan.shadows)])
+    started, units, source = time.monotonic(), _units(records), NoiseSource()
+    member = np.stack([source.bernoulli(len(units), 0.5) for _ in range(plan.shadows)])
     margins = np.empty(member.shape)
     for index, inside in enumerate(member):
 
         def told(done: int, steps: int, before: int = index) -> None:
             on_step(before * steps + done, plan.shadows * steps)
 
-        prompt = _shadow(plan, _chosen(records, np.flatnonzero(inside)), size // 2, told)
-        margins[index] = _margins(plan, records, prompt)
+        learnt = _chosen(records, [units[place] for place in np.flatnonzero(inside)])
+        of_records = _margins(plan, records, _shadow(plan, learnt, len(units) // 2, told))
+        margins[index] = [of_records[unit].mean() for unit in units]
     claimed = epsilon([plan.tuning.spend], plan.delta)
     return finding(
         plan, likelihood_ratios(margins, member), member, claimed, seconds=time.monotonic() - started
@@ -149,7 +154,7 @@ def finding(
         claimed=claimed,
         delta=plan.delta,
         bound=bound,
-        verdict=_verdict(claimed, bound, area, low_reached, low_allowed),
+        verdict=_verdict(spend.unit, claimed, bound, area, low_reached, low_allowed),
         measured={
             "auc": area,
             "true_positives_at_1_percent": low_reached,
@@ -159,7 +164,7 @@ def finding(
             "task": plan.task.name,
             "proxy": plan.model.ref.name,
             "shadows": plan.shadows,
-            "records": member.shape[1],
+            f"{spend.unit}s": member.shape[1],
             "noise_multiplier": spend.noise_multiplier,
             "sample_rate": spend.sample_rate,
             "steps": spend.steps,
@@ -173,49 +178,15 @@ def finding(
     )
 
 
-def _verdict(claimed: float, bound: float, area: float, reached: float, allowed: float) -> str:
+def _verdict(unit: Unit, claimed: float, bound: float, area: float, reached: float, allowed: float) -> str:
     if bound > claimed:
         return (
-            f"an attacker tells your records from others better than ε {claimed:.3g} allows: it is at least "
+            f"an attacker tells your {unit}s from others better than ε {claimed:.3g} allows: it is at least "
             f"{bound:.3g}; answer no rounds with these settings"
         )
-    seen = f"finds {reached:.1%} of your records at 1 % false alarms"
+    seen = f"finds {reached:.1%} of your {unit}s at 1 % false alarms"
     allows = "no noise, so no limit is claimed" if np.isinf(claimed) else f"at most {allowed:.1%} are allowed"
     return f"an attacker with {area:.3f} AUC (0.5 is guessing) {seen}; {allows}"
-
-
-def likelihood_ratios(margins: NDArray[np.float64], member: Flags) -> Scores:
-    """LiRA's log-likelihood ratio of "in" against "out" for each shadow and record, by the other shadows.
-
-    Args:
-        margins: [K, N] of each record behind each shadow prompt.
-        member: [K, N], whether it was tuned on.
-
-    Returns:
-        [K, N]; NaN where the others were all in or all out.
-    """
-    found = [
-        _ratio(margins[index], np.delete(margins, index, axis=0), np.delete(member, index, axis=0))
-        for index in range(len(margins))
-    ]
-    return np.stack(found)
-
-
-def _ratio(attacked: Scores, margins: NDArray[np.float64], member: Flags) -> Scores:
-    """[N] of one attacked prompt, from the margins and memberships [K − 1, N] of the others."""
-    inside, outside = _fit(margins, member), _fit(margins, ~member)
-    ratio: Scores = norm.logpdf(attacked, *inside) - norm.logpdf(attacked, *outside)
-    return ratio
-
-
-def _fit(margins: NDArray[np.float64], chosen: Flags) -> tuple[Scores, float]:
-    """Mean of each record's chosen margins, NaN if it has none, and one standard deviation for all records."""
-    counts = chosen.sum(axis=0).astype(np.float64)
-    counts[counts == 0] = np.nan
-    means = np.where(chosen, margins, 0.0).sum(axis=0) / counts
-    squares = np.nansum(np.where(chosen, (margins - means) ** 2, 0.0))
-    freedom = max(1.0, float(np.nansum(counts - 1)))
-    return means, max(float(np.sqrt(squares / freedom)), 1e-6)
 
 
 def _shadow(plan: Shadowing, records: PrivateRecords, declared: int, on_step: OnStep) -> SoftPrompt:
@@ -243,5 +214,16 @@ def _margins(plan: Shadowing, records: PrivateRecords, prompt: SoftPrompt) -> Sc
     return margins
 
 
-def _chosen(records: PrivateRecords, chosen: NDArray[np.int64]) -> PrivateRecords:
-    return PrivateRecords(tuple(records.texts[i] for i in chosen), tuple(records.labels[i] for i in chosen))
+def _units(records: PrivateRecords) -> list[list[int]]:
+    """Indices of the records of each unit."""
+    return records.by_user() if records.users else [[index] for index in range(len(records.texts))]
+
+
+def _chosen(records: PrivateRecords, units: Sequence[Sequence[int]]) -> PrivateRecords:
+    """The records of these units alone."""
+    places = [index for unit in units for index in unit]
+    return PrivateRecords(
+        tuple(records.texts[index] for index in places),
+        tuple(records.labels[index] for index in places),
+        users=tuple(records.users[index] for index in places if records.users),
+    )

@@ -19,7 +19,7 @@ class ShadowSettings:
 
     Attributes:
         shadows: K, how many shadow prompts.
-        records: N, most records of the sample; each shadow has about half of them.
+        records: N, most records, or users, of the sample; each shadow has about half of them.
         length: prompt tokens, ≥ 1.
         steps: noisy steps of a shadow.
         sample_rate: probability that a record takes part in a step.

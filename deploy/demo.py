@@ -136,7 +136,8 @@ def main(
     proxy_layers: Annotated[int, typer.Option(min=1, help="Layers the proxy keeps.")] = 2,
     distil_steps: Annotated[int, typer.Option(min=0, help="Most distillation steps.")] = 600,
     plan: Annotated[
-        Path | None, typer.Option(exists=True, help="TOML with [prompt], [tuning], [transfer] to override.")
+        Path | None,
+        typer.Option(exists=True, help=r"TOML with \[prompt], \[tuning], \[transfer] to override."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run.")] = Path("demo-out"),
     cache: Annotated[Path, typer.Option(help="Where made worlds and distilled proxies are kept.")] = Path(

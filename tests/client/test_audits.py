@@ -15,7 +15,8 @@ from client.bounds import rates
 from client.canaries import TASK, CanaryProxy, write_records
 from client.findings import Finding
 from client.ledger import Ledger
-from client.membership_audit import Shadowing, likelihood_ratios
+from client.lira import likelihood_ratios
+from client.membership_audit import Shadowing
 from client.noise import NoiseSource, clip_to_grid
 from client.private_data import PrivateRecords, read
 from client.shadow_settings import ShadowSettings
@@ -206,6 +207,16 @@ def test_prompts_that_learnt_their_records_by_heart_give_them_away(
     assert "no noise, so no limit is claimed" in found.verdict
 
 
+def test_users_are_attacked_as_a_whole_where_they_are_the_unit(model: LanguageModel, headed: Task) -> None:
+    found_records = records(48)
+    users = tuple(f"user {index // 2}" for index in range(48))
+    plan = shadowing(model, headed, Spend(0.0, 1.0, 20, "user"))
+    found = membership_audit.audit(plan, replace(found_records, users=users))
+    assert found.settings["users"] == 24
+    assert found.measured["auc"] > 0.6
+    assert "of your users at 1 % false alarms" in found.verdict
+
+
 def test_prompts_with_noise_give_no_record_away(model: LanguageModel, headed: Task) -> None:
     plan = shadowing(model, headed, Spend(4.0, 0.2, 5))
     found = membership_audit.audit(plan, records(40))
@@ -254,6 +265,21 @@ def test_a_sample_is_drawn_from_the_file_and_no_larger_than_asked(tmp_path: Path
     path.write_text("text,label\nx,0\n")
     with pytest.raises(DataError, match="1 records: a membership audit needs 20"):
         membership_audit.sample(path, tiny_task, 25)
+
+
+def test_a_sample_of_users_holds_all_records_of_each(tmp_path: Path, tiny_task: Task) -> None:
+    path = tmp_path / "train.csv"
+    lines = (f"text {index},{index % 2},user {index // 3}\n" for index in range(90))
+    path.write_text("text,label,user\n" + "".join(lines))
+    drawn = membership_audit.sample(path, tiny_task, 25, "user")
+    assert [len(indices) for indices in drawn.by_user()] == [3] * 25
+    assert all(
+        int(text.split()[1]) // 3 == int(user.split()[1])
+        for text, user in zip(drawn.texts, drawn.users, strict=True)
+    )
+    path.write_text("text,label,user\n" + "".join(f"text {index},0,same\n" for index in range(90)))
+    with pytest.raises(DataError, match="1 users: a membership audit needs 20"):
+        membership_audit.sample(path, tiny_task, 25, "user")
 
 
 def test_a_shadow_costs_what_was_asked_and_starts_behind_no_head(model: LanguageModel, headed: Task) -> None:
