@@ -208,11 +208,11 @@ def test_prompts_that_learnt_their_records_by_heart_give_them_away(
 
 
 def test_users_are_attacked_as_a_whole_where_they_are_the_unit(model: LanguageModel, headed: Task) -> None:
-    found_records = records(48)
-    users = tuple(f"user {index // 2}" for index in range(48))
+    found_records = records(80)
+    users = tuple(f"user {index // 2}" for index in range(80))
     plan = shadowing(model, headed, Spend(0.0, 1.0, 20, "user"))
     found = membership_audit.audit(plan, replace(found_records, users=users))
-    assert found.settings["users"] == 24
+    assert found.settings["users"] == 40
     assert found.measured["auc"] > 0.6
     assert "of your users at 1 % false alarms" in found.verdict
 
