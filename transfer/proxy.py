@@ -125,7 +125,8 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
     """Copy of the target with only `layers`, in the target's order, everything else as it was.
 
     Raises:
-        ModelError: an index is out of range, repeated or out of order, or no layer list can be found.
+        ModelError: an index is out of range, repeated or out of order, no layer list can be found, or a layer
+            does not fit where it would stand.
     """
     total = int(target.model.config.num_hidden_layers)
     if not layers or list(layers) != sorted(set(layers) & set(range(total))):
@@ -145,7 +146,13 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
             state[key] = value
         elif int(found[1]) in place:
             state[f"{stack}.{place[int(found[1])]}.{key[found.end() :]}"] = value
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:  # ModernBERT's first layer, for one, lacks a norm that all others have
+        raise ModelError(
+            f"{type(model).__name__}: its layers are not all alike, and {list(layers)} do not fit where they would "
+            f"stand: keep the first layer, as in {list(spread(len(layers), total))}"
+        ) from error
     return model
 
 

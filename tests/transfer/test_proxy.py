@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_hook
+from transformers import ModernBertConfig, ModernBertForMaskedLM
 from transformers.models.bert.modeling_bert import BertEncoder
 
 from transfer.batches import Line
@@ -94,6 +95,18 @@ def test_a_cut_layer_keeps_its_kind_of_attention(qwen2):
 def test_tied_weights_stay_tied_in_a_cut(kind, request):
     kept = cut(request.getfixturevalue(kind), (0,))
     assert kept.get_output_embeddings().weight is kept.get_input_embeddings().weight
+
+
+def test_layers_that_are_not_all_alike_are_cut_with_the_first_or_refused_in_one_line(masked):
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    tokens = dict.fromkeys(
+        ("pad_token_id", "eos_token_id", "bos_token_id", "cls_token_id", "sep_token_id"), 0
+    )
+    config = ModernBertConfig(vocab_size=400, **sizes, **tokens)
+    odd = LanguageModel(ModernBertForMaskedLM(config), masked.tokenizer, masked.ref, "masked")
+    assert cut(odd, (0, 2)).config.num_hidden_layers == 2
+    with pytest.raises(ModelError, match=r"do not fit where .* keep the first layer, as in \[0, 3\]$"):
+        cut(odd, (1, 2))
 
 
 @pytest.mark.parametrize("layers", [(), (2,), (-1,), (0, 0), (1, 0)])
