@@ -1,7 +1,6 @@
 """What really leaves a data owner: the plaintext of every connection of a campaign, and every file it left."""
 
 import asyncio
-import json
 import secrets
 import ssl
 import threading
@@ -9,13 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import tomli_w
 
-from deploy.processes import command, daemon, free_ports
+from deploy.processes import free_ports
+from tests.end_to_end.campaign import CLIENTS, TEXTS, Campaign
 from transfer.tasks import Task
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-CLIENTS = 3
 
 
 class Tap:
@@ -75,58 +73,17 @@ def test_nothing_but_signed_prompts_leaves_a_data_owner(
     tiny_causal: Path, tiny_task: Task, tmp_path: Path
 ) -> None:
     planted = [secrets.token_hex(16) for _ in range(20)]
-    texts = ["The film was great.", "A terrible plot", "We liked the music", "Nobody liked the noise"]
-    public = tmp_path / "public.jsonl"
-    public.write_text(
-        "".join(json.dumps({"text": f"{text} {n}"}) + "\n" for n in range(20) for text in texts)
-    )
-    task = tmp_path / "task.toml"
-    labels = {label.name: list(label.words) for label in tiny_task.labels}
-    task.write_text(
-        tomli_w.dumps(
-            {"name": "reviews", "template": tiny_task.template, "init_text": tiny_task.init_text, "max_tokens": 64,
-             "labels": labels}
-        )
-    )  # fmt: skip
-    delivery, fleet, tapped = free_ports(3)
-    coordinator = tmp_path / "coordinator"
-    operator = ("promptferry-coordinator", "--dir", coordinator)
-    command(
-        "promptferry-coordinator", "init", coordinator, "--target", tiny_causal, "--port", delivery,
-        "--fleet-port", fleet, "--threads", 1,
-    )  # fmt: skip
-    settings = coordinator / "coordinator.toml"
+    campaign, [tapped] = Campaign(tmp_path, tiny_causal, tiny_task), free_ports(1)
+    settings = campaign.coordinator / "coordinator.toml"
     head, mark, tail = settings.read_text().partition("[flower]")
     tail = tail.replace('public_address = ""', f'public_address = "127.0.0.1:{tapped}"', 1)
     settings.write_text(head + mark + tail)
-    command(*operator, "proxy", "distil", "--layers", 1, "--text", public, "--name", "tiny", "--steps", 2)
     with ExitStack() as stack:
-        stack.enter_context(daemon(*operator, "serve", log=tmp_path / "serve.log", ready="serving:"))
-        tap = Tap(tapped, fleet, coordinator / "pki")
+        tap = Tap(tapped, campaign.fleet, campaign.coordinator / "pki")
         stack.callback(tap.close)
-        for number in range(CLIENTS):
-            home = tmp_path / f"client-{number}"
-            data = tmp_path / f"private-{number}.jsonl"
-            rows = [{"text": f"{texts[n % 4]} {planted[n]}", "label": n % 2} for n in range(20)]
-            data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            command(
-                "promptferry-client", "init", home, "--name", f"client-{number}", "--data", data, "--records", 20,
-                "--epsilon", 8, "--task", "reviews", "--proxy", "*", "--threads", 1,
-            )  # fmt: skip
-            invitation = tmp_path / f"invitation-{number}.toml"
-            command(*operator, "client", "invite", f"client-{number}", "--out", invitation)
-            command("promptferry-client", "--dir", home, "enrol", invitation)
-            log = home / "daemon.log"
-            stack.enter_context(
-                daemon("promptferry-client", "--dir", home, "run", log=log, ready="connected")
-            )
-        plan = {
-            "name": "egress", "task": str(task), "proxy": "tiny", "public_text": str(public), "rounds": 2,
-            "tuning": {"epsilon": 8.0, "steps": 2, "sample_rate": 0.5}, "transfer": {"steps": 2},
-            "publish": {"prompt": "reviews", "require_improvement": False},
-        }  # fmt: skip
-        (tmp_path / "plan.toml").write_text(tomli_w.dumps(plan))
-        command(*operator, "round", "launch", tmp_path / "plan.toml", "--wait")
+        rows = [{"text": f"{TEXTS[n % 4]} {planted[n]}", "label": n % 2} for n in range(20)]
+        campaign.start(stack, rows, "--records", 20)
+        campaign.launch()
     sent = bytes(tap.sent)
     assert sent.count(b"application/vnd.promptferry.round-reply.v1+protobuf") >= 2 * CLIENTS, (
         "the tap saw the replies"
