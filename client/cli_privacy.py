@@ -25,13 +25,13 @@ Rounds = Annotated[int, typer.Option(help="Rounds of the campaign.")]
 @ledger_app.command("show")
 def show(context: typer.Context) -> None:
     """Show ε of each data set so far, and every entry."""
-    from client import config
+    from client import config, custody
     from client.ledger import Ledger
 
     session = of(context)
     settings = config.read(session.directory)
     budget = settings.limits().budget
-    with Ledger.open(settings.ledger_file) as ledger:
+    with Ledger.open(custody.load(settings).ledger) as ledger:
         entries = ledger.entries()
         data_sets = [
             {
@@ -65,11 +65,11 @@ def _shown(ledger: dict[str, Any]) -> Group:
 @ledger_app.command("verify")
 def verify(context: typer.Context) -> None:
     """Check every entry of the ledger against the chain and the head file."""
-    from client import config
+    from client import config, custody
     from client.ledger import Ledger
 
     session = of(context)
-    with Ledger.open(config.read(session.directory).ledger_file) as ledger:
+    with Ledger.open(custody.load(config.read(session.directory)).ledger) as ledger:
         number, digest = ledger.head()
     session.emit(
         {"entries": number, "head": digest}, lambda head: f"{head['entries']} entries hold; head {digest}"
@@ -79,7 +79,7 @@ def verify(context: typer.Context) -> None:
 @ledger_app.command("declare-loss")
 def declare_loss(context: typer.Context, noise: Noise, sample_rate: Rate, steps: Steps) -> None:
     """Go on with a ledger whose newest entries are lost, charging an assumed spend for them."""
-    from client import config
+    from client import config, custody
     from client.ledger import Ledger
     from client.lock import locked
     from transfer.privacy import Spend
@@ -87,7 +87,7 @@ def declare_loss(context: typer.Context, noise: Noise, sample_rate: Rate, steps:
     session = of(context)
     settings = config.read(session.directory)
     assumed = Spend(noise, sample_rate, steps, settings.data.unit)
-    with locked(settings.lock_file), Ledger.declare_loss(settings.ledger_file, assumed) as ledger:
+    with locked(settings.lock_file), Ledger.declare_loss(custody.load(settings).ledger, assumed) as ledger:
         charged = ledger.data_sets()
     session.emit(
         {"charged": charged}, lambda found: f"charged {', '.join(found['charged']) or 'no data set'}"
@@ -105,7 +105,7 @@ class PlannedRound:
 
 def plan(context: typer.Context, noise: Noise, sample_rate: Rate, steps: Steps, rounds: Rounds = 1) -> None:
     """Show what a campaign would cost on top of what was spent, round by round, and where the budget ends."""
-    from client import config
+    from client import config, custody
     from client.ledger import Ledger
     from transfer.privacy import Spend, epsilon
 
@@ -114,7 +114,7 @@ def plan(context: typer.Context, noise: Noise, sample_rate: Rate, steps: Steps, 
     budget, each = settings.limits().budget, Spend(noise, sample_rate, steps, settings.data.unit)
     if rounds < 1:
         raise UsageError(f"rounds {rounds} must be ≥ 1")
-    with Ledger.open(settings.ledger_file) as ledger:
+    with Ledger.open(custody.load(settings).ledger) as ledger:
         lives = [ledger.spends(name) for name in ledger.data_sets()] or [[]]
     # which data set the campaign will use is known once its records are read: the most spent one is assumed
     spent = max(lives, key=lambda spends: epsilon(spends, budget.delta))

@@ -19,6 +19,7 @@ class ClientSettings(Settings):
 
     name: str
     directory: Located = Path()
+    ledger_head: Located | None = None
 
 
 class DataSettings(Settings):

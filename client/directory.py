@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from client import keys
+from client import custody, keys
 from client.config import FILE, ClientConfig, example
 from client.ledger import Ledger
 from transfer.errors import AlreadyExistsError, DataError, UsageError
@@ -34,7 +34,7 @@ def make(directory: Path, values: Mapping[tuple[str, str], Any]) -> ClientConfig
     if not config.keys_directory.is_dir():
         keys.create(config.keys_directory)
     if not config.ledger_file.is_file():
-        Ledger.create(config.ledger_file).close()
+        Ledger.create(custody.load(config).ledger).close()
     write_new(path, text.encode())
     return config
 

@@ -10,12 +10,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Self
 
 from client import chain
 from client.entries import Entry, History, Kind, entry
 from client.files import require_private
+from client.head_file import RESTORE, HeadFile
+from client.ledger_place import LedgerPlace
 from transfer.errors import AlreadyExistsError, LedgerError
 from transfer.files import write_new
 from transfer.privacy import Spend
@@ -36,42 +37,49 @@ class LedgerFile:
         key: 32 random bytes of this file, for fingerprints. The chain is bound to it.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, key: bytes) -> None:
-        self.path = path
+    def __init__(self, place: LedgerPlace, connection: sqlite3.Connection, key: bytes) -> None:
+        self.path = place.path
         self.key = key
         self._connection = connection
         self._entries: list[Entry] = []
-        self._chain = chain.Chain(path, connection, hashlib.sha256(b"promptferry ledger" + key).hexdigest())
+        self._chain = chain.Chain(place.path, connection, _head_file(place, key))
 
     @classmethod
-    def create(cls, path: Path) -> None:
-        """Makes an empty ledger file, mode 0600, with a new key.
+    def create(cls, place: LedgerPlace) -> None:
+        """Makes an empty ledger file, mode 0600, with a new key. Its head is made first: no ledger is without.
 
         Raises:
             AlreadyExistsError: a ledger, or the head file of a lost one, is there.
         """
-        head = chain.head_path(path)
-        if head.exists():
-            raise AlreadyExistsError(f"{head} remembers a ledger: restore {path}, or move both away")
-        with chain.reported(path), closing(sqlite3.connect(":memory:")) as draft:
+        key = secrets.token_bytes(32)
+        head_file = _head_file(place, key)
+        if place.path.exists():
+            raise AlreadyExistsError(f"{place.path} exists already: it is never overwritten")
+        if place.head.exists() and [head.number for head in head_file.heads()] != [0]:
+            raise AlreadyExistsError(
+                f"{place.head} remembers a ledger: restore {place.path}, or move both away"
+            )
+        with chain.reported(place.path), closing(sqlite3.connect(":memory:")) as draft:
             draft.executescript(_SCHEMA)
-            draft.execute("INSERT INTO identity VALUES (?)", (secrets.token_bytes(32),))
+            draft.execute("INSERT INTO identity VALUES (?)", (key,))
             draft.commit()
             content = draft.serialize()
-        write_new(path, content)
+        head_file.start(0, head_file.genesis)
+        write_new(place.path, content)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, place: LedgerPlace) -> Self:
         """Opens an existing file without verifying what it holds.
 
         Raises:
             LedgerError: it is missing, no ledger, or not durable where it is.
             UsageError: others may read or write it.
         """
+        path = place.path
         if not path.is_file():
-            lost = f"{chain.head_path(path)} remembers one: restore it"
+            lost = f"{place.head} remembers one: restore it"
             new = "`promptferry-client init` makes one"
-            raise LedgerError(f"no ledger at {path}: {lost if chain.head_path(path).exists() else new}")
+            raise LedgerError(f"no ledger at {path}: {lost if place.head.exists() else new}")
         with chain.reported(path):
             require_private(path, path.stat().st_mode)
             connection = chain.connect(path)
@@ -83,7 +91,7 @@ class LedgerFile:
         if len(keys) != 1:
             connection.close()
             raise LedgerError(f"{path}: the ledger has {len(keys)} fingerprint keys, must be 1: restore it")
-        return cls(path, connection, keys[0][0])
+        return cls(place, connection, keys[0][0])
 
     def close(self) -> None:
         """Closes the file."""
@@ -136,7 +144,7 @@ class LedgerFile:
             query = "SELECT reply FROM replies WHERE entry = ?"
             row = self._connection.execute(query, (kept.number,)).fetchone()
         if row is None or _digest([row[0]]) != kept.content:
-            raise LedgerError(f"{self.path}: the reply of entry {kept.number} was changed: {chain.RESTORE}")
+            raise LedgerError(f"{self.path}: the reply of entry {kept.number} was changed: {RESTORE}")
         return bytes(row[0])
 
     def verify(self) -> int:
@@ -169,16 +177,12 @@ class LedgerFile:
             replies = {row[0] for row in self._connection.execute("SELECT entry FROM replies")}
             for kept in self._history(self._chain.rows()).entries:
                 if kept.kind is Kind.RECORDS and _digest(records.pop(kept.number, [])) != kept.content:
-                    raise LedgerError(
-                        f"{self.path}: records of entry {kept.number} were changed: {chain.RESTORE}"
-                    )
+                    raise LedgerError(f"{self.path}: records of entry {kept.number} were changed: {RESTORE}")
                 if kept.kind is Kind.REPLY:
                     self.reply(kept)
                     replies.discard(kept.number)
         if strays := sorted(records | dict.fromkeys(replies)):
-            raise LedgerError(
-                f"{self.path}: holds content of an entry {strays[0]} that is not: {chain.RESTORE}"
-            )
+            raise LedgerError(f"{self.path}: holds content of an entry {strays[0]} that is not: {RESTORE}")
 
     def forget_lost(self) -> None:
         """Makes the entries there are the ones remembered, in place of newer ones declared lost."""
@@ -207,6 +211,10 @@ class LedgerFile:
                 "unit": spend.unit,
             }
         return self._chain.append(body).number
+
+
+def _head_file(place: LedgerPlace, key: bytes) -> HeadFile:
+    return HeadFile(place.head, hashlib.sha256(b"promptferry ledger" + key).hexdigest(), place.signer)
 
 
 def _digest(parts: Iterable[bytes]) -> str:

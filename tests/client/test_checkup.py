@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from client import enrolment
+from client import custody, enrolment
 from client.checkup import examine
 from client.config import ClientConfig
 from client.directory import make
@@ -49,7 +49,7 @@ def test_all_is_well(site, client: ClientConfig, found) -> None:
 
 
 def test_the_ledger_line_tells_what_is_spent(client: ClientConfig, found) -> None:
-    with Ledger.open(client.ledger_file) as ledger:
+    with Ledger.open(custody.load(client).ledger) as ledger:
         data_set = ledger.data_set([b"f" * 32])
         ledger.reserve(data_set, "campaigns/a/rounds/1", Spend(2.0, 0.1, 5), Budget(8.0, 1e-6))
         spent = ledger.epsilon(data_set, 1e-6)

@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 import stat
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from client import config
+from client import config, custody
 from client.cli import app
 from client.ledger import Ledger
 from client.participant import DIGEST_BYTES
@@ -45,6 +46,9 @@ class Command:
     def json(self, *words: object) -> dict:
         self.status = self("--format", "json", *words)
         return json.loads(self.out)
+
+    def ledger(self) -> Ledger:
+        return Ledger.open(custody.load(config.read(self.directory)).ledger)
 
     def init(self, *words: object) -> int:
         data = self.directory.parent / "train.jsonl"
@@ -87,7 +91,7 @@ def test_init_makes_settings_keys_and_ledger_that_others_cannot_read(client: Com
     )
     for path in client.directory.rglob("*"):
         assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path
-    with Ledger.open(settings.ledger_file) as ledger:
+    with client.ledger() as ledger:
         assert ledger.entries() == []
 
 
@@ -181,7 +185,7 @@ def test_whoever_protects_users_is_shown_that_unit_everywhere(client: Command) -
     assert client(*asked, "--unit", "household") == 2
     assert client.err == "error: unit 'household' must be record or user\n"
 
-    with Ledger.open(client.directory / "ledger.db") as ledger:
+    with client.ledger() as ledger:
         data_set = ledger.data_set([ledger.fingerprint("b", "user")])
         ledger.reserve(data_set, "campaigns/a/rounds/1", Spend(1.0, 0.1, 10, "user"), Budget(8.0, 1e-6))
     shown = client.json("ledger", "show")
@@ -250,7 +254,7 @@ def test_a_directory_without_a_model_is_named(ready: Command) -> None:
 
 
 def spend(ready: Command, each: Spend, rounds: int) -> None:
-    with Ledger.open(ready.directory / "ledger.db") as ledger:
+    with ready.ledger() as ledger:
         data_set = ledger.data_set([b"f" * 32])
         for index in range(1, rounds + 1):
             name = f"campaigns/a/rounds/{index}"
@@ -286,7 +290,7 @@ def test_a_declared_loss_is_charged_and_the_ledger_goes_on(ready: Command) -> No
     spend(ready, Spend(1.0, 0.1, 10), 1)
     kept = old.read_bytes()
     spend(ready, Spend(1.0, 0.1, 20), 0)
-    with Ledger.open(old) as ledger:
+    with ready.ledger() as ledger:
         ledger.reserve(
             ledger.data_sets()[0], "campaigns/b/rounds/1", Spend(1.0, 0.1, 20), Budget(100.0, 1e-4)
         )
@@ -299,6 +303,32 @@ def test_a_declared_loss_is_charged_and_the_ledger_goes_on(ready: Command) -> No
     assert ready(*words) == 0
     shown = ready.json("ledger", "show")
     assert shown["data_sets"][0]["epsilon"] == epsilon([Spend(1.0, 0.1, 30)], 1e-4)
+
+
+def test_a_directory_restored_from_a_backup_is_noticed_by_a_head_on_another_disk(
+    ready: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (ready.directory / "ledger.db.head").rename(tmp_path / "disk" / "head")
+    settings = ready.directory / "client.toml"
+    settings.write_text(
+        settings.read_text().replace(
+            '# ledger_head = "/mnt/other/ledger.db.head"', 'ledger_head = "../disk/head"'
+        )
+    )
+    shutil.copytree(ready.directory, tmp_path / "backup")
+    spend(ready, Spend(1.0, 0.1, 10), 1)
+    assert ready("ledger", "verify") == 0
+    shutil.rmtree(ready.directory)
+    (tmp_path / "backup").rename(ready.directory)
+    for words in (
+        ("ledger", "verify"),
+        ("ledger", "show"),
+        ("plan", "--noise", 1, "--sample-rate", 0.1, "--steps", 1),
+    ):
+        assert ready(*words) == 1
+        assert "was rolled back or cut: it holds 0 entries" in ready.err
+        assert "disk/head remembers 3" in ready.err
 
 
 def test_plan_tells_epsilon_after_each_round_and_where_the_budget_ends(ready: Command) -> None:

@@ -14,7 +14,7 @@ import tomli_w
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from client import daemon, enrolment
+from client import custody, daemon, enrolment
 from client.config import ClientConfig, read
 from client.directory import make
 from client.keys import load
@@ -128,7 +128,7 @@ def running(client: ClientConfig) -> Iterator[Running]:
 
 
 def spends(client: ClientConfig) -> list[Spend]:
-    with Ledger.open(client.ledger_file) as ledger:
+    with Ledger.open(custody.load(client).ledger) as ledger:
         return [entry.spend for entry in ledger.entries() if entry.spend is not None]
 
 
