@@ -3,7 +3,8 @@
 A row is canonical JSON with its number and the SHA-256 of the row before; the first is bound to a genesis
 value. After each commit the head (number and digest of the last row) is signed and appended to the head file,
 synced, so that a cut or an older copy of the database is noticed when it is opened. A crash between the two leaves
-the head file behind, which is harmless: opening catches it up.
+the head file behind, which is harmless: opening catches it up. Where the ledger is sealed, so is the text of each
+row, at its number; digests are those of the plain text.
 """
 
 import hashlib
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.head_file import RESTORE, HeadFile
-from transfer.errors import LedgerError
+from client.seal import NONE, Seal
+from transfer.errors import LedgerError, VerificationError
 
-SCHEMA = "CREATE TABLE chain (number INTEGER PRIMARY KEY, row TEXT NOT NULL, digest TEXT NOT NULL) STRICT;"
+SCHEMA = "CREATE TABLE chain (number INTEGER PRIMARY KEY, row ANY NOT NULL, digest TEXT NOT NULL) STRICT;"
 BUSY_TIMEOUT_S = 60.0
 """How long a writer waits for another, who may be computing an ε meanwhile."""
 
@@ -41,10 +43,13 @@ class Chain:
     Reading is checking: rows already read are kept, and each new one must continue them.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, head_file: HeadFile) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, head_file: HeadFile, seal: Seal = NONE
+    ) -> None:
         self._path = path
         self._connection = connection
         self._head_file = head_file
+        self._seal = seal
         self._rows: list[Row] = []
 
     def rows(self) -> list[Row]:
@@ -59,8 +64,8 @@ class Chain:
             raise LedgerError(
                 f"{self._path}: entry {len(self._rows)} changed while in use: restore the ledger"
             )
-        for number, text, digest in stored:
-            self._rows.append(self._checked(number, text, digest))
+        for number, row, digest in stored:
+            self._rows.append(self._checked(number, row, digest))
         return list(self._rows)
 
     def head(self) -> tuple[int, str]:
@@ -73,7 +78,8 @@ class Chain:
         content: Body = {**body, "number": count + 1, "previous": previous}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         row = Row(count + 1, content, _digest(text))
-        self._connection.execute("INSERT INTO chain VALUES (?, ?, ?)", (row.number, text, row.digest))
+        stored = self._seal.seal(f"chain/{row.number}", text.encode()) if self._seal.key else text
+        self._connection.execute("INSERT INTO chain VALUES (?, ?, ?)", (row.number, stored, row.digest))
         self._rows.append(row)
         return row
 
@@ -129,16 +135,25 @@ class Chain:
         """Makes the rows there are the ones remembered, in place of newer ones declared lost."""
         self._head_file.start(*self.head())
 
-    def _checked(self, number: int, text: str, digest: str) -> Row:
+    def _checked(self, number: int, stored: object, digest: str) -> Row:
         count, previous = self.head()
         try:
+            text = self._text(number, stored)
             body = json.loads(text)
             holds = (number, body["number"], body["previous"]) == (count + 1, count + 1, previous)
-        except (ValueError, TypeError, KeyError, RecursionError):
+            holds = holds and digest == _digest(text)
+        except (ValueError, TypeError, KeyError, RecursionError, VerificationError):
             holds = False
-        if not holds or digest != _digest(text):
+        if not holds:
             raise LedgerError(f"{self._path}: entry {count + 1} was changed, moved or removed: {RESTORE}")
         return Row(number, body, digest)
+
+    def _text(self, number: int, stored: object) -> str:
+        if isinstance(stored, bytes) and self._seal.key:
+            return self._seal.unseal(f"chain/{number}", stored).decode()
+        if isinstance(stored, str) and not self._seal.key:
+            return stored
+        raise VerificationError(f"chain/{number} is not kept as rows are")
 
 
 def connect(path: Path) -> sqlite3.Connection:

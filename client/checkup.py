@@ -25,6 +25,7 @@ def examine(directory: Path) -> list[Finding]:
     checks: dict[str, Callable[[ClientConfig], str]] = {
         "policy": _policy,
         "keys": _keys,
+        "encryption": _encryption,
         "data": _data,
         "ledger": _ledger,
         "delivery": _delivery,
@@ -43,6 +44,15 @@ def _policy(settings: ClientConfig) -> str:
 
 def _keys(settings: ClientConfig) -> str:
     return f"signing key {custody.load(settings).keys.key_id[:16]}…"
+
+
+def _encryption(settings: ClientConfig) -> str:
+    if not settings.vault_file.exists():
+        return "nothing is encrypted; `promptferry-client encrypt --secret FILE` seals keys and ledger"
+    vault = custody.load(settings).ledger.vault
+    if len(vault.seals) > 1:
+        raise PromptferryError("encryption was interrupted: run `promptferry-client encrypt` again as before")
+    return f"keys and ledger are sealed with key {vault.newest.version} of {settings.vault_file}"
 
 
 def _data(settings: ClientConfig) -> str:

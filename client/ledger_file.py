@@ -2,6 +2,10 @@
 
 It goes through the standard library's `sqlite3`: nothing lies between us and the sync to disk. Fingerprints
 and replies are kept beside the chain and bound to it by the SHA-256 in their entry.
+
+In an encrypted directory one key of the vault, by `version`, seals the fingerprint key, each row's text and each
+reply; version 0 seals nothing. Fingerprints have to be looked up and stay as they are: HMACs under the sealed key,
+which tell how many records there are. So do numbers, digests and sizes.
 """
 
 import hashlib
@@ -17,16 +21,18 @@ from client.entries import Entry, History, Kind, entry
 from client.files import require_private
 from client.head_file import RESTORE, HeadFile
 from client.ledger_place import LedgerPlace
-from transfer.errors import AlreadyExistsError, LedgerError
+from client.seal import NONE, Seal
+from transfer.errors import AlreadyExistsError, LedgerError, VerificationError
 from transfer.files import write_new
 from transfer.privacy import Spend
 
 _SCHEMA = (
     chain.SCHEMA
-    + "CREATE TABLE identity (key BLOB NOT NULL) STRICT;"
+    + "CREATE TABLE identity (key BLOB NOT NULL, version INTEGER NOT NULL) STRICT;"
     + "CREATE TABLE records (fingerprint BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     + "CREATE TABLE replies (entry INTEGER PRIMARY KEY, reply BLOB NOT NULL) STRICT;"
 )
+_IDENTITY = "identity/1"
 
 
 class LedgerFile:
@@ -37,12 +43,15 @@ class LedgerFile:
         key: 32 random bytes of this file, for fingerprints. The chain is bound to it.
     """
 
-    def __init__(self, place: LedgerPlace, connection: sqlite3.Connection, key: bytes) -> None:
+    def __init__(
+        self, place: LedgerPlace, connection: sqlite3.Connection, key: bytes, seal: Seal = NONE
+    ) -> None:
         self.path = place.path
         self.key = key
         self._connection = connection
+        self._seal = seal
         self._entries: list[Entry] = []
-        self._chain = chain.Chain(place.path, connection, _head_file(place, key))
+        self._chain = chain.Chain(place.path, connection, _head_file(place, key), seal)
 
     @classmethod
     def create(cls, place: LedgerPlace) -> None:
@@ -61,7 +70,8 @@ class LedgerFile:
             )
         with chain.reported(place.path), closing(sqlite3.connect(":memory:")) as draft:
             draft.executescript(_SCHEMA)
-            draft.execute("INSERT INTO identity VALUES (?)", (key,))
+            seal = place.vault.newest
+            draft.execute("INSERT INTO identity VALUES (?, ?)", (seal.seal(_IDENTITY, key), seal.version))
             draft.commit()
             content = draft.serialize()
         head_file.start(0, head_file.genesis)
@@ -84,14 +94,10 @@ class LedgerFile:
             require_private(path, path.stat().st_mode)
             connection = chain.connect(path)
             try:
-                keys = connection.execute("SELECT key FROM identity").fetchall()
+                return cls(place, connection, *_identity(place, connection))
             except BaseException:
                 connection.close()
                 raise
-        if len(keys) != 1:
-            connection.close()
-            raise LedgerError(f"{path}: the ledger has {len(keys)} fingerprint keys, must be 1: restore it")
-        return cls(place, connection, keys[0][0])
 
     def close(self) -> None:
         """Closes the file."""
@@ -132,7 +138,8 @@ class LedgerFile:
     def keep_reply(self, data_set: str, round_name: str, reply: bytes) -> None:
         """Adds a reply, within `writing`."""
         number = self._append(Kind.REPLY, data_set, round_name, content=_digest([reply]))
-        self._connection.execute("INSERT INTO replies VALUES (?, ?)", (number, reply))
+        sealed = self._seal.seal(f"replies/{number}", reply)
+        self._connection.execute("INSERT INTO replies VALUES (?, ?)", (number, sealed))
 
     def reply(self, kept: Entry) -> bytes:
         """The bytes kept by a reply's entry.
@@ -143,9 +150,13 @@ class LedgerFile:
         with chain.reported(self.path):
             query = "SELECT reply FROM replies WHERE entry = ?"
             row = self._connection.execute(query, (kept.number,)).fetchone()
-        if row is None or _digest([row[0]]) != kept.content:
+        try:
+            reply = self._seal.unseal(f"replies/{kept.number}", row[0]) if row else None
+        except VerificationError:
+            reply = None
+        if reply is None or _digest([reply]) != kept.content:
             raise LedgerError(f"{self.path}: the reply of entry {kept.number} was changed: {RESTORE}")
-        return bytes(row[0])
+        return reply
 
     def verify(self) -> int:
         """Reads everything again, compares it with the head file, and returns the number of entries.
@@ -211,6 +222,23 @@ class LedgerFile:
                 "unit": spend.unit,
             }
         return self._chain.append(body).number
+
+
+def _identity(place: LedgerPlace, connection: sqlite3.Connection) -> tuple[bytes, Seal]:
+    """The fingerprint key and the seal of everything in the file."""
+    found = connection.execute("SELECT key, version FROM identity").fetchall()
+    if len(found) != 1:
+        raise LedgerError(
+            f"{place.path}: the ledger has {len(found)} fingerprint keys, must be 1: restore it"
+        )
+    [(key, version)] = found
+    try:
+        seal = place.vault.seal(version)
+        return seal.unseal(_IDENTITY, key), seal
+    except VerificationError as error:
+        raise LedgerError(
+            f"{place.path}: the fingerprint key cannot be trusted: {error}: restore it"
+        ) from error
 
 
 def _head_file(place: LedgerPlace, key: bytes) -> HeadFile:

@@ -15,6 +15,7 @@ from client.cli import app
 from client.ledger import Ledger
 from client.participant import DIGEST_BYTES
 from transfer import console
+from transfer.files import write_new
 from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Spend, epsilon
 
@@ -93,6 +94,42 @@ def test_init_makes_settings_keys_and_ledger_that_others_cannot_read(client: Com
         assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path
     with client.ledger() as ledger:
         assert ledger.entries() == []
+
+
+def test_init_with_a_secret_starts_encrypted_and_encrypt_changes_the_secret(
+    client: Command, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        write_new(tmp_path / name, f"the passphrase number {name}".encode())
+    assert client.init("--secret", tmp_path / "one") == 0
+    assert config.read(client.directory).client.secret == tmp_path / "one"
+    assert b"PRIVATE KEY" not in (client.directory / "keys" / "signing.pem").read_bytes()
+    spend(client, Spend(1.0, 0.1, 10), 1)
+    assert client("encrypt") == 0
+    assert client.out == "sealed keys and ledger with key 2\n"
+    assert client("encrypt", "--secret", tmp_path / "two") == 0
+    told = f'secret = "{tmp_path / "two"}"'
+    assert f"now write {told} under [client] in" in client.out.replace("\n", " ")
+    assert client("ledger", "verify") == 2
+    assert "the secret does not open it" in client.err
+    settings = client.directory / "client.toml"
+    settings.write_text(settings.read_text().replace(f'secret = "{tmp_path / "one"}"', told))
+    assert client.json("ledger", "verify")["entries"] == 3
+    assert client.json("encrypt") == {"key": 4, "secret": str(tmp_path / "two")}
+
+
+def test_an_existing_client_is_encrypted_by_a_secret_of_the_owners_choice(
+    ready: Command, tmp_path: Path
+) -> None:
+    assert ready("encrypt") == 2
+    assert ready.err == "error: encrypting needs a secret: name its file with --secret FILE\n"
+    write_new(tmp_path / "secret", b"a passphrase of words", 0o644)
+    assert ready("encrypt", "--secret", tmp_path / "secret") == 2
+    assert "is open to others (mode 0644)" in ready.err
+    (tmp_path / "secret").chmod(0o400)
+    assert ready("encrypt", "--secret", tmp_path / "secret") == 0
+    assert ready("ledger", "show") == 2
+    assert "vault.json seals this client: name the file of its secret in [client] secret" in ready.err
 
 
 def test_init_says_that_nothing_is_allowed_yet(client: Command) -> None:
@@ -410,7 +447,7 @@ def test_doctor_finds_what_is_well_and_what_is_not(ready: Command) -> None:
     findings = {finding["check"]: finding for finding in ready.json("doctor")}
     assert ready.status == 1
     well = {name for name, finding in findings.items() if finding["healthy"]}
-    assert well == {"settings", "policy", "keys", "data", "ledger"}
+    assert well == {"settings", "policy", "keys", "encryption", "data", "ledger"}
     assert "not enrolled" in findings["delivery"]["detail"]
     (ready.directory / "keys" / "node.pem").chmod(0o644)
     (ready.directory.parent / "train.jsonl").unlink()
