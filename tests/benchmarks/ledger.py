@@ -43,7 +43,7 @@ def _sync(path: Path) -> None:
     with path.open("ab", buffering=0) as file:
         for _ in range(ROUNDS):
             start = time.perf_counter()
-            file.write(bytes(90))
+            file.write(bytes(200))
             os.fsync(file.fileno())
             seconds.append(time.perf_counter() - start)
     _print("one plain append and sync", seconds)
