@@ -27,6 +27,7 @@ from transfer.privacy import Budget, Spend
 FREE = Spend(0, 1.0, 1)
 UNLIMITED = Budget(math.inf, 1e-6)
 ROUNDS = [f"campaigns/planted-{number}/rounds/1" for number in range(3)]
+REPLIES = [os.urandom(32) for _ in ROUNDS]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,13 +45,14 @@ class Home:
         self.old, self.new = directory.parent / "old", directory.parent / "new"
 
     @classmethod
-    def made(cls, root: Path) -> "Home":
+    def made(cls, root: Path, encrypted: bool = False) -> "Home":
         home = cls(root / "client")
         for secret in (home.old, home.new):
             files.write_new(secret, os.urandom(32))
         (root / "train.jsonl").write_text('{"text": "fine", "label": 0}\n')
         values = {
             ("client", "name"): "hospital-a",
+            ("client", "secret"): str(home.old) if encrypted else None,
             ("data", "path"): str(root / "train.jsonl"),
             ("policy", "max_epsilon"): 8.0,
         }
@@ -70,7 +72,7 @@ class Home:
             data_set = ledger.data_set([ledger.fingerprint("record")])
             for number in numbers:
                 ledger.reserve(data_set, ROUNDS[number], FREE, UNLIMITED)
-                ledger.store_reply(ROUNDS[number], reply(number))
+                ledger.store_reply(ROUNDS[number], REPLIES[number])
 
     def contents(self, secret: Path | None) -> tuple[object, ...]:
         """All there is to know, if it can be read with that secret."""
@@ -81,13 +83,13 @@ class Home:
             return held.keys.key_id, held.keys.node.private_numbers(), ledger.entries(), kept
 
     def shown(self, secret: Path | None) -> set[str]:
-        """What of the planted can be seen in some file, however it is spelt there."""
+        """What of the planted stands in some file as it is."""
         held = custody.load(self.settings(secret))
         with Ledger.open(held.ledger) as ledger:
             fingerprint_key = ledger._file.key
         planted = {
             "round": ROUNDS[0].encode(),
-            "reply": reply(0),
+            "reply": REPLIES[0],
             "kind": b'"kind":"spend"',
             "fingerprint key": fingerprint_key,
             **{
@@ -101,11 +103,6 @@ class Home:
 
 
 EVERYTHING = {"round", "reply", "kind", "fingerprint key", "signing", "node"}
-REPLIES = [bytes(random.Random(number).randbytes(32)) for number in range(len(ROUNDS))]
-
-
-def reply(number: int) -> bytes:
-    return REPLIES[number]
 
 
 def pem_line(key) -> bytes:
@@ -144,7 +141,7 @@ def test_no_free_page_of_a_long_ledger_shows_what_was(plain: Home, tmp_path: Pat
         [data_set] = ledger.data_sets()
         for number in range(40):
             ledger.reserve(data_set, f"campaigns/long/rounds/{number}", FREE, UNLIMITED)
-            ledger.store_reply(f"campaigns/long/rounds/{number}", reply(0) * 300)
+            ledger.store_reply(f"campaigns/long/rounds/{number}", REPLIES[0] * 300)
     custody.reseal(home.settings(None), home.old)
     assert home.shown(home.old) == set()
     ciphertexts = stored(home)
@@ -158,23 +155,14 @@ def test_nothing_shows_while_an_encrypted_ledger_is_in_use(sealed: Home, tmp_pat
     with Ledger.open(home.place(home.old)) as ledger:
         home.fill(home.old, range(2, 3))
         assert (home.directory / "ledger.db-wal").stat().st_size > 0
-        assert ledger.reply(ROUNDS[2]) == reply(2)
+        assert ledger.reply(ROUNDS[2]) == REPLIES[2]
         every = b"".join(path.read_bytes() for path in home.directory.glob("ledger.db*"))
     assert ROUNDS[2].encode() not in every
-    assert reply(2) not in every
+    assert REPLIES[2] not in every
 
 
 def test_a_directory_made_with_a_secret_never_shows_anything(tmp_path: Path):
-    home = Home(tmp_path / "client")
-    files.write_new(home.old, os.urandom(32))
-    (tmp_path / "train.jsonl").write_text('{"text": "fine", "label": 0}\n')
-    values = {
-        ("client", "name"): "hospital-a",
-        ("client", "secret"): str(home.old),
-        ("data", "path"): str(tmp_path / "train.jsonl"),
-        ("policy", "max_epsilon"): 8.0,
-    }
-    make(home.directory, values)
+    home = Home.made(tmp_path, encrypted=True)
     assert config.read(home.directory).client.secret == home.old
     home.fill(home.old, range(3))
     assert home.shown(home.old) == set()
@@ -312,6 +300,19 @@ def test_a_swapped_or_cut_value_is_noticed_and_names_the_entry(
     with pytest.raises(LedgerError, match=message):
         custody.reseal(home.settings(home.old), home.new)
     assert custody.load(home.settings(home.old))
+
+
+def test_a_loss_can_be_declared_over_an_encrypted_ledger(sealed: Home, tmp_path: Path):
+    home = copy(sealed, tmp_path)
+    edit(home, "DELETE FROM chain WHERE number > 3")
+    edit(home, "DELETE FROM replies WHERE entry > 3")
+    place = home.place(home.old)
+    with pytest.raises(LedgerError, match="was rolled back or cut"):
+        Ledger.open(place)
+    Ledger.declare_loss(place, FREE).close()
+    with Ledger.open(place) as ledger:
+        assert [entry.spend for entry in ledger.entries()] == [None, FREE, None, FREE]
+    assert home.shown(home.old) == set()
 
 
 def test_flipped_bits_of_sealed_values_are_noticed(sealed: Home, tmp_path: Path):
