@@ -1,29 +1,28 @@
 """Rows in SQLite that can only be appended, each bound to the one before and the last remembered twice.
 
 A row is canonical JSON with its number and the SHA-256 of the row before; the first is bound to a genesis
-value. After each commit the head (number and digest of the last row) is appended to `<file>.head`, synced, so
-that a cut or an older copy of the database is noticed when it is opened. A crash between the two leaves the
-head file behind, which is harmless: opening catches it up.
+value. After each commit the head (number and digest of the last row) is signed and appended to the head file,
+synced, so that a cut or an older copy of the database is noticed when it is opened. A crash between the two leaves
+the head file behind, which is harmless: opening catches it up. Where the ledger is sealed, so is the text of each
+row, at its number; digests are those of the plain text.
 """
 
 import hashlib
 import json
-import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from transfer.errors import LedgerError
-from transfer.files import replace
+from client.head_file import RESTORE, HeadFile
+from client.seal import NONE, Seal
+from transfer.errors import LedgerError, VerificationError
 
-SCHEMA = "CREATE TABLE chain (number INTEGER PRIMARY KEY, row TEXT NOT NULL, digest TEXT NOT NULL) STRICT;"
+SCHEMA = "CREATE TABLE chain (number INTEGER PRIMARY KEY, row ANY NOT NULL, digest TEXT NOT NULL) STRICT;"
 BUSY_TIMEOUT_S = 60.0
 """How long a writer waits for another, who may be computing an ε meanwhile."""
 
-_HEAD = re.compile(r"([0-9]{1,18}) ([0-9a-f]{64})")
 _FULL = 2
 
 Body = dict[str, str | int | float]
@@ -44,11 +43,13 @@ class Chain:
     Reading is checking: rows already read are kept, and each new one must continue them.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, genesis: str) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, head_file: HeadFile, seal: Seal = NONE
+    ) -> None:
         self._path = path
-        self._head_path = head_path(path)
         self._connection = connection
-        self._genesis = genesis
+        self._head_file = head_file
+        self._seal = seal
         self._rows: list[Row] = []
 
     def rows(self) -> list[Row]:
@@ -63,13 +64,13 @@ class Chain:
             raise LedgerError(
                 f"{self._path}: entry {len(self._rows)} changed while in use: restore the ledger"
             )
-        for number, text, digest in stored:
-            self._rows.append(self._checked(number, text, digest))
+        for number, row, digest in stored:
+            self._rows.append(self._checked(number, row, digest))
         return list(self._rows)
 
     def head(self) -> tuple[int, str]:
         """Number and digest of the last row read or appended; (0, genesis) if there is none."""
-        return (len(self._rows), self._rows[-1].digest) if self._rows else (0, self._genesis)
+        return (len(self._rows), self._rows[-1].digest) if self._rows else (0, self._head_file.genesis)
 
     def append(self, body: Body) -> Row:
         """Adds a row within `writing`."""
@@ -77,7 +78,8 @@ class Chain:
         content: Body = {**body, "number": count + 1, "previous": previous}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         row = Row(count + 1, content, _digest(text))
-        self._connection.execute("INSERT INTO chain VALUES (?, ?, ?)", (row.number, text, row.digest))
+        stored = self._seal.seal(f"chain/{row.number}", text.encode()) if self._seal.key else text
+        self._connection.execute("INSERT INTO chain VALUES (?, ?, ?)", (row.number, stored, row.digest))
         self._rows.append(row)
         return row
 
@@ -100,7 +102,7 @@ class Chain:
                 self._connection.execute("ROLLBACK")
             raise
         if len(self._rows) > before:
-            self._remember()
+            self._head_file.remember(*self.head())
 
     def verify(self) -> int:
         """Reads everything again and compares it with the head file; returns the number of rows.
@@ -108,66 +110,50 @@ class Chain:
         Raises:
             LedgerError: names the first bad row, or says that newer rows are missing.
         """
-        remembered = self._remembered()  # before the rows: others may be appending
+        heads = self._head_file.heads()  # before the rows: others may be appending
         self._rows.clear()
         rows = self.rows()
         if self._connection.execute("SELECT count(*) FROM chain").fetchone()[0] != len(rows):
             raise LedgerError(f"{self._path}: holds entries out of order: restore the ledger")
-        if remembered is None and rows:
-            raise LedgerError(f"{self._path}: {self._head_path} is missing: {RESTORE}")
-        newest = remembered[-1][0] if remembered else -1
-        if newest > len(rows):
+        newest = self._head_file.newest(heads)
+        if newest.number > len(rows):
             raise LedgerError(
                 f"{self._path} was rolled back or cut: it holds {len(rows)} entries, "
-                f"{self._head_path.name} remembers {newest}: {RESTORE}"
+                f"{self._head_file.path} remembers {newest.number}: {RESTORE}"
             )
-        for count, digest in remembered or ():
-            if digest != (rows[count - 1].digest if count else self._genesis):
+        digests = [self._head_file.genesis, *(row.digest for row in rows)]
+        for head in heads:
+            if head.digest != digests[head.number]:
                 raise LedgerError(
-                    f"{self._path}: entry {count} is not the one in {self._head_path.name}: {RESTORE}"
+                    f"{self._path}: entry {head.number} is not the one in {self._head_file.path}: {RESTORE}"
                 )
-        if newest < len(rows):
-            self._remember()
+        if newest.number < len(rows):
+            self._head_file.remember(*self.head())
         return len(rows)
 
     def forget_lost(self) -> None:
         """Makes the rows there are the ones remembered, in place of newer ones declared lost."""
-        replace(self._head_path, _head_line(*self.head()))
+        self._head_file.start(*self.head())
 
-    def _checked(self, number: int, text: str, digest: str) -> Row:
+    def _checked(self, number: int, stored: object, digest: str) -> Row:
         count, previous = self.head()
         try:
+            text = self._text(number, stored)
             body = json.loads(text)
             holds = (number, body["number"], body["previous"]) == (count + 1, count + 1, previous)
-        except (ValueError, TypeError, KeyError, RecursionError):
+            holds = holds and digest == _digest(text)
+        except (ValueError, TypeError, KeyError, RecursionError, VerificationError):
             holds = False
-        if not holds or digest != _digest(text):
+        if not holds:
             raise LedgerError(f"{self._path}: entry {count + 1} was changed, moved or removed: {RESTORE}")
         return Row(number, body, digest)
 
-    def _remember(self) -> None:
-        descriptor = os.open(self._head_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, _head_line(*self.head()))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _remembered(self) -> list[tuple[int, str]] | None:
-        """Heads by rising number; None without a file. A line torn by a crash is not a head."""
-        try:
-            lines = self._head_path.read_text(encoding="ascii", errors="replace").split("\n")
-        except FileNotFoundError:
-            return None
-        return sorted((int(m[1]), m[2]) for m in map(_HEAD.fullmatch, lines) if m)
-
-
-RESTORE = "restore the newest copy, or accept the loss with `promptferry-client ledger declare-loss`"
-
-
-def head_path(path: Path) -> Path:
-    """The head file of a database file."""
-    return path.with_name(path.name + ".head")
+    def _text(self, number: int, stored: object) -> str:
+        if isinstance(stored, bytes) and self._seal.key:
+            return self._seal.unseal(f"chain/{number}", stored).decode()
+        if isinstance(stored, str) and not self._seal.key:
+            return stored
+        raise VerificationError(f"chain/{number} is not kept as rows are")
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -220,7 +206,3 @@ def reported(path: Path) -> Iterator[None]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _head_line(count: int, digest: str) -> bytes:
-    return f"\n{count} {digest}\n".encode()  # led by a newline to be whole even after a torn line

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from client import config, enrolment, keys
+from client import config, custody, enrolment
 from client.config import ClientConfig
 from client.ledger import Ledger
 from client.link import Link
@@ -25,6 +25,7 @@ def examine(directory: Path) -> list[Finding]:
     checks: dict[str, Callable[[ClientConfig], str]] = {
         "policy": _policy,
         "keys": _keys,
+        "encryption": _encryption,
         "data": _data,
         "ledger": _ledger,
         "delivery": _delivery,
@@ -42,7 +43,16 @@ def _policy(settings: ClientConfig) -> str:
 
 
 def _keys(settings: ClientConfig) -> str:
-    return f"signing key {keys.load(settings.keys_directory).key_id[:16]}…"
+    return f"signing key {custody.load(settings).keys.key_id[:16]}…"
+
+
+def _encryption(settings: ClientConfig) -> str:
+    if not settings.vault_file.exists():
+        return "nothing is encrypted; `promptferry-client encrypt --secret FILE` seals keys and ledger"
+    vault = custody.load(settings).ledger.vault
+    if len(vault.seals) > 1:
+        raise PromptferryError("encryption was interrupted: run `promptferry-client encrypt` again as before")
+    return f"keys and ledger are sealed with key {vault.newest.version} of {settings.vault_file}"
 
 
 def _data(settings: ClientConfig) -> str:
@@ -54,7 +64,7 @@ def _data(settings: ClientConfig) -> str:
 
 def _ledger(settings: ClientConfig) -> str:
     delta = settings.limits().budget.delta
-    with Ledger.open(settings.ledger_file) as ledger:
+    with Ledger.open(custody.load(settings).ledger) as ledger:
         spent = max((ledger.epsilon(name, delta) for name in ledger.data_sets()), default=0.0)
         return f"{ledger.head()[0]} entries hold; ε {spent:.4g} spent of {settings.policy.max_epsilon:g}"
 
@@ -69,7 +79,7 @@ def _delivery(settings: ClientConfig) -> str:
 def _rounds(settings: ClientConfig) -> str:
     """The Fleet endpoint, and by its Date header whether both clocks agree."""
     pinned = enrolment.read(settings)
-    link = Link(pinned.fleet, pinned.ca_pem, keys.load(settings.keys_directory).node)
+    link = Link(pinned.fleet, pinned.ca_pem, custody.load(settings).keys.node)
     try:
         with link.http(link.trust()) as http:
             response = http.get(f"https://{pinned.fleet}/")

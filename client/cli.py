@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from client import cli_audit, cli_ledger, cli_policy, cli_proxy
+from client import cli_audit, cli_ledger, cli_policy, cli_proxy, cli_vault
 from client.session import of
 from transfer import console
 from transfer.checkup import tell
@@ -25,6 +25,7 @@ app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_proxy.app, name="proxy")
 app.command("plan")(cli_policy.plan)
 app.command("audit")(cli_audit.audit)
+app.command("encrypt")(cli_vault.encrypt)
 
 
 def main() -> None:
@@ -57,6 +58,9 @@ def init(
     ] = None,
     min_cohort: Annotated[int | None, typer.Option(help="Fewest clients in a round.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for tuning.")] = None,
+    secret: Annotated[
+        Path | None, typer.Option(help="File of a secret, to encrypt keys and ledger with.")
+    ] = None,
 ) -> None:
     """Make a client directory: client.toml, keys and an empty privacy ledger."""
     from client import directory as client_directory
@@ -65,6 +69,7 @@ def init(
         raise UsageError("say --records N, or --users N to protect each user with all records of theirs")
     values = {
         ("client", "name"): name,
+        ("client", "secret"): None if secret is None else str(secret.resolve()),
         ("data", "path"): str(data.resolve()),
         ("data", "declared_users"): users,
         ("policy", "max_epsilon"): epsilon,

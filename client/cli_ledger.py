@@ -19,13 +19,13 @@ Steps = Annotated[int, typer.Option(help="Noisy steps a round.")]
 @app.command("show")
 def show(context: typer.Context) -> None:
     """Show ε of each data set so far, and every entry."""
-    from client import config
+    from client import config, custody
     from client.ledger import Ledger
 
     session = of(context)
     settings = config.read(session.directory)
     budget = settings.limits().budget
-    with Ledger.open(settings.ledger_file) as ledger:
+    with Ledger.open(custody.load(settings).ledger) as ledger:
         entries = ledger.entries()
         data_sets = [
             {
@@ -59,11 +59,11 @@ def _shown(ledger: dict[str, Any]) -> Group:
 @app.command("verify")
 def verify(context: typer.Context) -> None:
     """Check every entry of the ledger against the chain and the head file."""
-    from client import config
+    from client import config, custody
     from client.ledger import Ledger
 
     session = of(context)
-    with Ledger.open(config.read(session.directory).ledger_file) as ledger:
+    with Ledger.open(custody.load(config.read(session.directory)).ledger) as ledger:
         number, digest = ledger.head()
     session.emit(
         {"entries": number, "head": digest}, lambda head: f"{head['entries']} entries hold; head {digest}"
@@ -73,7 +73,7 @@ def verify(context: typer.Context) -> None:
 @app.command("declare-loss")
 def declare_loss(context: typer.Context, noise: Noise, sample_rate: Rate, steps: Steps) -> None:
     """Go on with a ledger whose newest entries are lost, charging an assumed spend for them."""
-    from client import config
+    from client import config, custody
     from client.ledger import Ledger
     from client.lock import locked
     from transfer.privacy import Spend
@@ -81,7 +81,7 @@ def declare_loss(context: typer.Context, noise: Noise, sample_rate: Rate, steps:
     session = of(context)
     settings = config.read(session.directory)
     assumed = Spend(noise, sample_rate, steps, settings.data.unit)
-    with locked(settings.lock_file), Ledger.declare_loss(settings.ledger_file, assumed) as ledger:
+    with locked(settings.lock_file), Ledger.declare_loss(custody.load(settings).ledger, assumed) as ledger:
         charged = ledger.data_sets()
     session.emit(
         {"charged": charged}, lambda found: f"charged {', '.join(found['charged']) or 'no data set'}"

@@ -145,10 +145,11 @@ def _without_none(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _forecast(settings: "ClientConfig", wish: "Wish") -> "Forecast":
+    from client import custody
     from client.forecast import Forecast
     from client.ledger import Ledger
 
-    with Ledger.open(settings.ledger_file) as ledger:
+    with Ledger.open(custody.load(settings).ledger) as ledger:
         return Forecast.of(ledger, wish.spend, wish.rounds, settings.limits().budget)
 
 

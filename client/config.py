@@ -19,6 +19,8 @@ class ClientSettings(Settings):
 
     name: str
     directory: Located = Path()
+    ledger_head: Located | None = None
+    secret: Located | None = None
 
 
 class DataSettings(Settings):
@@ -94,6 +96,11 @@ class ClientConfig(Settings):
     def ledger_file(self) -> Path:
         """The privacy ledger."""
         return self.client.directory / "ledger.db"
+
+    @property
+    def vault_file(self) -> Path:
+        """The keys that keys and ledger are sealed with, if they are."""
+        return self.client.directory / "vault.json"
 
     @property
     def proxies_directory(self) -> Path:

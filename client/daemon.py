@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from client import enrolment, keys, terminal
+from client import custody, enrolment, terminal
 from client.config import ClientConfig
 from client.consent import Consent, always
 from client.flower import serve
@@ -41,21 +41,21 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
     """
     if ask:
         terminal.require()
-    pinned, own = enrolment.read(config), keys.load(config.keys_directory)
+    pinned, own = enrolment.read(config), custody.load(config)
     _require_readable(config.data.path)
     if config.daemon.threads:
         torch.set_num_threads(config.daemon.threads)
-    link = Link(pinned.fleet, pinned.ca_pem, own.node, config.daemon.poll_s)
+    link = Link(pinned.fleet, pinned.ca_pem, own.keys.node, config.daemon.poll_s)
     # nothing is lost by a hard end: the ledger is durable and the kernel frees the lock
     with (
         locked(config.lock_file),
-        Ledger.open(config.ledger_file) as ledger,
+        Ledger.open(own.ledger) as ledger,
         stopped_by_signals(STOP_WITHIN_S) as stop,
     ):
         limits, agreed = config.limits(), config.consent_file
         asking = Consent.by(terminal.agrees, agreed, ledger, limits.budget, stop)
         participant = Participant(
-            Identity(pinned.client, own.signing, pinned.publisher),
+            Identity(pinned.client, own.keys.signing, pinned.publisher),
             limits,
             ledger,
             Proxies(config.proxies_directory, pinned.fetch),

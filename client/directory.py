@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from client import keys
+from client import custody
 from client.config import FILE, ClientConfig, example
-from client.ledger import Ledger
 from transfer.errors import AlreadyExistsError, DataError, UsageError
 from transfer.files import write_new
 from transfer.settings import filled, parse
@@ -31,10 +30,7 @@ def make(directory: Path, values: Mapping[tuple[str, str], Any]) -> ClientConfig
     if not config.data.path.is_file():
         raise DataError(f"{config.data.path}: no such file; --data names the private text")
     _mkdir(directory)
-    if not config.keys_directory.is_dir():
-        keys.create(config.keys_directory)
-    if not config.ledger_file.is_file():
-        Ledger.create(config.ledger_file).close()
+    custody.make(config)
     write_new(path, text.encode())
     return config
 

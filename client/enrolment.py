@@ -9,9 +9,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from client import keys
+from client import custody
 from client.config import ClientConfig
-from client.keys import Keys
 from client.remote import Remote, fetch_proxy
 from transfer.errors import AlreadyExistsError, AuthenticationError, ConfigError, UsageError
 from transfer.files import replace
@@ -92,7 +91,7 @@ def read(config: ClientConfig) -> Enrolment:
 def enrol(config: ClientConfig, invitation_file: Path) -> Enrolment:
     """Register this client's public keys with the coordinator of an invitation, and pin that coordinator.
 
-    Keys are made if there are none. Enrolling again with the same invitation changes nothing.
+    Enrolling again with the same invitation changes nothing.
 
     Raises:
         ConfigError: the invitation is malformed.
@@ -104,7 +103,7 @@ def enrol(config: ClientConfig, invitation_file: Path) -> Enrolment:
     """
     invitation = load(invitation_file, Invitation)
     _require_ours(config, invitation, invitation_file)
-    own = _keys(config.keys_directory)
+    own = custody.load(config).keys
     try:
         with Remote(invitation.coordinator, invitation.ca.encode()) as remote:
             fleet = remote.enrol(invitation.client, invitation.token, own)
@@ -131,10 +130,6 @@ def _require_ours(config: ClientConfig, invitation: Invitation, path: Path) -> N
         raise AlreadyExistsError(
             f"{pinned} pins another coordinator: use another directory, or remove the file to change over"
         )
-
-
-def _keys(directory: Path) -> Keys:
-    return keys.load(directory) if directory.is_dir() and any(directory.iterdir()) else keys.create(directory)
 
 
 def _ed25519(pem: str) -> Ed25519PublicKey:

@@ -1,6 +1,11 @@
-"""A data owner's two keys: Ed25519 signs releases, EC P-384 is the node's identity on Flower's transport."""
+"""A data owner's two keys: Ed25519 signs releases, EC P-384 is the node's identity on Flower's transport.
+
+A file holds the key as PEM or, where the client's directory is encrypted, a line with the version of the data key
+and the PEM sealed with it.
+"""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +24,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from client.files import require_private
-from transfer.errors import UsageError
-from transfer.files import write_new
+from client.seal import NONE, Seal
+from client.vault import UNLOCKED, Vault
+from transfer.errors import UsageError, VerificationError
+from transfer.files import replace, write_new
 from transfer.signing import key_id
 
 SIGNING_FILE = "signing.pem"
 NODE_FILE = "node.pem"
+
+_SEALED = re.compile(rb"promptferry-sealed ([0-9]{1,9})\n(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class Keys:
         object.__setattr__(self, "key_id", key_id(self.signing.public_key()))
 
 
-def create(directory: Path) -> Keys:
+def create(directory: Path, seal: Seal = NONE) -> Keys:
     """Makes both keys in `directory` (made with mode 0700 if missing), files with mode 0600.
 
     Raises:
@@ -60,22 +69,29 @@ def create(directory: Path) -> Keys:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make directory {directory}: {error.strerror}") from error
-    write_new(signing_file, _pem(keys.signing))
+    write_new(signing_file, _content(signing_file, keys.signing, seal))
     try:
-        write_new(node_file, _pem(keys.node))
+        write_new(node_file, _content(node_file, keys.node, seal))
     except BaseException:
         signing_file.unlink()  # half a pair could neither be loaded nor be made again
         raise
     return keys
 
 
-def load(directory: Path) -> Keys:
+def reseal(directory: Path, keys: Keys, seal: Seal) -> None:
+    """Replaces both files by the same keys under another seal."""
+    for path, key in ((directory / SIGNING_FILE, keys.signing), (directory / NODE_FILE, keys.node)):
+        replace(path, _content(path, key, seal))
+
+
+def load(directory: Path, vault: Vault = UNLOCKED) -> Keys:
     """Reads what `create` made.
 
     Raises:
         UsageError: a file is missing, open to others, or not a key of its kind.
+        VerificationError: the vault cannot unseal a file, or one is not sealed that should be.
     """
-    signing, node = _read(directory / SIGNING_FILE), _read(directory / NODE_FILE)
+    signing, node = _read(directory / SIGNING_FILE, vault), _read(directory / NODE_FILE, vault)
     if not isinstance(signing, Ed25519PrivateKey):
         raise UsageError(f"{directory / SIGNING_FILE} is not an Ed25519 private key")
     if not isinstance(node, EllipticCurvePrivateKey):
@@ -83,15 +99,26 @@ def load(directory: Path) -> Keys:
     return Keys(signing, node)
 
 
-def _pem(key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _content(path: Path, key: Ed25519PrivateKey | EllipticCurvePrivateKey, seal: Seal) -> bytes:
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    line = b"promptferry-sealed %d\n" % seal.version if seal.version else b""
+    return line + seal.seal(f"keys/{path.name}", pem)
 
 
-def _read(path: Path) -> object:
+def _unsealed(path: Path, content: bytes, vault: Vault) -> bytes:
+    sealed = _SEALED.fullmatch(content)
+    version, content = (int(sealed[1]), sealed[2]) if sealed else (0, content)
+    try:
+        return vault.seal(version).unseal(f"keys/{path.name}", content)
+    except VerificationError as error:
+        raise VerificationError(f"{path} cannot be trusted: {error}: restore it") from error
+
+
+def _read(path: Path, vault: Vault) -> object:
     try:
         with path.open("rb") as file:
             require_private(path, os.fstat(file.fileno()).st_mode)
-            return load_pem_private_key(file.read(), password=None)
+            return load_pem_private_key(_unsealed(path, file.read(), vault), password=None)
     except FileNotFoundError as error:
         raise UsageError(f"no key at {path}: `promptferry-client init` makes one") from error
     except OSError as error:

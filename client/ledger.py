@@ -16,11 +16,11 @@ import secrets
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Self
 
 from client.entries import Entry, History, Kind
 from client.ledger_file import LedgerFile
+from client.ledger_place import LedgerPlace
 from transfer.errors import BudgetRefusedError, LedgerError, UsageError
 from transfer.privacy import Budget, Spend, Unit, epsilon
 
@@ -46,24 +46,24 @@ class Ledger:
         self._file = file
 
     @classmethod
-    def create(cls, path: Path) -> Self:
+    def create(cls, place: LedgerPlace) -> Self:
         """Makes and opens a new ledger file, mode 0600.
 
         Raises:
             AlreadyExistsError: a ledger, or the head file of a lost one, is there.
         """
-        LedgerFile.create(path)
-        return cls.open(path)
+        LedgerFile.create(place)
+        return cls.open(place)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, place: LedgerPlace) -> Self:
         """Opens and verifies an existing ledger.
 
         Raises:
             LedgerError: it is missing, damaged, changed, rolled back, or not durable where it is.
             UsageError: others may read or write the file.
         """
-        ledger = cls(LedgerFile.open(path))
+        ledger = cls(LedgerFile.open(place))
         try:
             ledger.verify()
         except BaseException:
@@ -72,7 +72,7 @@ class Ledger:
         return ledger
 
     @classmethod
-    def declare_loss(cls, path: Path, assumed: Spend) -> Self:
+    def declare_loss(cls, place: LedgerPlace, assumed: Spend) -> Self:
         """Opens a ledger whose newest entries are gone for good, charging `assumed` to each data set left.
 
         The owner answers for `assumed` being no less than what the lost entries had spent. It is charged in the
@@ -81,7 +81,7 @@ class Ledger:
         Raises:
             LedgerError: what is left does not hold together.
         """
-        ledger = cls(LedgerFile.open(path))
+        ledger = cls(LedgerFile.open(place))
         try:
             with ledger._file.writing() as history:
                 ledger._file.verify_contents()

@@ -2,6 +2,10 @@
 
 It goes through the standard library's `sqlite3`: nothing lies between us and the sync to disk. Fingerprints
 and replies are kept beside the chain and bound to it by the SHA-256 in their entry.
+
+In an encrypted directory one key of the vault, by `version`, seals the fingerprint key, each row's text and each
+reply; version 0 seals nothing. Fingerprints have to be looked up and stay as they are: HMACs under the sealed key,
+which tell how many records there are. So do numbers, digests and sizes.
 """
 
 import hashlib
@@ -10,22 +14,25 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Self
 
 from client import chain
 from client.entries import Entry, History, Kind, entry
 from client.files import require_private
-from transfer.errors import AlreadyExistsError, LedgerError
+from client.head_file import RESTORE, HeadFile
+from client.ledger_place import LedgerPlace
+from client.seal import NONE, Seal
+from transfer.errors import AlreadyExistsError, LedgerError, VerificationError
 from transfer.files import write_new
 from transfer.privacy import Spend
 
 _SCHEMA = (
     chain.SCHEMA
-    + "CREATE TABLE identity (key BLOB NOT NULL) STRICT;"
+    + "CREATE TABLE identity (key BLOB NOT NULL, version INTEGER NOT NULL) STRICT;"
     + "CREATE TABLE records (fingerprint BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     + "CREATE TABLE replies (entry INTEGER PRIMARY KEY, reply BLOB NOT NULL) STRICT;"
 )
+_IDENTITY = "identity/1"
 
 
 class LedgerFile:
@@ -36,54 +43,61 @@ class LedgerFile:
         key: 32 random bytes of this file, for fingerprints. The chain is bound to it.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, key: bytes) -> None:
-        self.path = path
+    def __init__(
+        self, place: LedgerPlace, connection: sqlite3.Connection, key: bytes, seal: Seal = NONE
+    ) -> None:
+        self.path = place.path
         self.key = key
         self._connection = connection
+        self._seal = seal
         self._entries: list[Entry] = []
-        self._chain = chain.Chain(path, connection, hashlib.sha256(b"promptferry ledger" + key).hexdigest())
+        self._chain = chain.Chain(place.path, connection, _head_file(place, key), seal)
 
     @classmethod
-    def create(cls, path: Path) -> None:
-        """Makes an empty ledger file, mode 0600, with a new key.
+    def create(cls, place: LedgerPlace) -> None:
+        """Makes an empty ledger file, mode 0600, with a new key. Its head is made first: no ledger is without.
 
         Raises:
             AlreadyExistsError: a ledger, or the head file of a lost one, is there.
         """
-        head = chain.head_path(path)
-        if head.exists():
-            raise AlreadyExistsError(f"{head} remembers a ledger: restore {path}, or move both away")
-        with chain.reported(path), closing(sqlite3.connect(":memory:")) as draft:
+        key = secrets.token_bytes(32)
+        head_file = _head_file(place, key)
+        if place.path.exists():
+            raise AlreadyExistsError(f"{place.path} exists already: it is never overwritten")
+        if place.head.exists() and [head.number for head in head_file.heads()] != [0]:
+            raise AlreadyExistsError(
+                f"{place.head} remembers a ledger: restore {place.path}, or move both away"
+            )
+        with chain.reported(place.path), closing(sqlite3.connect(":memory:")) as draft:
             draft.executescript(_SCHEMA)
-            draft.execute("INSERT INTO identity VALUES (?)", (secrets.token_bytes(32),))
+            seal = place.vault.newest
+            draft.execute("INSERT INTO identity VALUES (?, ?)", (seal.seal(_IDENTITY, key), seal.version))
             draft.commit()
             content = draft.serialize()
-        write_new(path, content)
+        head_file.start(0, head_file.genesis)
+        write_new(place.path, content)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, place: LedgerPlace) -> Self:
         """Opens an existing file without verifying what it holds.
 
         Raises:
             LedgerError: it is missing, no ledger, or not durable where it is.
             UsageError: others may read or write it.
         """
+        path = place.path
         if not path.is_file():
-            lost = f"{chain.head_path(path)} remembers one: restore it"
+            lost = f"{place.head} remembers one: restore it"
             new = "`promptferry-client init` makes one"
-            raise LedgerError(f"no ledger at {path}: {lost if chain.head_path(path).exists() else new}")
+            raise LedgerError(f"no ledger at {path}: {lost if place.head.exists() else new}")
         with chain.reported(path):
             require_private(path, path.stat().st_mode)
             connection = chain.connect(path)
             try:
-                keys = connection.execute("SELECT key FROM identity").fetchall()
+                return cls(place, connection, *_identity(place, connection))
             except BaseException:
                 connection.close()
                 raise
-        if len(keys) != 1:
-            connection.close()
-            raise LedgerError(f"{path}: the ledger has {len(keys)} fingerprint keys, must be 1: restore it")
-        return cls(path, connection, keys[0][0])
 
     def close(self) -> None:
         """Closes the file."""
@@ -124,7 +138,8 @@ class LedgerFile:
     def keep_reply(self, data_set: str, round_name: str, reply: bytes) -> None:
         """Adds a reply, within `writing`."""
         number = self._append(Kind.REPLY, data_set, round_name, content=_digest([reply]))
-        self._connection.execute("INSERT INTO replies VALUES (?, ?)", (number, reply))
+        sealed = self._seal.seal(f"replies/{number}", reply)
+        self._connection.execute("INSERT INTO replies VALUES (?, ?)", (number, sealed))
 
     def reply(self, kept: Entry) -> bytes:
         """The bytes kept by a reply's entry.
@@ -135,9 +150,13 @@ class LedgerFile:
         with chain.reported(self.path):
             query = "SELECT reply FROM replies WHERE entry = ?"
             row = self._connection.execute(query, (kept.number,)).fetchone()
-        if row is None or _digest([row[0]]) != kept.content:
-            raise LedgerError(f"{self.path}: the reply of entry {kept.number} was changed: {chain.RESTORE}")
-        return bytes(row[0])
+        try:
+            reply = self._seal.unseal(f"replies/{kept.number}", row[0]) if row else None
+        except VerificationError:
+            reply = None
+        if reply is None or _digest([reply]) != kept.content:
+            raise LedgerError(f"{self.path}: the reply of entry {kept.number} was changed: {RESTORE}")
+        return reply
 
     def verify(self) -> int:
         """Reads everything again, compares it with the head file, and returns the number of entries.
@@ -169,16 +188,12 @@ class LedgerFile:
             replies = {row[0] for row in self._connection.execute("SELECT entry FROM replies")}
             for kept in self._history(self._chain.rows()).entries:
                 if kept.kind is Kind.RECORDS and _digest(records.pop(kept.number, [])) != kept.content:
-                    raise LedgerError(
-                        f"{self.path}: records of entry {kept.number} were changed: {chain.RESTORE}"
-                    )
+                    raise LedgerError(f"{self.path}: records of entry {kept.number} were changed: {RESTORE}")
                 if kept.kind is Kind.REPLY:
                     self.reply(kept)
                     replies.discard(kept.number)
         if strays := sorted(records | dict.fromkeys(replies)):
-            raise LedgerError(
-                f"{self.path}: holds content of an entry {strays[0]} that is not: {chain.RESTORE}"
-            )
+            raise LedgerError(f"{self.path}: holds content of an entry {strays[0]} that is not: {RESTORE}")
 
     def forget_lost(self) -> None:
         """Makes the entries there are the ones remembered, in place of newer ones declared lost."""
@@ -207,6 +222,27 @@ class LedgerFile:
                 "unit": spend.unit,
             }
         return self._chain.append(body).number
+
+
+def _identity(place: LedgerPlace, connection: sqlite3.Connection) -> tuple[bytes, Seal]:
+    """The fingerprint key and the seal of everything in the file."""
+    found = connection.execute("SELECT key, version FROM identity").fetchall()
+    if len(found) != 1:
+        raise LedgerError(
+            f"{place.path}: the ledger has {len(found)} fingerprint keys, must be 1: restore it"
+        )
+    [(key, version)] = found
+    try:
+        seal = place.vault.seal(version)
+        return seal.unseal(_IDENTITY, key), seal
+    except VerificationError as error:
+        raise LedgerError(
+            f"{place.path}: the fingerprint key cannot be trusted: {error}: restore it"
+        ) from error
+
+
+def _head_file(place: LedgerPlace, key: bytes) -> HeadFile:
+    return HeadFile(place.head, hashlib.sha256(b"promptferry ledger" + key).hexdigest(), place.signer)
 
 
 def _digest(parts: Iterable[bytes]) -> str:

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from client import custody
 from client import directory as client_directory
-from client import keys
 from client.bounds import (
     Flags,
     Scores,
@@ -208,7 +208,7 @@ class _Auditee:
 
     def _answered(self, index: int) -> Reply:
         """The reply of a daemon that was just started."""
-        publisher, own = Ed25519PrivateKey.generate(), keys.load(self.settings.keys_directory)
+        publisher, own = Ed25519PrivateKey.generate(), custody.load(self.settings)
         request = RoundRequest(
             round=round_name("audit", index),
             rounds=self.rounds + 1,
@@ -220,13 +220,13 @@ class _Auditee:
             cohort=self.settings.policy.min_cohort,
         )
         asked = envelope_to_bytes(sign(request_to_bytes(request), REQUEST_TYPE, publisher))
-        with Ledger.open(self.settings.ledger_file) as ledger:
+        with Ledger.open(own.ledger) as ledger:
             participant = Participant(
-                Identity(_NAME, own.signing, publisher.public_key()),
+                Identity(_NAME, own.keys.signing, publisher.public_key()),
                 self.settings.limits(),
                 ledger,
                 self.proxies,
                 self.settings.data.path,
             )
             reply = participant.answer(asked)
-        return reply_from_bytes(envelope_from_bytes(reply).verify(own.signing.public_key(), REPLY_TYPE))
+        return reply_from_bytes(envelope_from_bytes(reply).verify(own.keys.signing.public_key(), REPLY_TYPE))

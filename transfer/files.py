@@ -92,6 +92,12 @@ def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
+def remove_drafts(path: Path) -> None:
+    """Remove what processes that were killed while writing `path` left beside it; no other may be writing it."""
+    for draft in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 8}"):
+        draft.unlink()
+
+
 @contextmanager
 def appearing(place: Path) -> Iterator[Path]:
     """A draft directory that becomes `place` if the block ends well and vanishes if not.

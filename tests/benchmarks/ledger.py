@@ -9,7 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from client.ledger import Ledger
+from client.ledger_place import LedgerPlace
 from transfer.privacy import Budget, Spend
 
 NO_LIMIT = Budget(float("inf"), 1e-6)
@@ -22,7 +25,7 @@ REPLY = bytes(61_520)
 def main() -> None:
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as directory:
         path = Path(directory) / "ledger.sqlite"
-        with Ledger.create(path) as ledger:
+        with Ledger.create(LedgerPlace(path, Ed25519PrivateKey.generate())) as ledger:
             start = time.perf_counter()
             data_set = ledger.data_set(ledger.fingerprint(f"record {i}") for i in range(67_349))
             print(f"learn 67349 records {time.perf_counter() - start:.2f} s")
@@ -40,7 +43,7 @@ def _sync(path: Path) -> None:
     with path.open("ab", buffering=0) as file:
         for _ in range(ROUNDS):
             start = time.perf_counter()
-            file.write(bytes(90))
+            file.write(bytes(200))
             os.fsync(file.fileno())
             seconds.append(time.perf_counter() - start)
     _print("one plain append and sync", seconds)

@@ -1,22 +1,36 @@
 """Whatever is done to a ledger's files behind its back is noticed when it is opened."""
 
+import hashlib
+import json
 import math
 import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client import chain
+from client.head_file import HeadFile
 from client.ledger import Ledger
+from client.ledger_place import LedgerPlace
 from transfer.errors import BudgetRefusedError, LedgerError, PromptferryError
 from transfer.privacy import Budget, Spend
 
 FREE = Spend(0, 1.0, 1)
 UNLIMITED = Budget(math.inf, 1e-6)
 NAME = "ledger.sqlite"
+
+KEY = Ed25519PrivateKey.generate()
+
+
+def at(path: Path) -> LedgerPlace:
+    """A ledger of the owner of `KEY`."""
+    return LedgerPlace(path, KEY)
 
 
 def fill(ledger: Ledger, rounds: range) -> None:
@@ -30,7 +44,7 @@ def fill(ledger: Ledger, rounds: range) -> None:
 def original(tmp_path_factory) -> Path:
     """A closed ledger of two data sets that were merged, ten rounds and ten replies."""
     path = tmp_path_factory.mktemp("original") / NAME
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         fill(ledger, range(5))
         ledger.data_set([ledger.fingerprint("other")])
         ledger.data_set([ledger.fingerprint("other"), ledger.fingerprint("record 3")])
@@ -59,7 +73,7 @@ def edit(path: Path, *statements: str, parameters: tuple[object, ...] = ()) -> N
 
 
 def test_an_untouched_copy_opens(path: Path):
-    with Ledger.open(path) as ledger:
+    with Ledger.open(at(path)) as ledger:
         assert len(ledger.entries()) == 23
 
 
@@ -112,7 +126,7 @@ def test_an_untouched_copy_opens(path: Path):
 def test_an_edit_is_noticed_and_names_the_entry(path: Path, statements: list[str], message: str):
     edit(path, *statements)
     with pytest.raises(LedgerError, match=message) as noticed:
-        Ledger.open(path)
+        Ledger.open(at(path))
     assert "\n" not in str(noticed.value)
 
 
@@ -143,25 +157,91 @@ def changed(value: int | str | bytes, dice: random.Random) -> int | str | bytes:
     return raw.decode() if isinstance(value, str) else bytes(raw)
 
 
+def random_forgery(path: Path, dice: random.Random) -> tuple[int, str]:
+    """Other rows than there were, with every digest computed anew; returns the head they have now."""
+    database = sqlite3.connect(path)
+    rows = {number: json.loads(row) for number, row in database.execute("SELECT number, row FROM chain")}
+    victim = dice.choice(sorted(rows))
+    match dice.choice(["cheaper", "reply", "delete", "rollback"]):
+        case "cheaper":
+            victim = dice.choice([number for number, row in rows.items() if row["kind"] == "spend"])
+            rows[victim]["noise_multiplier"] = 9.0
+        case "reply":
+            victim = dice.choice([number for number, row in rows.items() if row["kind"] == "reply"])
+            rows[victim]["content"] = hashlib.sha256(b"other").hexdigest()
+            database.execute("UPDATE replies SET reply = ? WHERE entry = ?", (b"other", victim))
+        case "delete":
+            del rows[victim]
+        case "rollback":
+            rows = {number: row for number, row in rows.items() if number < victim}
+    head = rewritten(database, rows, head_file(path).genesis)
+    database.commit()
+    database.close()
+    return head
+
+
+def rewritten(database: sqlite3.Connection, rows: dict[int, dict], genesis: str) -> tuple[int, str]:
+    """Chains these rows anew and gives what is beside the chain its new numbers."""
+    for table in ("records", "replies"):
+        known = ", ".join(map(str, rows))
+        database.execute(f"DELETE FROM {table} WHERE entry NOT IN ({known})")  # noqa: S608
+    database.execute("DELETE FROM chain")
+    number, digest = 0, genesis
+    for number, (old, row) in enumerate(sorted(rows.items()), 1):
+        row |= {"number": number, "previous": digest}
+        text = json.dumps(row, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        database.execute("INSERT INTO chain VALUES (?, ?, ?)", (number, text, digest))
+        for table in ("records", "replies"):
+            database.execute(f"UPDATE {table} SET entry = ? WHERE entry = ?", (number, old))  # noqa: S608
+    return number, digest
+
+
+def forge_head(path: Path, number: int, digest: str, dice: random.Random) -> None:
+    """The best head that somebody without the key can write, short of one that was true once."""
+    genuine = dice.choice([head for head in head_file(path).heads() if head.number != number])
+    match dice.choice(["own key", "old signature", "unsigned", "nothing", "added"]):
+        case "own key":
+            head_file(path, Ed25519PrivateKey.generate()).start(number, digest)
+        case "old signature":
+            at(path).head.write_text(f"\n{number} {digest} {genuine.signature}\n")
+        case "unsigned":
+            at(path).head.write_text(f"\n{number} {digest}\n")
+        case "nothing":
+            at(path).head.write_text("")
+        case "added":
+            head_file(path, Ed25519PrivateKey.generate()).remember(number, digest)
+
+
 def assert_random_edits_are_noticed(original: Path, directory: Path, count: int) -> None:
     for seed in range(count):
-        path = copy(original, directory)
-        random_edit(path, random.Random(seed))
+        path, dice = copy(original, directory), random.Random(seed)
+        if seed % 2:
+            random_edit(path, dice)
+        else:
+            forge_head(path, *random_forgery(path, dice), dice)
         with pytest.raises(LedgerError):
-            Ledger.open(path)
+            Ledger.open(at(path))
 
 
-def test_a_hundred_random_edits_are_noticed(original: Path, tmp_path: Path):
+def test_a_hundred_random_edits_and_forgeries_are_noticed(original: Path, tmp_path: Path):
     assert_random_edits_are_noticed(original, tmp_path, 100)
 
 
 @pytest.mark.slow
-def test_a_thousand_random_edits_are_noticed(original: Path, tmp_path: Path):
-    assert_random_edits_are_noticed(original, tmp_path, 1000)
+def test_two_thousand_random_edits_and_forgeries_are_noticed(original: Path, tmp_path: Path):
+    assert_random_edits_are_noticed(original, tmp_path, 2000)
+
+
+def test_the_same_forgeries_open_once_the_owners_key_has_signed_them(original: Path, tmp_path: Path):
+    for seed in range(30):
+        path = copy(original, tmp_path)
+        head_file(path).start(*random_forgery(path, random.Random(seed)))
+        Ledger.open(at(path)).close()
 
 
 def test_a_flipped_bit_of_the_file_is_noticed_or_changes_nothing(original: Path, tmp_path: Path):
-    with Ledger.open(copy(original, tmp_path)) as ledger:
+    with Ledger.open(at(copy(original, tmp_path))) as ledger:
         expected = ledger.entries(), [ledger.reply(f"r{n}") for n in range(10)]
     content = original.read_bytes()
     noticed = 0
@@ -172,7 +252,7 @@ def test_a_flipped_bit_of_the_file_is_noticed_or_changes_nothing(original: Path,
         flipped[dice.randrange(len(flipped))] ^= 1 << dice.randrange(8)
         path.write_bytes(flipped)
         try:
-            with Ledger.open(path) as ledger:
+            with Ledger.open(at(path)) as ledger:
                 assert (ledger.entries(), [ledger.reply(f"r{n}") for n in range(10)]) == expected
         except PromptferryError:
             noticed += 1
@@ -181,53 +261,150 @@ def test_a_flipped_bit_of_the_file_is_noticed_or_changes_nothing(original: Path,
 
 def test_an_older_copy_put_back_is_noticed(path: Path, tmp_path: Path):
     older = path.read_bytes()
-    with Ledger.open(path) as ledger:
+    with Ledger.open(at(path)) as ledger:
         fill(ledger, range(10, 11))
     path.write_bytes(older)
     with pytest.raises(LedgerError, match=r"rolled back or cut: .*ledger declare-loss"):
-        Ledger.open(path)
+        Ledger.open(at(path))
 
 
 def test_another_history_of_the_same_length_is_noticed(path: Path, tmp_path: Path):
     (tmp_path / "fork").mkdir()
     fork = copy(path, tmp_path / "fork")
     for one, rounds in ((path, range(10, 11)), (fork, range(11, 12))):
-        with Ledger.open(one) as ledger:
+        with Ledger.open(at(one)) as ledger:
             fill(ledger, rounds)
     shutil.copy2(fork, path)
-    with pytest.raises(LedgerError, match=r"entry 24 is not the one in ledger\.sqlite\.head"):
-        Ledger.open(path)
+    with pytest.raises(LedgerError, match=r"entry 24 is not the one in .*ledger\.sqlite\.head"):
+        Ledger.open(at(path))
 
 
 def test_a_missing_head_file_is_noticed(path: Path):
-    chain.head_path(path).unlink()
-    with pytest.raises(LedgerError, match=r"ledger\.sqlite\.head is missing"):
-        Ledger.open(path)
+    at(path).head.unlink()
+    with pytest.raises(LedgerError, match=r"ledger\.sqlite\.head is missing .*: mount its disk, or restore"):
+        Ledger.open(at(path))
+
+
+@pytest.mark.parametrize("content", ["", "\n", f"\n23 {'0' * 64}\n", "nonsense"])
+def test_a_head_file_without_a_signed_head_is_noticed(path: Path, content: str):
+    at(path).head.write_text(content)
+    with pytest.raises(LedgerError, match=r"holds no signed head: .*ledger declare-loss") as noticed:
+        Ledger.open(at(path))
+    assert "\n" not in str(noticed.value)
+
+
+def head_file(path: Path, signer: Ed25519PrivateKey = KEY) -> HeadFile:
+    """The head file of a ledger, as somebody with that key would write it."""
+    database = sqlite3.connect(path)
+    [(key,)] = database.execute("SELECT key FROM identity")
+    database.close()
+    return HeadFile(at(path).head, hashlib.sha256(b"promptferry ledger" + key).hexdigest(), signer)
+
+
+def moved(path: Path) -> None:
+    """The newest head's signature under another number."""
+    newest = head_file(path).heads()[-1]
+    at(path).head.write_text(f"\n24 {newest.digest} {newest.signature}\n")
+
+
+def of_another_ledger(path: Path) -> None:
+    """The head of a ledger of the same owner, as long and with the same newest digest."""
+    newest = head_file(path).heads()[-1]
+    replace(head_file(path), genesis="0" * 64).start(newest.number, newest.digest)
+
+
+def of_another_owner(path: Path) -> None:
+    newest = head_file(path).heads()[-1]
+    head_file(path, Ed25519PrivateKey.generate()).start(newest.number, newest.digest)
+
+
+def flipped(path: Path) -> None:
+    newest = head_file(path).heads()[-1]
+    last = "1" if newest.signature[-1] == "0" else "0"
+    at(path).head.write_text(f"\n23 {newest.digest} {newest.signature[:-1]}{last}\n")
+
+
+@pytest.mark.parametrize("forge", [moved, of_another_ledger, of_another_owner, flipped])
+def test_a_head_that_the_owner_did_not_sign_for_this_ledger_is_noticed(
+    path: Path, forge: Callable[[Path], None]
+):
+    forge(path)
+    with pytest.raises(LedgerError, match="not signed by this client's key for this ledger: ") as noticed:
+        Ledger.open(at(path))
+    assert "\n" not in str(noticed.value)
+
+
+def test_a_new_signing_key_is_a_loss_to_declare(path: Path):
+    place = LedgerPlace(path, Ed25519PrivateKey.generate())
+    with pytest.raises(LedgerError, match="not signed by this client's key"):
+        Ledger.open(place)
+    Ledger.declare_loss(place, FREE).close()
+    Ledger.open(place).close()
+
+
+def test_a_restored_directory_is_noticed_by_a_head_on_another_disk_and_by_no_other(tmp_path: Path):
+    disk, apart = tmp_path / "disk", tmp_path / "apart"
+    apart.mkdir()
+    for away, noticed in (
+        (apart / "ledger.head", pytest.raises(LedgerError, match="cut")),
+        (None, nullcontext()),
+    ):
+        disk.mkdir()
+        place = LedgerPlace(disk / NAME, KEY, away)
+        with Ledger.create(place) as ledger:
+            fill(ledger, range(3))
+        shutil.copytree(disk, tmp_path / "backup")
+        with Ledger.open(place) as ledger:
+            fill(ledger, range(3, 4))
+        shutil.rmtree(disk)
+        (tmp_path / "backup").rename(disk)
+        with noticed:
+            Ledger.open(place).close()
+        shutil.rmtree(disk)
+
+
+def test_a_head_can_be_moved_to_another_disk_which_must_then_be_mounted(path: Path, tmp_path: Path):
+    (tmp_path / "apart").mkdir()
+    place = LedgerPlace(path, KEY, tmp_path / "apart" / "head")
+    with pytest.raises(LedgerError, match=r"apart/head is missing .*: mount its disk"):
+        Ledger.open(place)
+    at(path).head.rename(place.head)
+    with Ledger.open(place) as ledger:
+        fill(ledger, range(10, 11))
+    assert not at(path).head.exists()
+    assert head_file(path).heads() == []
+    assert HeadFile(place.head, "", KEY).heads()[-1].number == 25
 
 
 @pytest.mark.parametrize("torn", ["", "\n24", "\n24 abcd", "\nnonsense \xff\n"])
 def test_a_head_file_left_behind_or_torn_by_a_crash_is_caught_up(path: Path, torn: str):
-    head = chain.head_path(path)
+    head = at(path).head
     behind = "".join(head.read_text().splitlines(keepends=True)[:-2])
     head.write_bytes(behind.encode() + torn.encode("latin-1"))
     for _ in range(2):
-        with Ledger.open(path) as ledger:
+        with Ledger.open(at(path)) as ledger:
             assert ledger.verify() == 23
     edit(path, "DELETE FROM chain WHERE number = 23", "DELETE FROM replies WHERE entry = 23")
     with pytest.raises(LedgerError, match=r"holds 22 entries, .* remembers 23"):
-        Ledger.open(path)
+        Ledger.open(at(path))
 
 
-def test_a_crash_before_the_first_head_is_caught_up(tmp_path: Path):
-    Ledger.create(tmp_path / NAME).close()
-    chain.head_path(tmp_path / NAME).unlink()
-    with Ledger.open(tmp_path / NAME) as ledger:
+def test_a_crash_between_the_first_head_and_its_ledger_is_made_good_by_creating_again(path: Path):
+    Ledger.create(at(path.with_name("new"))).close()
+    path.with_name("new").unlink()
+    with Ledger.create(at(path.with_name("new"))) as ledger:
         assert ledger.verify() == 0
-    assert chain.head_path(tmp_path / NAME).exists()
+
+
+def test_an_empty_ledger_without_its_head_is_noticed(tmp_path: Path):
+    Ledger.create(at(tmp_path / NAME)).close()
+    at(tmp_path / NAME).head.unlink()
+    with pytest.raises(LedgerError, match="is missing"):
+        Ledger.open(at(tmp_path / NAME))
 
 
 def test_a_ledger_cut_while_open_spends_no_more(path: Path):
-    with Ledger.open(path) as ledger:
+    with Ledger.open(at(path)) as ledger:
         [data_set] = ledger.data_sets()
         edit(path, "DELETE FROM chain WHERE number > 20")
         with pytest.raises(LedgerError, match="entry 23 changed while in use"):
@@ -235,35 +412,35 @@ def test_a_ledger_cut_while_open_spends_no_more(path: Path):
 
 
 def test_a_declared_loss_is_charged_to_every_data_set_and_opens_the_ledger(path: Path):
-    with Ledger.open(path) as ledger:
+    with Ledger.open(at(path)) as ledger:
         ledger.data_set([ledger.fingerprint("a data set apart")])
     edit(path, "DELETE FROM chain WHERE number IN (22, 23)", "DELETE FROM replies WHERE entry = 23")
     edit(path, "DELETE FROM chain WHERE number = 24", "DELETE FROM records WHERE entry = 24")
     with pytest.raises(LedgerError, match="rolled back or cut"):
-        Ledger.open(path)
+        Ledger.open(at(path))
     assumed = Spend(0.05, 1.0, 9)
-    with Ledger.declare_loss(path, assumed) as ledger:
+    with Ledger.declare_loss(at(path), assumed) as ledger:
         [data_set] = ledger.data_sets()
         assert ledger.spends(data_set) == [FREE] * 9 + [assumed]
-    with Ledger.open(path) as ledger:
+    with Ledger.open(at(path)) as ledger:
         assert ledger.verify() == 22
         with pytest.raises(BudgetRefusedError):
             ledger.reserve(data_set, "r99", assumed, Budget(1.0, 1e-6))
     edit(path, "DELETE FROM chain WHERE number = 22")
     with pytest.raises(LedgerError, match="rolled back or cut"):
-        Ledger.open(path)
+        Ledger.open(at(path))
 
 
 def test_a_loss_cannot_be_declared_over_a_damaged_ledger(path: Path):
     edit(path, "UPDATE replies SET reply = x'00' WHERE entry = 3")
-    before = chain.head_path(path).read_bytes()
+    before = at(path).head.read_bytes()
     with pytest.raises(LedgerError, match="reply of entry 3"):
-        Ledger.declare_loss(path, FREE)
-    assert chain.head_path(path).read_bytes() == before
+        Ledger.declare_loss(at(path), FREE)
+    assert at(path).head.read_bytes() == before
 
 
 def test_an_open_ledger_is_in_wal_mode_with_full_synchronisation(path: Path):
-    with Ledger.open(path) as ledger:
+    with Ledger.open(at(path)) as ledger:
         connection = ledger._file._connection
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)

@@ -1,17 +1,20 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tomli_w
 
-from client import enrolment
+from client import custody, enrolment, vault
 from client.checkup import examine
 from client.config import ClientConfig
 from client.directory import make
 from client.ledger import Ledger
+from client.seal import Seal
 from coordinator import pki
 from coordinator.pki import PkiPaths
+from transfer.files import write_new
 from transfer.privacy import Budget, Spend
 
 
@@ -48,8 +51,28 @@ def test_all_is_well(site, client: ClientConfig, found) -> None:
     assert findings["rounds"][1] == f"{site.federation.address} answers; clocks agree within 60 s"
 
 
+def test_an_unencrypted_client_is_healthy_and_told_so(client: ClientConfig, found, tmp_path: Path) -> None:
+    says = "nothing is encrypted; `promptferry-client encrypt --secret FILE` seals keys and ledger"
+    assert found()["encryption"] == (True, says)
+    write_new(tmp_path / "secret", b"a passphrase of words")
+    custody.reseal(client, tmp_path / "secret")
+    findings = found()
+    healthy, said = findings["encryption"]
+    assert not healthy
+    assert said.endswith("seals this client: name the file of its secret in [client] secret")
+    assert not findings["ledger"][0]
+    settings = client.client.directory / "client.toml"
+    settings.write_text(settings.read_text().replace("[client]\n", '[client]\nsecret = "../secret"\n'))
+    sealed = f"keys and ledger are sealed with key 1 of {client.vault_file}"
+    assert found()["encryption"] == (True, sealed)
+    opened = vault.read(client.vault_file, [b"a passphrase of words"])
+    replace(opened, seals=(*opened.seals, Seal.new(2))).write(client.vault_file)
+    says = "encryption was interrupted: run `promptferry-client encrypt` again as before"
+    assert found()["encryption"] == (False, says)
+
+
 def test_the_ledger_line_tells_what_is_spent(client: ClientConfig, found) -> None:
-    with Ledger.open(client.ledger_file) as ledger:
+    with Ledger.open(custody.load(client).ledger) as ledger:
         data_set = ledger.data_set([b"f" * 32])
         ledger.reserve(data_set, "campaigns/a/rounds/1", Spend(2.0, 0.1, 5), Budget(8.0, 1e-6))
         spent = ledger.epsilon(data_set, 1e-6)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from client import config
+from client import config, custody
 from client.cli import app
 from client.ledger import Ledger
 from client.participant import DIGEST_BYTES
 from transfer import console
+from transfer.files import write_new
 from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Spend, epsilon
 
@@ -46,6 +47,9 @@ class Command:
     def json(self, *words: object) -> dict:
         self.status = self("--format", "json", *words)
         return json.loads(self.out)
+
+    def ledger(self) -> Ledger:
+        return Ledger.open(custody.load(config.read(self.directory)).ledger)
 
     def init(self, *words: object) -> int:
         data = self.directory.parent / "train.jsonl"
@@ -88,8 +92,44 @@ def test_init_makes_settings_keys_and_ledger_that_others_cannot_read(client: Com
     )
     for path in client.directory.rglob("*"):
         assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path
-    with Ledger.open(settings.ledger_file) as ledger:
+    with client.ledger() as ledger:
         assert ledger.entries() == []
+
+
+def test_init_with_a_secret_starts_encrypted_and_encrypt_changes_the_secret(
+    client: Command, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        write_new(tmp_path / name, f"the passphrase number {name}".encode())
+    assert client.init("--secret", tmp_path / "one") == 0
+    assert config.read(client.directory).client.secret == tmp_path / "one"
+    assert b"PRIVATE KEY" not in (client.directory / "keys" / "signing.pem").read_bytes()
+    spend(client, Spend(1.0, 0.1, 10), 1)
+    assert client("encrypt") == 0
+    assert client.out == "sealed keys and ledger with key 2\n"
+    assert client("encrypt", "--secret", tmp_path / "two") == 0
+    told = f'secret = "{tmp_path / "two"}"'
+    assert f"now write {told} under [client] in" in client.out.replace("\n", " ")
+    assert client("ledger", "verify") == 2
+    assert "the secret does not open it" in client.err
+    settings = client.directory / "client.toml"
+    settings.write_text(settings.read_text().replace(f'secret = "{tmp_path / "one"}"', told))
+    assert client.json("ledger", "verify")["entries"] == 3
+    assert client.json("encrypt") == {"key": 4, "secret": str(tmp_path / "two")}
+
+
+def test_an_existing_client_is_encrypted_by_a_secret_of_the_owners_choice(
+    ready: Command, tmp_path: Path
+) -> None:
+    assert ready("encrypt") == 2
+    assert ready.err == "error: encrypting needs a secret: name its file with --secret FILE\n"
+    write_new(tmp_path / "secret", b"a passphrase of words", 0o644)
+    assert ready("encrypt", "--secret", tmp_path / "secret") == 2
+    assert "is open to others (mode 0644)" in ready.err
+    (tmp_path / "secret").chmod(0o400)
+    assert ready("encrypt", "--secret", tmp_path / "secret") == 0
+    assert ready("ledger", "show") == 2
+    assert "vault.json seals this client: name the file of its secret in [client] secret" in ready.err
 
 
 def test_init_says_that_nothing_is_allowed_yet(client: Command) -> None:
@@ -182,7 +222,7 @@ def test_whoever_protects_users_is_shown_that_unit_everywhere(client: Command) -
     assert client(*asked, "--unit", "household") == 2
     assert client.err == "error: unit 'household' must be record or user\n"
 
-    with Ledger.open(client.directory / "ledger.db") as ledger:
+    with client.ledger() as ledger:
         data_set = ledger.data_set([ledger.fingerprint("b", "user")])
         ledger.reserve(data_set, "campaigns/a/rounds/1", Spend(1.0, 0.1, 10, "user"), Budget(8.0, 1e-6))
     shown = client.json("ledger", "show")
@@ -251,7 +291,7 @@ def test_a_directory_without_a_model_is_named(ready: Command) -> None:
 
 
 def spend(ready: Command, each: Spend, rounds: int) -> None:
-    with Ledger.open(ready.directory / "ledger.db") as ledger:
+    with ready.ledger() as ledger:
         data_set = ledger.data_set([b"f" * 32])
         for index in range(1, rounds + 1):
             name = f"campaigns/a/rounds/{index}"
@@ -287,7 +327,7 @@ def test_a_declared_loss_is_charged_and_the_ledger_goes_on(ready: Command) -> No
     spend(ready, Spend(1.0, 0.1, 10), 1)
     kept = old.read_bytes()
     spend(ready, Spend(1.0, 0.1, 20), 0)
-    with Ledger.open(old) as ledger:
+    with ready.ledger() as ledger:
         ledger.reserve(
             ledger.data_sets()[0], "campaigns/b/rounds/1", Spend(1.0, 0.1, 20), Budget(100.0, 1e-4)
         )
@@ -300,6 +340,32 @@ def test_a_declared_loss_is_charged_and_the_ledger_goes_on(ready: Command) -> No
     assert ready(*words) == 0
     shown = ready.json("ledger", "show")
     assert shown["data_sets"][0]["epsilon"] == epsilon([Spend(1.0, 0.1, 30)], 1e-4)
+
+
+def test_a_directory_restored_from_a_backup_is_noticed_by_a_head_on_another_disk(
+    ready: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (ready.directory / "ledger.db.head").rename(tmp_path / "disk" / "head")
+    settings = ready.directory / "client.toml"
+    settings.write_text(
+        settings.read_text().replace(
+            '# ledger_head = "/mnt/other/ledger.db.head"', 'ledger_head = "../disk/head"'
+        )
+    )
+    shutil.copytree(ready.directory, tmp_path / "backup")
+    spend(ready, Spend(1.0, 0.1, 10), 1)
+    assert ready("ledger", "verify") == 0
+    shutil.rmtree(ready.directory)
+    (tmp_path / "backup").rename(ready.directory)
+    for words in (
+        ("ledger", "verify"),
+        ("ledger", "show"),
+        ("plan", "--noise", 1, "--sample-rate", 0.1, "--steps", 1),
+    ):
+        assert ready(*words) == 1
+        assert "was rolled back or cut: it holds 0 entries" in ready.err
+        assert "disk/head remembers 3" in ready.err
 
 
 def test_plan_tells_epsilon_after_each_round_and_where_the_budget_ends(ready: Command) -> None:
@@ -479,7 +545,7 @@ def test_doctor_finds_what_is_well_and_what_is_not(ready: Command) -> None:
     findings = {finding["check"]: finding for finding in ready.json("doctor")}
     assert ready.status == 1
     well = {name for name, finding in findings.items() if finding["healthy"]}
-    assert well == {"settings", "policy", "keys", "data", "ledger"}
+    assert well == {"settings", "policy", "keys", "encryption", "data", "ledger"}
     assert "not enrolled" in findings["delivery"]["detail"]
     (ready.directory / "keys" / "node.pem").chmod(0o644)
     (ready.directory.parent / "train.jsonl").unlink()

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.consent import Consent
 from client.ledger import Ledger
+from client.ledger_place import LedgerPlace
 from client.link import Reconnect
 from transfer.errors import ConfigError, PolicyRefusedError
 from transfer.model_ref import ModelRef
@@ -38,7 +40,7 @@ class Owner:
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[Owner]:
-    with Ledger.create(tmp_path / "ledger.db") as ledger:
+    with Ledger.create(LedgerPlace(tmp_path / "ledger.db", Ed25519PrivateKey.generate())) as ledger:
         yield Owner(tmp_path, ledger)
 
 

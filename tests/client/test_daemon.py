@@ -14,7 +14,7 @@ import tomli_w
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from client import daemon, enrolment
+from client import custody, daemon, enrolment
 from client.config import ClientConfig, read
 from client.directory import make
 from client.keys import load
@@ -23,6 +23,7 @@ from client.lock import locked
 from coordinator import pki
 from coordinator.pki import PkiPaths
 from transfer.errors import AuthenticationError, ConfigError, DataError, LedgerError, UnavailableError
+from transfer.files import write_new
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
@@ -88,8 +89,11 @@ class Asker:
         assert outcome.reply is not None, outcome.error
         return outcome.reply
 
+    def read(self, reply: bytes) -> Reply:
+        return reply_from_bytes(envelope_from_bytes(reply).verify(self.key, REPLY_TYPE))
+
     def reply(self, *arguments: object) -> Reply:
-        return reply_from_bytes(envelope_from_bytes(self.ask(*arguments)).verify(self.key, REPLY_TYPE))
+        return self.read(self.ask(*arguments))
 
 
 @pytest.fixture
@@ -128,7 +132,7 @@ def running(client: ClientConfig) -> Iterator[Running]:
 
 
 def spends(client: ClientConfig) -> list[Spend]:
-    with Ledger.open(client.ledger_file) as ledger:
+    with Ledger.open(custody.load(client).ledger) as ledger:
         return [entry.spend for entry in ledger.entries() if entry.spend is not None]
 
 
@@ -155,6 +159,33 @@ def test_a_daemon_fetches_the_proxy_answers_rounds_and_leaves_no_private_text(
         assert not [string for string in planted if string.encode() in content], path
     for string in planted:
         assert string.encode() not in first
+
+
+def test_a_daemon_answers_rounds_from_an_encrypted_directory(
+    client: ClientConfig, asker: Asker, tmp_path: Path
+) -> None:
+    write_new(tmp_path / "secret", secrets.token_bytes(32))
+    custody.reseal(client, tmp_path / "secret")
+    settings = client.client.directory / "client.toml"
+    settings.write_text(settings.read_text().replace("[client]\n", '[client]\nsecret = "../secret"\n'))
+    encrypted, answers = read(client.client.directory), []
+
+    def ask_twice_and_stop() -> None:
+        try:
+            answers.extend([asker.ask(), asker.ask()])
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask_twice_and_stop)
+    asking.start()
+    daemon.run(encrypted)
+    asking.join()
+    first, again = answers
+    assert first == again
+    assert isinstance(asker.read(first), Release)
+    assert len(spends(encrypted)) == 1
+    for path in client.client.directory.rglob("*"):
+        assert not path.is_file() or first not in path.read_bytes(), path
 
 
 @pytest.mark.slow  # half a minute until Flower believes that the node is gone

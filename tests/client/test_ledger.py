@@ -7,12 +7,13 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.chain import head_path
 from client.entries import Kind
 from client.ledger import Ledger
+from client.ledger_place import LedgerPlace
 from transfer.errors import AlreadyExistsError, BudgetRefusedError, LedgerError, UsageError
 from transfer.privacy import Budget, Spend, epsilon
 
@@ -20,6 +21,13 @@ UNIT = Spend(0.05, 1.0, 1)
 """So little noise that ε is above 100, where it is quick to compute."""
 DELTA = 1e-6
 UNLIMITED = Budget(math.inf, DELTA)
+
+KEY = Ed25519PrivateKey.generate()
+
+
+def at(path: Path) -> LedgerPlace:
+    """A ledger of the owner of `KEY`."""
+    return LedgerPlace(path, KEY)
 
 
 def units(count: int) -> Budget:
@@ -34,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path):
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         yield ledger
 
 
@@ -48,12 +56,12 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def test_a_reservation_is_there_after_reopening(path: Path):
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         data_set = register(ledger, "a", "b")
         made = ledger.reserve(data_set, "r1", UNIT, UNLIMITED)
         assert (made.fresh, made.reply, made.spend, made.data_set) == (True, None, UNIT, data_set)
         head = ledger.head()
-    with Ledger.open(path) as again:
+    with Ledger.open(at(path)) as again:
         assert again.head() == head
         assert again.spends(data_set) == [UNIT]
         assert [entry.kind for entry in again.entries()] == [Kind.RECORDS, Kind.SPEND]
@@ -94,14 +102,14 @@ def test_a_smaller_spend_may_fit_where_a_larger_did_not(ledger: Ledger):
 
 
 def test_the_same_round_is_reserved_once_even_when_the_budget_is_used_up(path: Path):
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         data_set = register(ledger, "a")
         assert ledger.reserve(data_set, "r1", UNIT, units(1)).fresh
         for _ in range(50):
             again = ledger.reserve(data_set, "r1", UNIT, units(1))
             assert (again.fresh, again.reply) == (False, None)
     for _ in range(3):
-        with Ledger.open(path) as ledger:
+        with Ledger.open(at(path)) as ledger:
             assert not ledger.reserve(data_set, "r1", UNIT, units(1)).fresh
             assert ledger.spends(data_set) == [UNIT]
 
@@ -124,14 +132,14 @@ def test_an_unknown_data_set_cannot_spend(ledger: Ledger):
 
 def test_a_reply_is_kept_byte_for_byte_across_reopening(path: Path):
     reply = os.urandom(60_000)
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         data_set = register(ledger, "a")
         ledger.reserve(data_set, "r1", UNIT, UNLIMITED)
         assert ledger.reply("r1") is None
         ledger.store_reply("r1", reply)
         head = ledger.head()
     for _ in range(3):
-        with Ledger.open(path) as ledger:
+        with Ledger.open(at(path)) as ledger:
             assert ledger.reply("r1") == reply
             assert ledger.reserve(data_set, "r1", UNIT, UNLIMITED).reply == reply
             ledger.store_reply("r1", reply)
@@ -169,7 +177,7 @@ def test_a_record_is_known_whatever_its_case_spacing_or_unicode_form(ledger: Led
 
 
 def test_fingerprints_mean_nothing_in_another_ledger(tmp_path: Path):
-    with Ledger.create(tmp_path / "a") as first, Ledger.create(tmp_path / "b") as second:
+    with Ledger.create(at(tmp_path / "a")) as first, Ledger.create(at(tmp_path / "b")) as second:
         assert first.fingerprint("text") != second.fingerprint("text")
 
 
@@ -193,13 +201,13 @@ def test_registering_known_records_again_writes_nothing(ledger: Ledger, path: Pa
 
 
 def test_data_sets_that_turn_out_to_overlap_are_charged_with_the_spends_of_both(path: Path):
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         sets = [register(ledger, text) for text in "abc"]
         for number, data_set in enumerate(sets):
             ledger.reserve(data_set, f"r{number}", Spend(0.05, 1.0, number + 1), UNLIMITED)
         assert register(ledger, "a", "b", "new") == sets[0]
         assert register(ledger, "new", "c") == sets[0]
-    with Ledger.open(path) as ledger:
+    with Ledger.open(at(path)) as ledger:
         assert ledger.data_sets() == sets[:1]
         for data_set in sets:  # an id handed out before the merge stays valid
             assert [spend.steps for spend in ledger.spends(data_set)] == [1, 2, 3]
@@ -216,7 +224,7 @@ def test_data_sets_are_the_connected_components_of_files_that_share_records(tmp_
     def root(record: int) -> int:
         return record if parent[record] == record else root(parent[record])
 
-    with Ledger.create(tmp_path_factory.mktemp("lineage") / "ledger") as ledger:
+    with Ledger.create(at(tmp_path_factory.mktemp("lineage") / "ledger")) as ledger:
         for number, file in enumerate(files):
             data_set = register(ledger, *map(str, file))
             ledger.reserve(data_set, f"r{number}", UNIT, UNLIMITED)
@@ -246,7 +254,7 @@ def test_the_ledger_keeps_no_text(ledger: Ledger, path: Path):
 def test_every_file_of_the_ledger_is_for_its_owner_alone_whatever_the_umask(path: Path):
     before = os.umask(0)
     try:
-        with Ledger.create(path) as ledger:
+        with Ledger.create(at(path)) as ledger:
             register(ledger, "a")
             modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in path.parent.iterdir()}
     finally:
@@ -256,35 +264,35 @@ def test_every_file_of_the_ledger_is_for_its_owner_alone_whatever_the_umask(path
 
 
 def test_a_ledger_others_may_read_is_refused_with_the_cure(path: Path):
-    Ledger.create(path).close()
+    Ledger.create(at(path)).close()
     path.chmod(0o640)
     with pytest.raises(UsageError, match=r"mode 0640.*chmod 600"):
-        Ledger.open(path)
+        Ledger.open(at(path))
 
 
 def test_an_existing_ledger_is_never_made_anew(path: Path):
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         register(ledger, "a")
     before = contents(path)
     with pytest.raises(AlreadyExistsError):
-        Ledger.create(path)
-    head_path(path).unlink()
+        Ledger.create(at(path))
+    at(path).head.unlink()
     with pytest.raises(AlreadyExistsError, match="exists already"):
-        Ledger.create(path)
+        Ledger.create(at(path))
     assert path.read_bytes() == before[path.name]
 
 
 def test_a_missing_ledger_is_never_taken_for_an_empty_one(path: Path):
     with pytest.raises(LedgerError, match=r"no ledger at .*`promptferry-client init` makes one"):
-        Ledger.open(path)
+        Ledger.open(at(path))
     assert not path.exists()
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         register(ledger, "a")
     path.unlink()
     with pytest.raises(LedgerError, match=r"no ledger at .*head remembers one: restore it"):
-        Ledger.open(path)
+        Ledger.open(at(path))
     with pytest.raises(AlreadyExistsError, match="head remembers a ledger"):
-        Ledger.create(path)
+        Ledger.create(at(path))
 
 
 @pytest.mark.parametrize(
@@ -294,7 +302,7 @@ def test_a_file_that_is_no_ledger_is_refused_in_one_line(path: Path, content: by
     path.write_bytes(content)
     path.chmod(0o600)
     with pytest.raises(LedgerError, match="the ledger cannot be used: ") as refused:
-        Ledger.open(path)
+        Ledger.open(at(path))
     assert "\n" not in str(refused.value)
 
 
@@ -304,4 +312,4 @@ def test_another_kind_of_database_is_refused(path: Path):
     other.close()
     path.chmod(0o600)
     with pytest.raises(LedgerError, match="no such table: identity"):
-        Ledger.open(path)
+        Ledger.open(at(path))

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import client
 from client.ledger import Ledger
+from client.ledger_place import LedgerPlace
 from transfer.errors import BudgetRefusedError, LedgerError
 from transfer.privacy import Budget, Spend, epsilon
 
@@ -22,6 +24,13 @@ UNLIMITED = Budget(math.inf, 1e-6)
 UNIT = Spend(0.05, 1.0, 1)
 """So little noise that ε is above 100, where it is quick to compute."""
 CLIENT = str(Path(client.__file__).parent)
+
+KEY = Ed25519PrivateKey.generate()
+
+
+def at(path: Path) -> LedgerPlace:
+    """A ledger of the owner of `KEY`."""
+    return LedgerPlace(path, KEY)
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -50,7 +59,7 @@ class Owner:
         self.released = directory / "released"
         self.released.touch()
         self.write_ahead = write_ahead
-        with Ledger.create(self.ledger) as ledger:
+        with Ledger.create(at(self.ledger)) as ledger:
             self.data_set = ledger.data_set([ledger.fingerprint("record")])
 
     def answer(self, ledger: Ledger, name: str) -> None:
@@ -67,14 +76,14 @@ class Owner:
             file.write(name.encode() + b"\n")
 
     def answer_for_ever(self) -> None:
-        with Ledger.open(self.ledger) as ledger:
+        with Ledger.open(at(self.ledger)) as ledger:
             start = ledger.head()[0]
             for number in range(10**6):
                 self.answer(ledger, f"r{start}-{number}")
 
     def violations(self) -> int:
         """Releases the ledger does not know of or could not send again; it must open and hold together."""
-        with Ledger.open(self.ledger) as ledger:
+        with Ledger.open(at(self.ledger)) as ledger:
             ledger.verify()
             rows = {entry.subject for entry in ledger.entries() if entry.spend}
             assert not any(ledger.reserve(self.data_set, name, FREE, UNLIMITED).fresh for name in rows)
@@ -127,7 +136,7 @@ def kill_at_lines(directory: Path, step: int, write_ahead: bool) -> tuple[int, i
         owner = Owner(directory / str(lines), write_ahead)
 
         def work(owner: Owner = owner) -> None:
-            with Ledger.open(owner.ledger) as ledger:
+            with Ledger.open(at(owner.ledger)) as ledger:
                 owner.answer(ledger, "r1")
 
         if killed_after(lines, work) == 0:
@@ -167,13 +176,13 @@ def test_a_reservation_without_a_reply_after_a_crash_is_spent_and_never_fresh(tm
     owner = Owner(tmp_path / "owner")
 
     def crash() -> None:
-        with Ledger.open(owner.ledger) as ledger:
+        with Ledger.open(at(owner.ledger)) as ledger:
             assert ledger.reserve(owner.data_set, "r1", FREE, UNLIMITED).fresh
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert wait(fork(crash)) == -signal.SIGKILL
     for _ in range(2):
-        with Ledger.open(owner.ledger) as ledger:
+        with Ledger.open(at(owner.ledger)) as ledger:
             again = ledger.reserve(owner.data_set, "r1", FREE, UNLIMITED)
             assert (again.fresh, again.reply) == (False, None)
             assert ledger.spends(owner.data_set) == [FREE]
@@ -186,7 +195,7 @@ def race(directory: Path, processes: int, units: int) -> list[str]:
     epsilon([UNIT] * (units + 1), 1e-6)  # children inherit what is computed, so that they meet at the lock
 
     def spend(process: int) -> None:
-        with Ledger.open(owner.ledger) as ledger:
+        with Ledger.open(at(owner.ledger)) as ledger:
             for number in range(units):
                 try:
                     name = f"r{process}-{number}"
@@ -197,7 +206,7 @@ def race(directory: Path, processes: int, units: int) -> list[str]:
 
     children = [fork(lambda process=process: spend(process)) for process in range(processes)]
     assert [wait(child) for child in children] == [0] * processes
-    with Ledger.open(owner.ledger) as ledger:
+    with Ledger.open(at(owner.ledger)) as ledger:
         assert ledger.spends(owner.data_set) == [UNIT] * units
     return owner.released.read_text().split()
 
@@ -217,14 +226,14 @@ def test_processes_that_register_overlapping_files_at_once_agree_on_one_data_set
     owner = Owner(tmp_path / "owner")
 
     def register(process: int) -> None:
-        with Ledger.open(owner.ledger) as ledger:
+        with Ledger.open(at(owner.ledger)) as ledger:
             for number in range(5):
                 texts = [f"{process}-{number}", f"{process}-{number + 1}", "shared"]
                 ledger.data_set(ledger.fingerprint(text) for text in texts)
 
     children = [fork(lambda process=process: register(process)) for process in range(4)]
     assert [wait(child) for child in children] == [0] * 4
-    with Ledger.open(owner.ledger) as ledger:
+    with Ledger.open(at(owner.ledger)) as ledger:
         assert len(ledger.data_sets()) == 2
         assert ledger.data_set([ledger.fingerprint("0-0")]) == ledger.data_set([ledger.fingerprint("3-5")])
 
@@ -239,7 +248,7 @@ def test_a_full_disk_grants_nothing_and_the_same_ledger_goes_on_when_there_is_ro
 
     def fill_and_make_room() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        with Ledger.open(owner.ledger) as ledger:
+        with Ledger.open(at(owner.ledger)) as ledger:
             limit, hard = owner.ledger.stat().st_size + room, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
             with pytest.raises(LedgerError):
@@ -250,5 +259,5 @@ def test_a_full_disk_grants_nothing_and_the_same_ledger_goes_on_when_there_is_ro
 
     assert wait(fork(fill_and_make_room)) == 0
     assert owner.violations() == 0
-    with Ledger.open(owner.ledger) as ledger:
+    with Ledger.open(at(owner.ledger)) as ledger:
         assert ledger.reply("after") is not None

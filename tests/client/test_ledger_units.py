@@ -5,17 +5,26 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.chain import Chain, connect, head_path
+from client.chain import Chain, connect
 from client.entries import Kind
 from client.ledger import Ledger
 from client.ledger_file import LedgerFile
+from client.ledger_place import LedgerPlace
 from transfer.errors import BudgetRefusedError, LedgerError
 from transfer.privacy import Budget, Spend, epsilon
 
 RECORD, USER = Spend(0.05, 1.0, 1), Spend(0.05, 1.0, 1, "user")
 """So little noise that ε is above 100, where it is quick to compute."""
 UNLIMITED = Budget(math.inf, 1e-6)
+
+KEY = Ed25519PrivateKey.generate()
+
+
+def at(path: Path) -> LedgerPlace:
+    """A ledger of the owner of `KEY`."""
+    return LedgerPlace(path, KEY)
 
 
 @pytest.fixture
@@ -25,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path):
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         yield ledger
 
 
@@ -38,7 +47,7 @@ def register(ledger: Ledger, *texts: str, users: tuple[str, ...] = ()) -> str:
 def test_a_spend_for_another_unit_is_refused_in_words_and_changes_nothing(
     path: Path, first: Spend, second: Spend
 ):
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         data_set = register(ledger, "a", users=("ann",))
         ledger.reserve(data_set, "r1", first, UNLIMITED)
         head = ledger.head()
@@ -49,7 +58,7 @@ def test_a_spend_for_another_unit_is_refused_in_words_and_changes_nothing(
             f"not compose; set declared_{first.unit}s in [data] again, or use data of which nothing was spent yet"
         )
         assert ledger.head() == head
-    with Ledger.open(path) as ledger:
+    with Ledger.open(at(path)) as ledger:
         with pytest.raises(BudgetRefusedError):
             ledger.reserve(data_set, "r2", second, UNLIMITED)
         assert ledger.reserve(data_set, "r2", first, UNLIMITED).fresh
@@ -92,11 +101,10 @@ def test_a_file_that_would_join_data_sets_spent_for_different_units_is_refused(l
 
 def written_before_there_was_a_unit(path: Path, text: str) -> str:
     """A ledger as it was written then: a spend of two rounds, without the key."""
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         data_set = register(ledger, text)
         key = ledger._file.key
-    genesis = LedgerFile(path, connect(path), key)._chain.head()[1]
-    old = Chain(path, connect(path), genesis)
+    old = Chain(path, connect(path), LedgerFile(at(path), connect(path), key)._chain._head_file)
     for number in (1, 2):
         with old.writing():
             body = {"time": "2025-01-01T00:00:00+00:00", "kind": "spend", "data_set": data_set, "content": ""}
@@ -107,8 +115,8 @@ def written_before_there_was_a_unit(path: Path, text: str) -> str:
 
 def test_entries_from_before_there_was_a_unit_are_of_records_and_still_verify(path: Path):
     data_set = written_before_there_was_a_unit(path, "a")
-    assert head_path(path).is_file()
-    with Ledger.open(path) as ledger:
+    assert at(path).head.is_file()
+    with Ledger.open(at(path)) as ledger:
         assert ledger.verify() == 3
         assert ledger.spends(data_set) == [RECORD, RECORD]
         with pytest.raises(BudgetRefusedError, match="was spent for one record so far"):
@@ -119,21 +127,21 @@ def test_entries_from_before_there_was_a_unit_are_of_records_and_still_verify(pa
 
 
 def test_an_entry_of_a_unit_nobody_knows_is_of_an_unknown_form(path: Path):
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         data_set = register(ledger, "a")
         object.__setattr__(made := Spend(0.05, 1.0, 1), "unit", "household")
         with ledger._file.writing():
             ledger._file.append(Kind.SPEND, data_set, "r1", made)
     with pytest.raises(LedgerError, match="entry 2 of the ledger is of an unknown form: update promptferry"):
-        Ledger.open(path)
+        Ledger.open(at(path))
 
 
 def test_a_declared_loss_is_charged_in_the_unit_of_each_data_set(path: Path):
-    with Ledger.create(path) as ledger:
+    with Ledger.create(at(path)) as ledger:
         sets = [register(ledger, text) for text in "abc"]
         ledger.reserve(sets[0], "r1", RECORD, UNLIMITED)
         ledger.reserve(sets[1], "r2", USER, UNLIMITED)
-    with Ledger.declare_loss(path, USER) as ledger:
+    with Ledger.declare_loss(at(path), USER) as ledger:
         assert [ledger.unit(name) for name in sets] == ["record", "user", "user"]
         assert [len(ledger.spends(name)) for name in sets] == [2, 2, 1]
 

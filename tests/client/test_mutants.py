@@ -17,9 +17,10 @@ from torch import nn
 import client.tuning
 import transfer.gradients
 import transfer.models
-from client import chain, ledger, mechanism_audit, noise
+from client import ledger, mechanism_audit, noise
 from client.ledger import Ledger
 from client.ledger_file import LedgerFile
+from client.ledger_place import LedgerPlace
 from client.noise import NoiseSource
 from client.tuning import NoisyAdam
 from tests.client import test_audits, test_noise, test_tuning
@@ -188,12 +189,11 @@ def padding_on_the_left(collate: Callable) -> Callable:
 
 
 def a_ledger_made_anew_when_opened(_open: Callable) -> Callable:
-    def anew(path: Path) -> Ledger:
-        for old in path.parent.glob(f"{path.name}*"):
+    def anew(place: LedgerPlace) -> Ledger:
+        for old in place.path.parent.glob(f"{place.path.name}*"):
             old.unlink()
-        chain.head_path(path).unlink(missing_ok=True)
-        LedgerFile.create(path)
-        return Ledger(LedgerFile.open(path))
+        LedgerFile.create(place)
+        return Ledger(LedgerFile.open(place))
 
     return anew
 

@@ -13,6 +13,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.ledger import Ledger
+from client.ledger_place import LedgerPlace
 from client.participant import Identity, Participant
 from client.policy import Policy
 from client.proxies import Proxies
@@ -53,7 +54,11 @@ class Owner:
         (self.directory / "proxies").mkdir()
         (self.directory / "proxies" / "tiny").symlink_to(self.proxy)
         self.write(ROWS)
-        self.ledger = Ledger.create(self.directory / "ledger.db")
+        self.ledger = Ledger.create(self.place)
+
+    @property
+    def place(self) -> LedgerPlace:
+        return LedgerPlace(self.directory / "ledger.db", self.signing)
 
     @property
     def data(self) -> Path:
@@ -146,7 +151,7 @@ def test_a_round_that_protects_users_ends_in_a_release_that_says_so(owner: Owner
     assert owner.spends() == [release.spend] == [Spend(1.0, 0.5, 2, "user")]
     assert release.guarantee == Guarantee(epsilon([release.spend], 1e-4), 1e-4, "user")
     owner.ledger.close()
-    owner.ledger = Ledger.open(owner.directory / "ledger.db")
+    owner.ledger = Ledger.open(owner.place)
     assert owner.spends() == [release.spend]
 
 
@@ -174,7 +179,7 @@ def test_data_spent_for_records_is_not_spent_for_users_before_or_after_a_restart
         assert owner.refusal(owner.participant().answer(asked)) is Refusal.BUDGET
         assert "was spent for one record so far, this round is for one user" in caplog.text
         owner.ledger.close()
-        owner.ledger = Ledger.open(owner.directory / "ledger.db")
+        owner.ledger = Ledger.open(owner.place)
     assert (owner.tunings, len(owner.spends())) == (1, 1)
 
 
@@ -228,7 +233,7 @@ def test_the_same_round_asked_again_gets_the_same_bytes_also_after_a_restart(own
     participant = owner.participant()
     assert {participant.answer(owner.sent()) for _ in range(20)} == {first}
     owner.ledger.close()
-    owner.ledger = Ledger.open(owner.directory / "ledger.db")
+    owner.ledger = Ledger.open(owner.place)
     assert owner.participant().answer(owner.sent()) == first
     assert owner.tunings == 1
     assert len(owner.spends()) == 1
@@ -348,7 +353,7 @@ def test_nothing_is_trained_before_the_spend_is_durable(owner: Owner) -> None:
     seen: list[int] = []
 
     def looking(*arguments: object, **named: object) -> SoftPrompt:
-        with Ledger.open(owner.directory / "ledger.db") as other:
+        with Ledger.open(owner.place) as other:
             seen.append(sum(entry.spend is not None for entry in other.entries()))
         return tune(*arguments, **named)
 
@@ -363,7 +368,7 @@ def test_a_reply_that_cannot_be_kept_is_not_sent(owner: Owner) -> None:
         return prompt
 
     assert owner.refusal(owner.participant(tune=breaking).answer(owner.sent())) is Refusal.FAILED
-    owner.ledger = Ledger.open(owner.directory / "ledger.db")
+    owner.ledger = Ledger.open(owner.place)
     assert owner.ledger.reply(ROUND) is None
 
 

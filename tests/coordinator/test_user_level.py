@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.claim import Claim
 from client.ledger import Ledger
+from client.ledger_place import LedgerPlace
 from client.participant import Identity, Participant
 from client.policy import Policy
 from client.proxies import Proxies
@@ -44,7 +45,7 @@ class DataOwner:
         token = invite(world.store, name, utc_now())
         raw = key.public_key().public_bytes_raw()
         world.store.enrol(name, token, f"node of {name}".encode(), raw, utc_now())
-        ledger = Ledger.create(directory / "ledger.db")
+        ledger = Ledger.create(LedgerPlace(directory / "ledger.db", key))
         made = Participant(
             Identity(name, key, world.identity.publisher.public_key()),
             Policy(Budget(50.0, 1e-4), 3, ("*",), ("*",), unit=unit),
