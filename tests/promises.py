@@ -21,8 +21,8 @@ PROMISE, FIGURES = "promise", "figures"
 """Names of the properties by which a report tells, also from another process, what its test showed."""
 HEADER = """# What is promised, and what shows it
 
-Written by `make privacy`; never by hand. A figure of several measurements is given from its least to its greatest, with
-their number. Run with {versions}.
+Written by `make privacy`, never by hand. A figure that was measured several times is given from its least to its
+greatest value, with how often. Run with {versions}.
 
 | | promised | target | measured in this run | shown by |
 |---|---|---|---|---|
@@ -60,9 +60,9 @@ class Shown:
 
     def cells(self, test: str) -> tuple[str, str]:
         """Figures, and the test with its outcome."""
-        figures = ", ".join(f"{name.replace('_', ' ')} {_told(found)}" for name, found in self.figures.items())
+        figures = [f"{name.replace('_', ' ')} {_told(found)}" for name, found in self.figures.items()]
         cases = f" × {self.cases}" if self.cases > 1 else ""
-        return figures, f"{'passed' if self.passed else '**failed**'} `{test}`{cases}"
+        return ", ".join(figures), f"{'passed' if self.passed else '**failed**'} `{test}`{cases}"
 
 
 class Promises:
@@ -81,8 +81,8 @@ class Promises:
     def measured(self, **figures: float | str) -> None:
         """Figures of the running test; one that comes again is another measurement of the same."""
         for name, value in figures.items():
-            plain = value if isinstance(value, int | str) else float(value)  # what another process can be sent
-            self.figures.setdefault(name, []).append(plain)
+            known = self.figures.setdefault(name, [])  # plain values, which can be sent to another process
+            known.append(value if isinstance(value, int | str) else float(value))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(self) -> Iterator[None]:
@@ -118,7 +118,7 @@ class Promises:
             return
         missing = [key for key, tests in self.shown.items() if not tests]
         if missing or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-            why = f"no test ran that shows the promise {missing[0]!r}" if missing else "the run was broken off"
+            why = f"no test ran that shows {missing[0]!r}" if missing else "the run was broken off"
             self.fault = f"{self.file} is not written: {why}"
             session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
             return
@@ -130,26 +130,30 @@ class Promises:
 
     def table(self) -> str:
         """The whole file, in GitHub's Markdown."""
-        versions = ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in self.packages)])
+        versions = [
+            f"Python {platform.python_version()}",
+            *(f"{name} {version(name)}" for name in self.packages),
+        ]
         rows = []
         for key, promise in self.known.items():
             cells = [shown.cells(test) for test, shown in sorted(self.shown[key].items())]
             measured, tests = ("<br>".join(filter(None, column)) for column in zip(*cells, strict=True))
             rows.append(f"| {promise.number} | {promise.says} | {promise.target} | {measured} | {tests} |\n")
-        return HEADER.format(versions=versions) + "".join(rows)
+        return HEADER.format(versions=", ".join(versions)) + "".join(rows)
 
 
 def _told(found: list[Any]) -> str:
     """One figure, the range of several numbers, or each different text."""
     if any(isinstance(value, str) for value in found):
         return ", ".join(dict.fromkeys(map(str, found)))
-    least, greatest = (f"{value:.3g}" if isinstance(value, float) else f"{value:,}" for value in (min(found), max(found)))
+    ends = min(found), max(found)
+    least, greatest = (f"{end:.3g}" if isinstance(end, float) else f"{end:,}" for end in ends)
     several = f" ({len(found)})" if len(found) > 1 else ""
     return (least if least == greatest else f"{least} – {greatest}") + several
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--promises", type=Path, metavar="FILE.md", help="write what the tests show of each promise")
+    parser.addoption("--promises", type=Path, metavar="FILE.md", help="write what tests show of each promise")
     parser.addini("promises", "TOML file of the promises, beside the settings", default="tests/promises.toml")
 
 

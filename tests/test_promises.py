@@ -84,7 +84,7 @@ def test_a_promise_without_a_test_fails_the_run_and_nothing_is_written(tmp_path:
     (tmp_path / "out.md").write_text("old")
     done = run(tmp_path, TESTS.replace("LIMIT", "2"), "-k", "size or not_run")
     assert done.returncode == 1
-    assert "out.md is not written: no test ran that shows the promise 'fast'\n" in done.stdout
+    assert "out.md is not written: no test ran that shows 'fast'\n" in done.stdout
     assert (tmp_path / "out.md").read_text() == "old"
 
 

@@ -63,6 +63,7 @@ def test_an_untouched_copy_opens(path: Path):
         assert len(ledger.entries()) == 23
 
 
+@pytest.mark.promise("tamper")
 @pytest.mark.parametrize(
     ("statements", "message"),
     [
@@ -155,9 +156,11 @@ def test_a_hundred_random_edits_are_noticed(original: Path, tmp_path: Path):
     assert_random_edits_are_noticed(original, tmp_path, 100)
 
 
+@pytest.mark.promise("tamper")
 @pytest.mark.slow
-def test_a_thousand_random_edits_are_noticed(original: Path, tmp_path: Path):
+def test_a_thousand_random_edits_are_noticed(original: Path, tmp_path: Path, measured):
     assert_random_edits_are_noticed(original, tmp_path, 1000)
+    measured(noticed=1000)
 
 
 def test_a_flipped_bit_of_the_file_is_noticed_or_changes_nothing(original: Path, tmp_path: Path):
@@ -179,6 +182,7 @@ def test_a_flipped_bit_of_the_file_is_noticed_or_changes_nothing(original: Path,
     assert noticed > 20
 
 
+@pytest.mark.promise("tamper")
 def test_an_older_copy_put_back_is_noticed(path: Path, tmp_path: Path):
     older = path.read_bytes()
     with Ledger.open(path) as ledger:
@@ -188,6 +192,7 @@ def test_an_older_copy_put_back_is_noticed(path: Path, tmp_path: Path):
         Ledger.open(path)
 
 
+@pytest.mark.promise("tamper")
 def test_another_history_of_the_same_length_is_noticed(path: Path, tmp_path: Path):
     (tmp_path / "fork").mkdir()
     fork = copy(path, tmp_path / "fork")
@@ -262,6 +267,7 @@ def test_a_loss_cannot_be_declared_over_a_damaged_ledger(path: Path):
     assert chain.head_path(path).read_bytes() == before
 
 
+@pytest.mark.promise("power-loss")
 def test_an_open_ledger_is_in_wal_mode_with_full_synchronisation(path: Path):
     with Ledger.open(path) as ledger:
         connection = ledger._file._connection
@@ -269,6 +275,7 @@ def test_an_open_ledger_is_in_wal_mode_with_full_synchronisation(path: Path):
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+@pytest.mark.promise("power-loss")
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [

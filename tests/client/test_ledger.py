@@ -70,6 +70,7 @@ def test_epsilon_is_computed_from_all_spends_of_the_data_set(ledger: Ledger):
     assert ledger.epsilon("data-unknown", DELTA) == 0
 
 
+@pytest.mark.promise("budget")
 def test_a_refused_spend_changes_nothing(ledger: Ledger, path: Path):
     data_set = register(ledger, "a")
     for number in range(3):
@@ -93,6 +94,7 @@ def test_a_smaller_spend_may_fit_where_a_larger_did_not(ledger: Ledger):
     assert ledger.reserve(data_set, "r1", UNIT, units(1)).fresh
 
 
+@pytest.mark.promise("same-answer")
 def test_the_same_round_is_reserved_once_even_when_the_budget_is_used_up(path: Path):
     with Ledger.create(path) as ledger:
         data_set = register(ledger, "a")
@@ -173,6 +175,7 @@ def test_fingerprints_mean_nothing_in_another_ledger(tmp_path: Path):
         assert first.fingerprint("text") != second.fingerprint("text")
 
 
+@pytest.mark.promise("lineage")
 def test_an_overlapping_file_shares_the_budget_and_a_disjoint_one_does_not(ledger: Ledger):
     data_set = register(ledger, "a", "b", "c")
     ledger.reserve(data_set, "r1", UNIT, units(1))
@@ -208,6 +211,7 @@ def test_data_sets_that_turn_out_to_overlap_are_charged_with_the_spends_of_both(
             assert not ledger.reserve(data_set, "r1", Spend(0.05, 1.0, 2), units(1)).fresh
 
 
+@pytest.mark.promise("lineage")
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sets(st.integers(0, 12), min_size=1, max_size=4), min_size=1, max_size=8))
 def test_data_sets_are_the_connected_components_of_files_that_share_records(tmp_path_factory, files):

@@ -121,6 +121,7 @@ def test_every_strategy_stays_between_the_smallest_and_the_largest_client(client
     assert (aggregate.prompt.vectors >= stack.amin(0) - 1e-6).all()
 
 
+@pytest.mark.promise("cohort")
 def test_one_hot_updates_show_that_every_client_counts_exactly_once():
     clients = {f"c{i}": prompt(torch.eye(6)[i].reshape(2, 3)) for i in range(3)}
     total = combine(clients, START).prompt.vectors.flatten() * 3

@@ -12,6 +12,7 @@ import pytest
 import tomli_w
 
 from deploy.processes import command, daemon, free_ports
+from tests.promises import Measured
 from transfer.tasks import Task
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -71,8 +72,9 @@ class Tap:
         self._loop.close()
 
 
+@pytest.mark.promise("egress")
 def test_nothing_but_signed_prompts_leaves_a_data_owner(
-    tiny_causal: Path, tiny_task: Task, tmp_path: Path
+    tiny_causal: Path, tiny_task: Task, tmp_path: Path, measured: Measured
 ) -> None:
     planted = [secrets.token_hex(16) for _ in range(20)]
     texts = ["The film was great.", "A terrible plot", "We liked the music", "Nobody liked the noise"]
@@ -136,6 +138,7 @@ def test_nothing_but_signed_prompts_leaves_a_data_owner(
         for path in tmp_path.rglob("*")
         if path.is_file() and "private-" not in path.name
     }
+    measured(traffic_in_bytes=len(sent), other_files=len(left))
     assert any(path.name == "store.db" for path in left)
     for secret in planted:
         assert secret.encode() not in sent
