@@ -514,10 +514,14 @@ def test_changed_data_is_read_again_and_stays_the_same_data_set(owner: Owner) ->
 
 
 @pytest.mark.promise("egress")
-def test_the_size_of_a_reply_and_its_fields_do_not_depend_on_the_records(owner: Owner) -> None:
+def test_the_size_of_a_reply_and_its_fields_do_not_depend_on_the_records(
+    owner: Owner, measured: Measured
+) -> None:
     first = owner.participant().answer(owner.sent())
     owner.write(ROWS * 50)
     second = owner.participant().answer(owner.sent(round="campaigns/reviews/rounds/2"))
+    for reply in (first, second):
+        measured(bytes_of_a_reply=len(reply))
     assert len(first) == len(second)
 
 
@@ -537,7 +541,7 @@ def leaking(records_at: int) -> Callable[..., SoftPrompt]:
     "case", ["release", "users", "nameless", "exception", "malformed", "unknown label", "budget"]
 )
 def test_planted_strings_never_leave_the_data_file(
-    owner: Owner, case: str, caplog, capfd, monkeypatch: pytest.MonkeyPatch
+    owner: Owner, case: str, caplog, capfd, monkeypatch: pytest.MonkeyPatch, measured: Measured
 ) -> None:
     strings = planted()
     rows = [(f"patient {string} was fine", "positive") for string in strings]
@@ -574,6 +578,7 @@ def test_planted_strings_never_leave_the_data_file(
         for path in owner.directory.rglob("*")
         if path.is_file() and path != owner.data
     }
+    measured(streams_and_files=len(streams) + len(files))
     assert owner.directory / "ledger.db" in files
     for name, content in [*streams.items(), *files.items()]:
         for string in strings:

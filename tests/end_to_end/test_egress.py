@@ -138,7 +138,8 @@ def test_nothing_but_signed_prompts_leaves_a_data_owner(
         for path in tmp_path.rglob("*")
         if path.is_file() and "private-" not in path.name
     }
-    measured(traffic_in_bytes=len(sent), other_files=len(left))
+    found = sum(content.count(secret.encode()) for secret in planted for content in (sent, *left.values()))
+    measured(planted_strings_found=found, bytes_of_traffic=len(sent), files=len(left))
     assert any(path.name == "store.db" for path in left)
     for secret in planted:
         assert secret.encode() not in sent
