@@ -21,8 +21,8 @@ PROMISE, FIGURES = "promise", "figures"
 """Names of the properties by which a report tells, also from another process, what its test showed."""
 HEADER = """# What is promised, and what shows it
 
-Written by `make privacy`, never by hand. A figure that was measured several times is given from its least to its
-greatest value, with how often. Run with {versions}.
+Written by `make privacy`, never by hand: a line for each test, with its figures beside it. A figure that was measured
+several times is given from its least to its greatest value, with how often. Run with {versions}.
 
 | | promised | target | measured in this run | shown by |
 |---|---|---|---|---|
@@ -62,7 +62,7 @@ class Shown:
         """Figures, and the test with its outcome."""
         figures = [f"{name.replace('_', ' ')} {_told(found)}" for name, found in self.figures.items()]
         cases = f" × {self.cases}" if self.cases > 1 else ""
-        return ", ".join(figures), f"{'passed' if self.passed else '**failed**'} `{test}`{cases}"
+        return ", ".join(figures) or "–", f"{'passed' if self.passed else '**failed**'} `{test}`{cases}"
 
 
 class Promises:
@@ -137,7 +137,7 @@ class Promises:
         rows = []
         for key, promise in self.known.items():
             cells = [shown.cells(test) for test, shown in sorted(self.shown[key].items())]
-            measured, tests = ("<br>".join(filter(None, column)) for column in zip(*cells, strict=True))
+            measured, tests = ("<br>".join(column) for column in zip(*cells, strict=True))
             rows.append(f"| {promise.number} | {promise.says} | {promise.target} | {measured} | {tests} |\n")
         return HEADER.format(versions=", ".join(versions)) + "".join(rows)
 

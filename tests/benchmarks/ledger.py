@@ -27,7 +27,7 @@ def main() -> None:
             data_set = ledger.data_set(ledger.fingerprint(f"record {i}") for i in range(67_349))
             print(f"learn 67349 records {time.perf_counter() - start:.2f} s")
             for age in range(4):
-                _sync(Path(directory) / "plain")
+                _print("one plain append and sync", synced(Path(directory) / "plain"))
                 for step, seconds in timed(ledger, data_set, age).items():
                     _print(f"after {age * ROUNDS:4} rounds {step:8}", seconds)
             start = time.perf_counter()
@@ -35,8 +35,8 @@ def main() -> None:
             print(f"verify {count} entries, 67349 records {time.perf_counter() - start:.2f} s")
 
 
-def _sync(path: Path) -> None:
-    """What the disk alone takes: a reservation syncs twice, the database and then its head file."""
+def synced(path: Path) -> list[float]:
+    """Seconds the disk alone takes: a reservation syncs twice, the database and then its head file."""
     seconds = []
     with path.open("ab", buffering=0) as file:
         for _ in range(ROUNDS):
@@ -44,7 +44,7 @@ def _sync(path: Path) -> None:
             file.write(bytes(90))
             os.fsync(file.fileno())
             seconds.append(time.perf_counter() - start)
-    _print("one plain append and sync", seconds)
+    return seconds
 
 
 def timed(ledger: Ledger, data_set: str, age: int) -> dict[str, list[float]]:

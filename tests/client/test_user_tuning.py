@@ -115,7 +115,7 @@ def share(gradients: list[torch.Tensor]) -> torch.Tensor:
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from([1, 10, 100]), st.floats(1e-3, 1e3))
 def test_adding_a_user_moves_the_sum_by_at_most_the_clipping_norm_and_nobody_elses_share(
-    data, count, size, measured
+    measured, data, count, size
 ):
     """Exactly, in integers: gradients of any size, in any physical batches, beside any other users."""
     others = data.draw(st.lists(st.integers(1, 5), max_size=4))
