@@ -7,7 +7,7 @@ the setting `promises` names: `[[promise]]` with `key`, `number`, `says` and `ta
 
 import platform
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -85,8 +85,8 @@ class Promises:
             known.append(value if isinstance(value, int | str) else float(value))
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_make_collect_report(self) -> Iterator[None]:
-        report: pytest.CollectReport = yield
+    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
         for item in report.result:
             keys = [key for marker in item.iter_markers("promise") for key in marker.args]
             item.user_properties = [(PROMISE, key) for key in keys]
@@ -96,7 +96,7 @@ class Promises:
         return report
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         self.figures = {}
         try:
             return (yield)
