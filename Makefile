@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow check format proto clean
+.PHONY: demo test slow privacy check format proto clean
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo.py
@@ -12,6 +12,9 @@ test: .venv/installed
 
 slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+privacy: .venv/installed
+	$(BIN)/python -m pytest -m promise --promises=tests/PRIVACY.md
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -42,6 +42,7 @@ from transfer.signing import (
 )
 from transfer.tasks import Label, Task
 
+pytest_plugins = ["tests.promises"]
 VOCABULARY = 400
 LINES = (
     "The film was great and the actors were good. It was fun.",

@@ -30,15 +30,16 @@ def main() -> None:
             data_set = ledger.data_set(ledger.fingerprint(f"record {i}") for i in range(67_349))
             print(f"learn 67349 records {time.perf_counter() - start:.2f} s")
             for age in range(4):
-                _sync(Path(directory) / "plain")
-                _time(ledger, data_set, age)
+                _print("one plain append and sync", synced(Path(directory) / "plain"))
+                for step, seconds in timed(ledger, data_set, age).items():
+                    _print(f"after {age * ROUNDS:4} rounds {step:8}", seconds)
             start = time.perf_counter()
             count = ledger.verify()
             print(f"verify {count} entries, 67349 records {time.perf_counter() - start:.2f} s")
 
 
-def _sync(path: Path) -> None:
-    """What the disk alone takes: a reservation syncs twice, the database and then its head file."""
+def synced(path: Path) -> list[float]:
+    """Seconds the disk alone takes: a reservation syncs twice, the database and then its head file."""
     seconds = []
     with path.open("ab", buffering=0) as file:
         for _ in range(ROUNDS):
@@ -46,10 +47,11 @@ def _sync(path: Path) -> None:
             file.write(bytes(200))
             os.fsync(file.fileno())
             seconds.append(time.perf_counter() - start)
-    _print("one plain append and sync", seconds)
+    return seconds
 
 
-def _time(ledger: Ledger, data_set: str, age: int) -> None:
+def timed(ledger: Ledger, data_set: str, age: int) -> dict[str, list[float]]:
+    """Seconds of each of `ROUNDS` reservations and of as many replies; `age` sets their names apart."""
     times: dict[str, list[float]] = {"reserve": [], "answer": []}
     for number in range(ROUNDS):
         name = f"campaigns/age-{age}/rounds/{number + 1}"
@@ -59,13 +61,17 @@ def _time(ledger: Ledger, data_set: str, age: int) -> None:
         ledger.store_reply(name, REPLY)
         times["reserve"].append(reserved - start)
         times["answer"].append(time.perf_counter() - reserved)
-    for step, seconds in times.items():
-        _print(f"after {age * ROUNDS:4} rounds {step:8}", seconds)
+    return times
+
+
+def p50_and_p99_ms(seconds: list[float]) -> tuple[float, float]:
+    """Milliseconds that half, and all but a hundredth, stayed within."""
+    ordered = sorted(seconds)
+    return ordered[len(ordered) // 2] * 1e3, ordered[len(ordered) * 99 // 100] * 1e3
 
 
 def _print(name: str, seconds: list[float]) -> None:
-    ordered = sorted(seconds)
-    p50, p99 = ordered[ROUNDS // 2] * 1e3, ordered[ROUNDS * 99 // 100] * 1e3
+    p50, p99 = p50_and_p99_ms(seconds)
     print(f"{name:30} p50 {p50:.2f} ms, p99 {p99:.2f} ms")
 
 

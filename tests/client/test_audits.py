@@ -20,6 +20,7 @@ from client.membership_audit import Shadowing
 from client.noise import NoiseSource, clip_to_grid
 from client.private_data import PrivateRecords, read
 from client.shadow_settings import ShadowSettings
+from tests.promises import Measured
 from transfer.errors import DataError, UsageError
 from transfer.gradients import LabelledLines, per_record_gradients
 from transfer.models import LanguageModel, load
@@ -61,13 +62,16 @@ def test_the_mechanism_keeps_its_claim() -> None:
     assert seen == [(done, 3_000) for done in range(0, 3_000, 500)]
 
 
+@pytest.mark.promise("mechanism-audit")
 @pytest.mark.slow
-def test_what_the_mechanism_audit_proves_is_most_of_the_claim() -> None:
+def test_what_the_mechanism_audit_proves_is_most_of_the_claim(measured: Measured) -> None:
     found = mechanism_audit.audit()
+    measured(claimed=found.claimed, proved=found.bound, share=found.measured["share_of_claim"])
     assert found.passed
     assert found.measured["share_of_claim"] >= 0.75
 
 
+@pytest.mark.promise("mechanism-audit")
 @pytest.mark.parametrize("fault", [half_the_noise, no_noise, three_times_the_clip])
 def test_a_wrong_mechanism_is_noticed(fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
@@ -149,9 +153,13 @@ def test_a_ledger_that_forgets_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     assert "the ledger forgets" in found.verdict
 
 
+@pytest.mark.promise("one-run-audit")
 @pytest.mark.slow
-def test_the_one_run_estimate_is_near_the_claim() -> None:
+def test_the_one_run_estimate_is_near_the_claim(measured: Measured) -> None:
     runs = [one_run_audit.audit() for _ in range(3)]
+    for run in runs:
+        estimate = run.measured["gaussian_estimate"] / run.claimed
+        measured(claimed=run.claimed, proved=run.bound, estimate_over_claim=estimate, seconds=run.seconds)
     assert all(run.passed for run in runs)
     assert 0.7 <= np.median([run.measured["gaussian_estimate"] / run.claimed for run in runs]) <= 1.4
 

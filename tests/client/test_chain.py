@@ -18,19 +18,13 @@ from client import chain
 from client.head_file import HeadFile
 from client.ledger import Ledger
 from client.ledger_place import LedgerPlace
+from tests.client.ledgers import KEY, at
 from transfer.errors import BudgetRefusedError, LedgerError, PromptferryError
 from transfer.privacy import Budget, Spend
 
 FREE = Spend(0, 1.0, 1)
 UNLIMITED = Budget(math.inf, 1e-6)
 NAME = "ledger.sqlite"
-
-KEY = Ed25519PrivateKey.generate()
-
-
-def at(path: Path) -> LedgerPlace:
-    """A ledger of the owner of `KEY`."""
-    return LedgerPlace(path, KEY)
 
 
 def fill(ledger: Ledger, rounds: range) -> None:
@@ -77,6 +71,7 @@ def test_an_untouched_copy_opens(path: Path):
         assert len(ledger.entries()) == 23
 
 
+@pytest.mark.promise("tamper")
 @pytest.mark.parametrize(
     ("statements", "message"),
     [
@@ -228,9 +223,11 @@ def test_a_hundred_random_edits_and_forgeries_are_noticed(original: Path, tmp_pa
     assert_random_edits_are_noticed(original, tmp_path, 100)
 
 
+@pytest.mark.promise("tamper")
 @pytest.mark.slow
-def test_two_thousand_random_edits_and_forgeries_are_noticed(original: Path, tmp_path: Path):
+def test_two_thousand_random_edits_and_forgeries_are_noticed(original: Path, tmp_path: Path, measured):
     assert_random_edits_are_noticed(original, tmp_path, 2000)
+    measured(edits_and_forgeries_noticed=2000)
 
 
 def test_the_same_forgeries_open_once_the_owners_key_has_signed_them(original: Path, tmp_path: Path):
@@ -259,6 +256,7 @@ def test_a_flipped_bit_of_the_file_is_noticed_or_changes_nothing(original: Path,
     assert noticed > 20
 
 
+@pytest.mark.promise("tamper")
 def test_an_older_copy_put_back_is_noticed(path: Path, tmp_path: Path):
     older = path.read_bytes()
     with Ledger.open(at(path)) as ledger:
@@ -268,6 +266,7 @@ def test_an_older_copy_put_back_is_noticed(path: Path, tmp_path: Path):
         Ledger.open(at(path))
 
 
+@pytest.mark.promise("tamper")
 def test_another_history_of_the_same_length_is_noticed(path: Path, tmp_path: Path):
     (tmp_path / "fork").mkdir()
     fork = copy(path, tmp_path / "fork")
@@ -439,6 +438,7 @@ def test_a_loss_cannot_be_declared_over_a_damaged_ledger(path: Path):
     assert at(path).head.read_bytes() == before
 
 
+@pytest.mark.promise("power-loss")
 def test_an_open_ledger_is_in_wal_mode_with_full_synchronisation(path: Path):
     with Ledger.open(at(path)) as ledger:
         connection = ledger._file._connection
@@ -446,6 +446,7 @@ def test_an_open_ledger_is_in_wal_mode_with_full_synchronisation(path: Path):
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+@pytest.mark.promise("power-loss")
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [

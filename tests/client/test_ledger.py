@@ -7,13 +7,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.entries import Kind
 from client.ledger import Ledger
-from client.ledger_place import LedgerPlace
+from tests.client.ledgers import at
 from transfer.errors import AlreadyExistsError, BudgetRefusedError, LedgerError, UsageError
 from transfer.privacy import Budget, Spend, epsilon
 
@@ -21,13 +20,6 @@ UNIT = Spend(0.05, 1.0, 1)
 """So little noise that ε is above 100, where it is quick to compute."""
 DELTA = 1e-6
 UNLIMITED = Budget(math.inf, DELTA)
-
-KEY = Ed25519PrivateKey.generate()
-
-
-def at(path: Path) -> LedgerPlace:
-    """A ledger of the owner of `KEY`."""
-    return LedgerPlace(path, KEY)
 
 
 def units(count: int) -> Budget:
@@ -78,6 +70,7 @@ def test_epsilon_is_computed_from_all_spends_of_the_data_set(ledger: Ledger):
     assert ledger.epsilon("data-unknown", DELTA) == 0
 
 
+@pytest.mark.promise("budget")
 def test_a_refused_spend_changes_nothing(ledger: Ledger, path: Path):
     data_set = register(ledger, "a")
     for number in range(3):
@@ -101,6 +94,7 @@ def test_a_smaller_spend_may_fit_where_a_larger_did_not(ledger: Ledger):
     assert ledger.reserve(data_set, "r1", UNIT, units(1)).fresh
 
 
+@pytest.mark.promise("same-answer")
 def test_the_same_round_is_reserved_once_even_when_the_budget_is_used_up(path: Path):
     with Ledger.create(at(path)) as ledger:
         data_set = register(ledger, "a")
@@ -181,6 +175,7 @@ def test_fingerprints_mean_nothing_in_another_ledger(tmp_path: Path):
         assert first.fingerprint("text") != second.fingerprint("text")
 
 
+@pytest.mark.promise("lineage")
 def test_an_overlapping_file_shares_the_budget_and_a_disjoint_one_does_not(ledger: Ledger):
     data_set = register(ledger, "a", "b", "c")
     ledger.reserve(data_set, "r1", UNIT, units(1))
@@ -216,6 +211,7 @@ def test_data_sets_that_turn_out_to_overlap_are_charged_with_the_spends_of_both(
             assert not ledger.reserve(data_set, "r1", Spend(0.05, 1.0, 2), units(1)).fresh
 
 
+@pytest.mark.promise("lineage")
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sets(st.integers(0, 12), min_size=1, max_size=4), min_size=1, max_size=8))
 def test_data_sets_are_the_connected_components_of_files_that_share_records(tmp_path_factory, files):

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import client
 from client.ledger import Ledger
-from client.ledger_place import LedgerPlace
+from tests.client.ledgers import at
 from transfer.errors import BudgetRefusedError, LedgerError
 from transfer.privacy import Budget, Spend, epsilon
 
@@ -24,13 +23,6 @@ UNLIMITED = Budget(math.inf, 1e-6)
 UNIT = Spend(0.05, 1.0, 1)
 """So little noise that ε is above 100, where it is quick to compute."""
 CLIENT = str(Path(client.__file__).parent)
-
-KEY = Ed25519PrivateKey.generate()
-
-
-def at(path: Path) -> LedgerPlace:
-    """A ledger of the owner of `KEY`."""
-    return LedgerPlace(path, KEY)
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -155,19 +147,25 @@ def test_kills_all_along_an_answer_lose_no_released_round(tmp_path: Path):
     assert violations == 0
 
 
+@pytest.mark.promise("write-ahead", "mechanism-audit")
 def test_the_same_kills_catch_a_ledger_written_behind(tmp_path: Path):
     assert kill_at_lines(tmp_path / "behind", 37, write_ahead=False)[1] > 0
 
 
+@pytest.mark.promise("write-ahead")
 @pytest.mark.slow
-def test_three_hundred_kills_at_random_moments_lose_no_released_round(tmp_path: Path):
-    assert sum(kill_at_random(tmp_path / f"ahead{n}", 20, write_ahead=True) for n in range(15)) == 0
+def test_three_hundred_kills_at_random_moments_lose_no_released_round(tmp_path: Path, measured):
+    lost = sum(kill_at_random(tmp_path / f"ahead{n}", 20, write_ahead=True) for n in range(15))
+    measured(kills=15 * 20, lost=lost)
+    assert lost == 0
     assert sum(kill_at_random(tmp_path / f"behind{n}", 20, write_ahead=False) for n in range(5)) > 0
 
 
+@pytest.mark.promise("write-ahead")
 @pytest.mark.slow
-def test_a_kill_at_every_line_loses_no_released_round(tmp_path: Path):
+def test_a_kill_at_every_line_loses_no_released_round(tmp_path: Path, measured):
     kills, violations = kill_at_lines(tmp_path / "ahead", 1, write_ahead=True)
+    measured(kills=kills, lost=violations)
     assert kills > 200
     assert violations == 0
 
@@ -216,10 +214,13 @@ def test_four_racing_processes_are_granted_the_budget_exactly(tmp_path: Path):
         assert len(race(tmp_path / str(repeat), processes=4, units=10)) == 10
 
 
+@pytest.mark.promise("budget")
 @pytest.mark.slow
-def test_fifty_races_for_two_hundred_units_are_granted_exactly(tmp_path: Path):
+def test_fifty_races_for_two_hundred_units_are_granted_exactly(tmp_path: Path, measured):
     for repeat in range(50):
-        assert len(race(tmp_path / str(repeat), processes=4, units=200)) == 200
+        granted = len(race(tmp_path / str(repeat), processes=4, units=200))
+        measured(granted=granted)
+        assert granted == 200
 
 
 def test_processes_that_register_overlapping_files_at_once_agree_on_one_data_set(tmp_path: Path):

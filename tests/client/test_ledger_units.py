@@ -5,26 +5,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.chain import Chain, connect
 from client.entries import Kind
 from client.ledger import Ledger
 from client.ledger_file import LedgerFile
-from client.ledger_place import LedgerPlace
+from tests.client.ledgers import at
 from transfer.errors import BudgetRefusedError, LedgerError
 from transfer.privacy import Budget, Spend, epsilon
 
 RECORD, USER = Spend(0.05, 1.0, 1), Spend(0.05, 1.0, 1, "user")
 """So little noise that ε is above 100, where it is quick to compute."""
 UNLIMITED = Budget(math.inf, 1e-6)
-
-KEY = Ed25519PrivateKey.generate()
-
-
-def at(path: Path) -> LedgerPlace:
-    """A ledger of the owner of `KEY`."""
-    return LedgerPlace(path, KEY)
 
 
 @pytest.fixture

@@ -33,11 +33,13 @@ def distance(draws: np.ndarray, std: float) -> float:
     return float(stats.kstest((draws + spread) / std, "norm", method="asymp").pvalue)
 
 
-def test_noise_follows_the_stated_scale_and_no_other():
+@pytest.mark.promise("noise")
+def test_noise_follows_the_stated_scale_and_no_other(measured):
     draws = NoiseSource().integers((100_000,))
-    assert distance(draws, STD) > 1e-6
-    assert distance(draws, STD * 0.9) < 1e-9
-    assert distance(draws, STD * 1.1) < 1e-9
+    p_values = {scale: distance(draws, STD * scale) for scale in (1, 0.9, 1.1)}
+    measured(**{f"p_at_scale_{scale}": value for scale, value in p_values.items()})
+    assert p_values[1] > 1e-6
+    assert max(p_values[0.9], p_values[1.1]) < 1e-9
 
 
 def test_a_million_draws_have_the_stated_standard_deviation_and_no_mean():
@@ -48,10 +50,12 @@ def test_a_million_draws_have_the_stated_standard_deviation_and_no_mean():
     assert abs(draws.mean()) < 6 * STD / 1000
 
 
-def test_steps_and_coordinates_are_uncorrelated():
+@pytest.mark.promise("noise")
+def test_steps_and_coordinates_are_uncorrelated(measured):
     steps = NoiseSource().integers((20, 20_000)) / STD
     correlation = np.corrcoef(steps)
     off_diagonal = correlation[~np.eye(20, dtype=bool)]
+    measured(largest_correlation=np.abs(off_diagonal).max(), allowed=6 / math.sqrt(20_000))
     assert np.abs(off_diagonal).max() < 6 / math.sqrt(20_000)
     again = NoiseSource().integers((20_000,)) / STD
     assert abs(np.corrcoef(again, steps[0])[0, 1]) < 6 / math.sqrt(20_000)
@@ -82,6 +86,7 @@ def draws_of_a_fork(source: NoiseSource) -> list[int]:
     return drawn
 
 
+@pytest.mark.promise("noise")
 def test_equally_seeded_processes_draw_different_noise_even_when_forked_from_one_source():
     source = NoiseSource()
     source.integers((1,))
@@ -90,6 +95,7 @@ def test_equally_seeded_processes_draw_different_noise_even_when_forked_from_one
     assert len({tuple(draws) for draws in drawn}) == 4
 
 
+@pytest.mark.promise("noise")
 def test_noise_never_asks_a_global_generator(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a global generator was used")
@@ -171,13 +177,15 @@ def test_the_farthest_uniforms_stay_within_fourteen_deviations():
     assert drawn[3:5] == [-drawn[0], -drawn[1]]
 
 
+@pytest.mark.promise("sampling")
 @pytest.mark.parametrize("rate", [0.003, 0.1, 0.5, 0.97])
-def test_inclusions_are_bernoulli_and_pairwise_independent(rate):
+def test_inclusions_are_bernoulli_and_pairwise_independent(rate, measured):
     records, steps = 500, 2000
     included = np.stack([NoiseSource().bernoulli(records, rate) for _ in range(steps)])
     assert included.dtype == np.bool_
     counts = included.sum(axis=0)
     chi_square = float(((counts - steps * rate) ** 2 / (steps * rate * (1 - rate))).sum())
+    measured(p_of_the_rate=stats.chi2(records).sf(chi_square))
     assert stats.chi2(records).sf(chi_square) > 1e-6
     sizes = included.sum(axis=1)
     assert abs(sizes.var() / (records * rate * (1 - rate)) - 1) < 0.2
@@ -218,26 +226,29 @@ def tensor(rows: list[list[float]]) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.float32).reshape(len(rows), *SHAPE)
 
 
+@pytest.mark.promise("sensitivity")
 @settings(max_examples=500, deadline=None)
 @given(
     rows=st.lists(records, max_size=6),
     extra=records,
-    repeated=st.booleans(),
+    beside=st.sampled_from([None, 1, -1]),
     place=st.integers(0, 6),
     clip_norm=st.sampled_from([1.0, 0.1, 3.7, 1e-4]),
     noise_multiplier=st.sampled_from([0.01, 0.3, 1.0, 1.7, 40.0, 1000.0]),
 )
 def test_adding_a_record_moves_the_sum_by_at_most_the_clipping_norm(
-    rows, extra, repeated, place, clip_norm, noise_multiplier
+    rows, extra, beside, place, clip_norm, noise_multiplier, measured
 ):
-    if repeated:
-        rows = [*rows, extra]
+    """Beside it there may be the same record once more, or with the other of two labels."""
+    if beside:
+        rows = [*rows, [beside * x for x in extra]]
     grid = noise_multiplier * clip_norm / STD
     without = clip_to_grid(tensor(rows), clip_norm, grid)
     added = clip_to_grid(tensor([*rows[:place], extra, *rows[place:]]), clip_norm, grid)
     assert added.dtype == torch.int64
     assert added.shape == SHAPE
     moved = sum(int(x) ** 2 for x in (added - without).flatten())
+    measured(moved_over_C=math.sqrt(moved) / (clip_norm / grid))
     assert math.sqrt(moved) <= clip_norm / grid * (1 + 1e-6)
     if not all(map(math.isfinite, np.float32(extra).tolist())):
         assert moved == 0

@@ -1,8 +1,10 @@
 import io
 import json
 import logging
+import math
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,13 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from client.ledger import Ledger
 from client.ledger_place import LedgerPlace
 from client.participant import Identity, Participant
-from client.policy import Policy
+from client.policy import ANY, Ask, Policy
 from client.proxies import Proxies
 from client.tuning import tune
+from tests.client.test_policy import allowed, asks, policies
+from tests.promises import Measured
 from transfer.errors import VerificationError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Guarantee, Spend, epsilon
@@ -48,6 +54,7 @@ class Owner:
     publisher: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     signing: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     policy: Policy = field(default_factory=lambda: Policy(Budget(8.0, 1e-4), 100, ("*",), ("*",)))
+    file: str = "train.jsonl"
     tunings: int = 0
 
     def __post_init__(self) -> None:
@@ -62,7 +69,7 @@ class Owner:
 
     @property
     def data(self) -> Path:
-        return self.directory / "train.jsonl"
+        return self.directory / self.file
 
     def write(self, rows: list[tuple[str, str]]) -> None:
         lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
@@ -220,6 +227,7 @@ def test_a_proxy_without_an_lm_head_serves_a_task_read_by_a_head_and_declines_ot
     owner.ledger.close()
 
 
+@pytest.mark.promise("lineage")
 def test_the_guarantee_covers_the_whole_life_of_the_data(owner: Owner) -> None:
     participant = owner.participant()
     participant.answer(owner.sent())
@@ -228,17 +236,42 @@ def test_the_guarantee_covers_the_whole_life_of_the_data(owner: Owner) -> None:
     assert second.guarantee.epsilon == epsilon([second.spend, second.spend], 1e-4)
 
 
-def test_the_same_round_asked_again_gets_the_same_bytes_also_after_a_restart(owner: Owner) -> None:
-    first = owner.participant().answer(owner.sent())
-    participant = owner.participant()
-    assert {participant.answer(owner.sent()) for _ in range(20)} == {first}
-    owner.ledger.close()
-    owner.ledger = Ledger.open(owner.place)
-    assert owner.participant().answer(owner.sent()) == first
+@pytest.mark.promise("lineage")
+def test_trials_under_other_names_and_coordinators_are_all_paid_for_by_the_same_data(
+    owner: Owner, measured: Measured
+) -> None:
+    owner.policy = replace(owner.policy, budget=Budget(math.inf, 1e-4))
+    tuning = replace(owner.request().tuning, spend=Spend(0.05, 1.0, 1))  # whose ε is quick to compute
+    for trial in range(1, 6):
+        owner.file, owner.publisher = f"trial-{trial}.jsonl", Ed25519PrivateKey.generate()
+        owner.write([*ROWS, (f"another text {trial}", "positive")])
+        asked = owner.sent(round=f"campaigns/trial-{trial}/rounds/1", tuning=tuning)
+        release = owner.read(owner.participant().answer(asked))
+        owner.ledger.close()
+        owner.ledger = Ledger.open(owner.place)
+    measured(trials=5, reservations=len(owner.spends()), data_sets=len(owner.ledger.data_sets()))
+    assert len(owner.ledger.data_sets()) == 1
+    assert owner.spends() == [tuning.spend] * 5
+    assert release.guarantee.epsilon == epsilon(owner.spends(), 1e-4)
+
+
+@pytest.mark.promise("same-answer")
+def test_the_same_round_asked_again_gets_the_same_bytes_also_after_a_restart(
+    owner: Owner, measured: Measured
+) -> None:
+    answers = []
+    for _ in range(5):
+        participant = owner.participant()
+        answers += [participant.answer(owner.sent()) for _ in range(20)]
+        owner.ledger.close()
+        owner.ledger = Ledger.open(owner.place)
+    measured(asked=len(answers), different_answers=len(set(answers)), reservations=len(owner.spends()))
+    assert len(set(answers)) == 1
     assert owner.tunings == 1
     assert len(owner.spends()) == 1
 
 
+@pytest.mark.promise("same-answer")
 @pytest.mark.parametrize(
     "change",
     [
@@ -285,6 +318,7 @@ def test_a_reply_cannot_be_played_back_as_a_request(owner: Owner) -> None:
         owner.participant().answer(reply)
 
 
+@pytest.mark.promise("policy", "cohort")
 @pytest.mark.parametrize(
     ("policy", "change"),
     [
@@ -310,6 +344,61 @@ def test_what_the_policy_does_not_allow_is_declined_and_costs_nothing(
     assert owner.tunings == 0
 
 
+@pytest.mark.slow
+@pytest.mark.promise("policy")
+def test_five_thousand_requests_are_within_the_policy_or_declined_and_logged(
+    owner: Owner, caplog: pytest.LogCaptureFixture, measured: Measured
+) -> None:
+    # without noise in its past nothing more is to be computed of ε, which is infinite
+    owner.policy = replace(owner.policy, budget=Budget(math.inf, 1e-6))
+    free, clock = owner.request(tuning=Tuning(Spend(0.0, 0.5, 1), 0.5, 0.1)), [NOON]
+    participant = owner.participant(
+        tune=lambda _model, _records, _task, start, *_, **__: start, now=lambda: clock[0]
+    )
+    assert isinstance(owner.read(participant.answer(signed(free, owner.publisher))), Release)
+    # so few names that every second fits
+    tasks = dict.fromkeys(("sst2", "agnews", "imdb"), "reviews") | {ANY: ANY}
+    proxies = dict.fromkeys(("sst2", "agnews", "sha256:aa"), free.proxy.digest) | {ANY: ANY}
+    outcomes: Counter[str] = Counter()
+
+    @settings(max_examples=5000, deadline=None)
+    @given(policies, asks, st.integers(0, 23))
+    def judge(policy: Policy, ask: Ask, hour: int) -> None:
+        clock[0] = NOON.replace(hour=hour)
+        policy = replace(
+            policy,
+            tasks=tuple(tasks.get(name, "other") for name in policy.tasks),
+            proxies=tuple(proxies.get(name, "0" * 64) for name in policy.proxies),
+        )
+        ask = replace(
+            ask,
+            task="reviews" if ask.task in tasks else "other",
+            proxy_digest=free.proxy.digest if ask.proxy_digest in proxies else "0" * 64,
+        )
+        request = replace(
+            free,
+            round=f"campaigns/c{outcomes.total()}/rounds/1",
+            rounds=ask.rounds,
+            cohort=ask.cohort,
+            task=replace(owner.task, name=ask.task),
+            tuning=replace(free.tuning, spend=ask.spend),
+            prompt=replace(free.prompt, model=ModelRef("tiny", ask.proxy_digest)),
+        )
+        participant._limits = policy
+        caplog.clear()
+        reply = owner.read(participant.answer(signed(request, owner.publisher)))
+        outcome = reply.refusal.name.lower() if isinstance(reply, Decline) else "released"
+        assert (outcome == "policy") != allowed(policy, ask, hour)
+        assert (outcome == "policy") == ("declined: policy: policy " in caplog.text)
+        outcomes[outcome] += 1
+
+    judge()
+    measured(
+        requests=outcomes.total(), declined_by_the_policy=outcomes["policy"], released=outcomes["released"]
+    )
+    assert outcomes["released"] > 10
+
+
 def test_an_owner_who_widens_the_policy_takes_part_in_the_round_declined_before(owner: Owner) -> None:
     wide = owner.policy
     owner.policy = replace(wide, tasks=())
@@ -318,6 +407,7 @@ def test_an_owner_who_widens_the_policy_takes_part_in_the_round_declined_before(
     assert isinstance(owner.read(owner.participant().answer(owner.sent())), Release)
 
 
+@pytest.mark.promise("budget")
 def test_a_round_the_budget_does_not_cover_is_declined_and_leaves_no_spend(owner: Owner) -> None:
     spend = owner.request().tuning.spend
     owner.policy = replace(owner.policy, budget=Budget(epsilon([spend], 1e-4) + 0.1, 1e-4))
@@ -349,6 +439,7 @@ def test_a_round_paid_for_before_a_crash_is_declined_for_ever_and_not_paid_twice
     assert owner.tunings == 0
 
 
+@pytest.mark.promise("write-ahead")
 def test_nothing_is_trained_before_the_spend_is_durable(owner: Owner) -> None:
     seen: list[int] = []
 
@@ -434,10 +525,15 @@ def test_changed_data_is_read_again_and_stays_the_same_data_set(owner: Owner) ->
     assert len(owner.ledger.data_sets()) == 1
 
 
-def test_the_size_of_a_reply_and_its_fields_do_not_depend_on_the_records(owner: Owner) -> None:
+@pytest.mark.promise("egress")
+def test_the_size_of_a_reply_and_its_fields_do_not_depend_on_the_records(
+    owner: Owner, measured: Measured
+) -> None:
     first = owner.participant().answer(owner.sent())
     owner.write(ROWS * 50)
     second = owner.participant().answer(owner.sent(round="campaigns/reviews/rounds/2"))
+    for reply in (first, second):
+        measured(bytes_of_a_reply=len(reply))
     assert len(first) == len(second)
 
 
@@ -452,11 +548,12 @@ def leaking(records_at: int) -> Callable[..., SoftPrompt]:
     return fail
 
 
+@pytest.mark.promise("egress")
 @pytest.mark.parametrize(
     "case", ["release", "users", "nameless", "exception", "malformed", "unknown label", "budget"]
 )
 def test_planted_strings_never_leave_the_data_file(
-    owner: Owner, case: str, caplog, capfd, monkeypatch: pytest.MonkeyPatch
+    owner: Owner, case: str, caplog, capfd, monkeypatch: pytest.MonkeyPatch, measured: Measured
 ) -> None:
     strings = planted()
     rows = [(f"patient {string} was fine", "positive") for string in strings]
@@ -493,6 +590,7 @@ def test_planted_strings_never_leave_the_data_file(
         for path in owner.directory.rglob("*")
         if path.is_file() and path != owner.data
     }
+    measured(streams_and_files=len(streams) + len(files))
     assert owner.directory / "ledger.db" in files
     for name, content in [*streams.items(), *files.items()]:
         for string in strings:
@@ -515,6 +613,7 @@ def test_a_log_that_cannot_be_written_does_not_print_private_text(owner: Owner, 
     assert ROWS[0][0] not in printed
 
 
+@pytest.mark.promise("egress")
 def test_every_byte_of_a_reply_is_a_named_public_field(owner: Owner) -> None:
     reply = owner.participant().answer(owner.sent())
     payload = envelope_from_bytes(reply).verify(owner.signing.public_key(), REPLY_TYPE)

@@ -126,11 +126,13 @@ def test_a_minimum_noise_holds_under_an_unlimited_budget_too():
         check(unlimited, replace(ASK, spend=spend(noise_multiplier=0)), NOON)
 
 
+@pytest.mark.promise("cohort")
 def test_an_ask_that_promises_no_cohort_is_a_cohort_of_one():
     with pytest.raises(PolicyRefusedError, match="min_cohort: 1 asked, at least 3"):
         check(POLICY, Ask("sst2", "sha256:aa", spend(), rounds=1), NOON)
 
 
+@pytest.mark.promise("statement")
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -14,6 +14,7 @@ from torch import nn
 from client.noise import GRID_BITS, clip_to_grid
 from client.private_data import PrivateRecords
 from client.tuning import NoisyAdam, Tuned, UserMeans, noisy_step, noisy_step_of_users, tune
+from tests.promises import Measured
 from transfer.errors import DataError
 from transfer.gradients import LabelledLines, per_record_gradients
 from transfer.models import LanguageModel, load
@@ -110,9 +111,12 @@ def share(gradients: list[torch.Tensor]) -> torch.Tensor:
     return mean * min(1.0, CLIP / mean.norm().item())
 
 
+@pytest.mark.promise("users")
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from([1, 10, 100]), st.floats(1e-3, 1e3))
-def test_adding_a_user_moves_the_sum_by_at_most_the_clipping_norm_and_nobody_elses_share(data, count, size):
+def test_adding_a_user_moves_the_sum_by_at_most_the_clipping_norm_and_nobody_elses_share(
+    measured, data, count, size
+):
     """Exactly, in integers: gradients of any size, in any physical batches, beside any other users."""
     others = data.draw(st.lists(st.integers(1, 5), max_size=4))
     ends = np.cumsum([*others, count]).tolist()
@@ -132,20 +136,23 @@ def test_adding_a_user_moves_the_sum_by_at_most_the_clipping_norm_and_nobody_els
         return clip_to_grid(means.means(), CLIP, GRID)
 
     moved = total(users) - total(users[:-1])
-    longest = int((CLIP / GRID) ** 2)
-    assert sum(int(step) ** 2 for step in moved.flatten()) <= longest
+    length = sum(int(step) ** 2 for step in moved.flatten())
+    measured(moved_over_C=length**0.5 / (CLIP / GRID))
+    assert length <= int((CLIP / GRID) ** 2)
     assert torch.equal(moved, total(users[-1:]))
 
 
+@pytest.mark.promise("users")
 @pytest.mark.parametrize("count", [1, 10, 100])
 def test_a_user_of_any_number_of_records_moves_a_real_step_by_at_most_the_clipping_norm(
-    causal: LanguageModel, tiny_task: Task, count: int
+    causal: LanguageModel, tiny_task: Task, count: int, measured: Measured
 ) -> None:
     """A record to a physical batch, so that nobody's gradient is rounded by another's padding."""
     data = encoded(causal, tiny_task, copies=18)
     others, added = [[0, 1], [2]], list(range(6, 6 + count))
     moved = sums(causal, tiny_task, [*others, added], data, 1) - sums(causal, tiny_task, others, data, 1)
     length = sum(int(step) ** 2 for step in moved.flatten())
+    measured(moved_over_C=length**0.5 / (CLIP / GRID))
     assert length <= int((CLIP / GRID) ** 2)
     assert length >= 0.99 * (CLIP / GRID) ** 2, "the gradients are long enough for the bound to be felt"
 

@@ -121,9 +121,12 @@ def test_every_strategy_stays_between_the_smallest_and_the_largest_client(client
     assert (aggregate.prompt.vectors >= stack.amin(0) - 1e-6).all()
 
 
-def test_one_hot_updates_show_that_every_client_counts_exactly_once():
+@pytest.mark.promise("cohort")
+def test_one_hot_updates_show_that_every_client_counts_exactly_once(measured):
     clients = {f"c{i}": prompt(torch.eye(6)[i].reshape(2, 3)) for i in range(3)}
     total = combine(clients, START).prompt.vectors.flatten() * 3
+    for counted in total[:3]:
+        measured(times_each_client_counts=counted)
     assert torch.allclose(total, torch.tensor([1.0, 1, 1, 0, 0, 0]))
 
 

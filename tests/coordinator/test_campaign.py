@@ -38,6 +38,7 @@ def test_a_campaign_goes_from_the_task_to_a_published_prompt(world):
     assert world.store.prompt_version("tiny-prompt").version == 1
 
 
+@pytest.mark.promise("cohort")
 def test_one_hot_updates_show_that_every_client_counts_exactly_once_a_round(world):
     world.carry_out()
     start = start_of(world)

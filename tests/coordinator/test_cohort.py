@@ -128,6 +128,7 @@ def ask(world):
     return asked
 
 
+@pytest.mark.promise("cohort")
 @pytest.mark.parametrize("number", range(len(FORGERIES)))
 def test_a_forged_reply_is_recorded_and_leaves_the_aggregate_bit_identical(world, ask, number):
     clean = ask("clean")

@@ -196,6 +196,7 @@ def test_public_text_that_changed_since_is_not_taken_for_the_prompts_own(shelf):
     assert books(shelf)[0].record.texts == ()
 
 
+@pytest.mark.promise("statement")
 def test_a_data_owner_in_several_campaigns_pays_their_sum_and_each_campaign_counts_once():
     one = Contribution("one", {"ada": Guarantee(1.0, 1e-6), "ben": Guarantee(4.0, 1e-6)})
     two = Contribution("two", {"ada": Guarantee(2.0, 1e-7)})

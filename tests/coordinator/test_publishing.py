@@ -48,6 +48,7 @@ def test_the_statement_is_signed_and_binds_every_file(world, published):
         statement.check(name, content[name])
 
 
+@pytest.mark.promise("statement")
 def test_the_statement_says_what_a_user_has_to_know(world, published):
     told = told_about(published, world.identity)
     assert {
@@ -76,6 +77,7 @@ def test_the_statement_says_what_a_user_has_to_know(world, published):
     assert [item["counted"] for item in told["lineage"]["rounds"]] == [["ada", "ben", "cleo"]] * 2
 
 
+@pytest.mark.promise("statement")
 def test_the_privacy_told_is_the_composition_of_this_campaigns_spends(world, published):
     privacy = told_about(published, world.identity)["privacy"]
     expected = epsilon([world.plan.tuning.spend] * 2, 1e-6)

@@ -73,6 +73,7 @@ def owners(world):
         owner.ledger.close()
 
 
+@pytest.mark.promise("statement")
 @pytest.mark.parametrize("dimensions", [0, 3])
 def test_a_campaign_for_users_is_published_as_one(world, owners, dimensions):
     tuning = Tuning(SPEND, clip_norm=0.5, learning_rate=0.05)

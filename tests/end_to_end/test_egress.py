@@ -11,6 +11,7 @@ import pytest
 
 from deploy.processes import free_ports
 from tests.end_to_end.campaign import CLIENTS, TEXTS, Campaign
+from tests.promises import Measured
 from transfer.tasks import Task
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -69,8 +70,9 @@ class Tap:
         self._loop.close()
 
 
+@pytest.mark.promise("egress")
 def test_nothing_but_signed_prompts_leaves_a_data_owner(
-    tiny_causal: Path, tiny_task: Task, tmp_path: Path
+    tiny_causal: Path, tiny_task: Task, tmp_path: Path, measured: Measured
 ) -> None:
     planted = [secrets.token_hex(16) for _ in range(20)]
     campaign, [tapped] = Campaign(tmp_path, tiny_causal, tiny_task), free_ports(1)
@@ -93,6 +95,8 @@ def test_nothing_but_signed_prompts_leaves_a_data_owner(
         for path in tmp_path.rglob("*")
         if path.is_file() and "private-" not in path.name
     }
+    found = sum(content.count(secret.encode()) for secret in planted for content in (sent, *left.values()))
+    measured(planted_strings_found=found, bytes_of_traffic=len(sent), files=len(left))
     assert any(path.name == "store.db" for path in left)
     for secret in planted:
         assert secret.encode() not in sent

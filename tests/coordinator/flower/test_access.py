@@ -149,6 +149,7 @@ def test_a_stranger_meets_authentication_on_the_fleet_paths(federation, pki):
     flood.close()
 
 
+@pytest.mark.promise("no-foreign-code")
 def test_flowers_own_clients_can_neither_start_a_run_nor_register_a_node(federation, pki):
     ca = (pki / "ca.pem").read_bytes()
     fab = fab_to_proto(Fab("0" * 64, manifest(), {}))

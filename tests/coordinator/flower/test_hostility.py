@@ -5,6 +5,7 @@ import threading
 import time
 import zipfile
 
+import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.clientapp import ClientApp
@@ -20,6 +21,7 @@ from coordinator.exchange import Outcome
 from coordinator.run import Arrival, Run, manifest
 
 
+@pytest.mark.promise("no-foreign-code")
 def test_a_message_that_is_not_ours_is_refused_and_runs_nothing(federation, nodes):
     calls: list[bytes] = []
     nodes.enrol(federation, "strict")
@@ -114,7 +116,10 @@ def test_a_reply_that_is_not_ours_is_malformed(federation, nodes):
     run.close()
 
 
-def test_the_code_in_a_runs_bundle_is_neither_fetched_nor_run(federation, nodes, tmp_path, monkeypatch):
+@pytest.mark.promise("no-foreign-code")
+def test_the_code_in_a_runs_bundle_is_neither_fetched_nor_run(
+    federation, nodes, tmp_path, monkeypatch, measured
+):
     sentinel = tmp_path / "executed"
     code = f"open({str(sentinel)!r}, 'w').close()\napp = None\n"
     exec(code, {})  # noqa: S102 -- our own line
@@ -141,6 +146,7 @@ def test_the_code_in_a_runs_bundle_is_neither_fetched_nor_run(federation, nodes,
     assert federation.exchange({"careful": b"x"}, deadline_s=20)["careful"].reply == b"x"
     federation._end_run()
     nodes.stop()
+    measured(sentinel_files=int(sentinel.exists()))
     assert not sentinel.exists()
     assert not (tmp_path / "flwr").exists()
     assert {path for path in paths if path.startswith("/v1/fleet/")} == {
