@@ -13,7 +13,7 @@ from transfer.privacy import Spend, Unit, calibrate
 from transfer.settings import Settings
 from transfer.tasks import Kind
 
-ROUNDS, MIN_CLIENTS, PROMPT_LENGTH = 3, 3, 5
+ROUNDS, MIN_CLIENTS, PROMPT_LENGTH = 3, 3, 10
 """A plan's defaults for what stands outside of the table."""
 STEPS, SAMPLE_RATE, CLIP_NORM = 80, 0.0625, 1.0
 DIMENSIONS = 32

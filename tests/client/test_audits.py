@@ -293,8 +293,8 @@ def test_a_sample_of_users_holds_all_records_of_each(tmp_path: Path, tiny_task: 
 def test_a_shadow_costs_what_was_asked_and_starts_behind_no_head(model: LanguageModel, headed: Task) -> None:
     plan = Shadowing.of(model, headed, ShadowSettings(steps=1, sample_rate=1.0), Budget(8.0, 1e-5))
     assert 7.9 < epsilon([plan.tuning.spend], 1e-5) <= 8.0
-    assert plan.start.vectors.shape == (5 + 2, 32)
-    assert not plan.start.vectors[5:].any()
+    assert plan.start.vectors.shape == (10 + 2, 32)
+    assert not plan.start.vectors[10:].any()
 
 
 def test_shadows_tune_in_directions_of_public_text_if_there_is_any(

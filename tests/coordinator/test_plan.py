@@ -61,7 +61,7 @@ def test_a_plan_holds_its_task_and_absolute_paths(directory):
     assert read.task.label_names == ("negative", "positive")
     assert read.public_text == str(directory / "public.jsonl")
     assert read.rounds == 2
-    assert read.start == Start(5)
+    assert read.start == Start(10)
 
 
 def test_all_rounds_together_spend_the_epsilon_that_was_asked_for(directory):
