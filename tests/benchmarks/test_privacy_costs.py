@@ -9,6 +9,7 @@ from client.ledger import Ledger
 from client.noise import NoiseSource
 from tests.benchmarks import ledger as ledgers
 from tests.benchmarks import noise
+from tests.client.ledgers import at
 from tests.promises import Measured
 
 RESULTS = Path(__file__).parent / "results"
@@ -24,7 +25,7 @@ def test_a_draw_of_noise_is_timed(measured: Measured) -> None:
 @pytest.mark.slow
 @pytest.mark.promise("power-loss")
 def test_a_commit_of_the_ledger_is_timed(tmp_path: Path, measured: Measured) -> None:
-    with Ledger.create(tmp_path / "ledger") as ledger:
+    with Ledger.create(at(tmp_path / "ledger")) as ledger:
         data_set = ledger.data_set([ledger.fingerprint("record")])
         seconds = ledgers.timed(ledger, data_set, age=0)["reserve"]
     plain = ledgers.p50_and_p99_ms(ledgers.synced(tmp_path / "plain"))
