@@ -18,7 +18,7 @@ from transfer.errors import BudgetRefusedError, PolicyRefusedError, UsageError
 if TYPE_CHECKING:
     from client.config import ClientConfig
     from client.forecast import Forecast
-    from client.plan_file import Wish
+    from client.policy import Ask
 
 app = console.application("The policy: what a coordinator may ask for.")
 
@@ -47,8 +47,8 @@ def plan(
 
     session = of(context)
     settings = config.read(session.directory)
-    wish = _wish(settings, file, {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps})
-    found = _forecast(settings, wish if rounds is None else replace(wish, rounds=rounds))
+    ask = _ask(settings, file, {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps})
+    found = _forecast(settings, ask if rounds is None else replace(ask, rounds=rounds))
     told = {
         "spent": found.epsilons[0],
         "delta": found.budget.delta,
@@ -94,18 +94,17 @@ def check(
 ) -> None:
     """Ask policy and ledger what they would say to a plan, rule by rule, before any round is asked."""
     from client import config
-    from client.policy import Ask, verdicts
+    from client.policy import verdicts
 
     session = of(context)
     settings = config.read(session.directory)
     spend = {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps, "unit": unit or None}
     given = {"task": task or None, "proxy": proxy or None, "rounds": rounds, "cohort": cohort}
-    wish = replace(_wish(settings, file, spend), **_without_none(given))
-    if not (wish.task and wish.proxy):
+    ask = replace(_ask(settings, file, spend), **_without_none(given))
+    if not (ask.task and ask.proxy):
         raise UsageError("give a plan file, or --task and --proxy")
-    ask = Ask(wish.task, _digest(settings, wish.proxy), wish.spend, wish.rounds, wish.cohort)
-    found = verdicts(settings.limits(), ask, datetime.now(UTC))
-    ledger = _forecast(settings, wish).verdict
+    known = replace(ask, proxy=_digest(settings, ask.proxy))
+    found, ledger = verdicts(settings.limits(), known, datetime.now(UTC)), _forecast(settings, ask).verdict
     session.emit({"allowed": all(v.allowed for v in (*found, ledger)), "verdicts": [*found, ledger]}, _judged)
     refused = [verdict.rule for verdict in (*found, ledger) if not verdict.allowed]
     if refused:
@@ -121,36 +120,36 @@ def _judged(found: dict[str, Any]) -> Table:
     return table
 
 
-def _wish(settings: "ClientConfig", file: Path | None, given: dict[str, Any]) -> "Wish":
+def _ask(settings: "ClientConfig", file: Path | None, given: dict[str, Any]) -> "Ask":
     """What the plan file asks for, with the parts of a spend that are given (not None) in place of its own."""
     from client import plan_file
-    from client.plan_file import Wish
+    from client.policy import Ask
     from transfer.privacy import Spend, Unit
 
     parts = _without_none(given)
     if file is not None:
-        wish = plan_file.read(file)
-        return replace(wish, spend=replace(wish.spend, **parts))
+        ask = plan_file.read(file)
+        return replace(ask, spend=replace(ask.spend, **parts))
     if missing := {"noise_multiplier", "sample_rate", "steps"} - set(parts):
         options = ", ".join(
             sorted("--" + name.removesuffix("_multiplier").replace("_", "-") for name in missing)
         )
         raise UsageError(f"give a plan file, or {options} as well")
     unit = cast(Unit, parts.pop("unit", settings.data.unit))
-    return Wish(task="", proxy="", spend=Spend(**parts, unit=unit), rounds=1, cohort=1)
+    return Ask(task="", proxy="", spend=Spend(**parts, unit=unit), rounds=1)
 
 
 def _without_none(given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _forecast(settings: "ClientConfig", wish: "Wish") -> "Forecast":
+def _forecast(settings: "ClientConfig", ask: "Ask") -> "Forecast":
     from client import custody
     from client.forecast import Forecast
     from client.ledger import Ledger
 
     with Ledger.open(custody.load(settings).ledger) as ledger:
-        return Forecast.of(ledger, wish.spend, wish.rounds, settings.limits().budget)
+        return Forecast.of(ledger, ask.spend, ask.rounds, settings.limits().budget)
 
 
 def _digest(settings: "ClientConfig", proxy: str) -> str:

@@ -1,36 +1,16 @@
 """A coordinator's plan as a data owner reads it: what its rounds would ask of a client, and nothing else."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from client.policy import Ask
 from transfer.errors import ConfigError, UsageError
-from transfer.privacy import Spend
 from transfer.settings import Located, Settings, load
 from transfer.tasks import Task
 from transfer.tuning_table import MIN_CLIENTS, ROUNDS, Count, TuningTable
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a plan's campaign asks of each client.
-
-    Attributes:
-        task: name of the task.
-        proxy: name of the proxy at the coordinator.
-        spend: privacy cost of a round.
-        rounds: of the campaign, ≥ 1.
-        cohort: fewest clients that are averaged, ≥ 1.
-    """
-
-    task: str
-    proxy: str
-    spend: Spend
-    rounds: int
-    cohort: int
-
-
-def read(path: Path) -> Wish:
+def read(path: Path) -> Ask:
     """Read a plan file, as the coordinator's operator would launch it, and the task file it names.
 
     Raises:
@@ -42,7 +22,7 @@ def read(path: Path) -> Wish:
         spend = file.tuning.spend(file.rounds)
     except UsageError as error:
         raise ConfigError(f"{path}: {error}") from error
-    return Wish(Task.from_toml(file.task).name, file.proxy, spend, file.rounds, file.min_clients)
+    return Ask(Task.from_toml(file.task).name, file.proxy, spend, file.rounds, file.min_clients)
 
 
 class _PlanFile(Settings):

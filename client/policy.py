@@ -69,18 +69,18 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What one round of a campaign asks of a client.
+    """What each round of a campaign asks of a client.
 
     Attributes:
         task: name of the task.
-        proxy_digest: digest of the proxy to tune on.
+        proxy: digest of the proxy to tune on; in a plan, its name at the coordinator.
         spend: privacy cost of the round.
         rounds: rounds of the whole campaign, ≥ 1.
         cohort: fewest clients the coordinator promises to average, ≥ 1.
     """
 
     task: str
-    proxy_digest: str
+    proxy: str
     spend: Spend
     rounds: int
     cohort: int = 1
@@ -117,7 +117,7 @@ def verdicts(policy: Policy, ask: Ask, now: datetime) -> list[Verdict]:
 
 def _who_and_when(policy: Policy, ask: Ask, now: datetime) -> Iterator[Verdict]:
     yield _one_of("tasks", ask.task, policy.tasks)
-    yield _one_of("proxies", ask.proxy_digest, policy.proxies)
+    yield _one_of("proxies", ask.proxy, policy.proxies)
     yield _verdict(
         "min_cohort", ask.cohort >= policy.min_cohort, f"{ask.cohort}", f"at least {policy.min_cohort}"
     )

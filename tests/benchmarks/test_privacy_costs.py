@@ -20,6 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 def test_a_draw_of_noise_is_timed(measured: Measured) -> None:
     median, worst = noise.median_and_worst_ns(lambda: NoiseSource().integers((100, noise.DRAWS // 100)))
     measured(median_ns_a_draw=median, worst_ns_a_draw=worst)
+    assert 0 < median <= worst
 
 
 @pytest.mark.slow

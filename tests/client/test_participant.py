@@ -373,7 +373,7 @@ def test_five_thousand_requests_are_within_the_policy_or_declined_and_logged(
         ask = replace(
             ask,
             task="reviews" if ask.task in tasks else "other",
-            proxy_digest=free.proxy.digest if ask.proxy_digest in proxies else "0" * 64,
+            proxy=free.proxy.digest if ask.proxy in proxies else "0" * 64,
         )
         request = replace(
             free,
@@ -382,7 +382,7 @@ def test_five_thousand_requests_are_within_the_policy_or_declined_and_logged(
             cohort=ask.cohort,
             task=replace(owner.task, name=ask.task),
             tuning=replace(free.tuning, spend=ask.spend),
-            prompt=replace(free.prompt, model=ModelRef("tiny", ask.proxy_digest)),
+            prompt=replace(free.prompt, model=ModelRef("tiny", ask.proxy)),
         )
         participant._limits = policy
         caplog.clear()

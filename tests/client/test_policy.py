@@ -49,7 +49,7 @@ def test_a_policy_that_names_no_task_and_no_proxy_allows_nothing():
     [
         ({"task": "imdb"}, "policy tasks: 'imdb' asked, sst2, agnews allowed"),
         ({"task": ANY}, r"policy tasks: '\*' asked, sst2, agnews allowed"),
-        ({"proxy_digest": "sha256:bb"}, "policy proxies: 'sha256:bb' asked, sha256:aa allowed"),
+        ({"proxy": "sha256:bb"}, "policy proxies: 'sha256:bb' asked, sha256:aa allowed"),
         (
             {"spend": spend(noise_multiplier=0.79)},
             "policy min_noise_multiplier: 0.79 asked, at least 0.8 allowed",
@@ -178,7 +178,7 @@ policies = st.builds(
 asks = st.builds(
     Ask,
     task=names,
-    proxy_digest=names,
+    proxy=names,
     spend=st.builds(
         Spend,
         st.sampled_from([0.0, 0.4, 0.5, 1.0, 3.0]),
@@ -198,7 +198,7 @@ def allowed(policy: Policy, ask: Ask, hour: int) -> bool:
         opening = range(start, end if end > start else end + 24)
     return (
         (policy.tasks == ("*",) or ask.task in policy.tasks)
-        and (policy.proxies == ("*",) or ask.proxy_digest in policy.proxies)
+        and (policy.proxies == ("*",) or ask.proxy in policy.proxies)
         and ask.spend.noise_multiplier >= policy.min_noise_multiplier
         and (ask.spend.noise_multiplier != 0 or math.isinf(policy.budget.epsilon))
         and ask.spend.sample_rate <= policy.max_sample_rate
