@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client import plan_file as owners_plan_file
 from coordinator import plan_file
 from coordinator.plan import NO_LIBRARY, CampaignPlan, Publication, Start
 from coordinator.strategy import FedAdam, FedAvgM
@@ -310,3 +311,7 @@ def test_free_text_has_no_labels_to_learn_directions_from(directory):
     (directory / "tasks" / "sst2.toml").write_text(FREE_TEXT, encoding="utf-8")
     space = '[transfer]\nspace = "vocabulary"\n'
     assert plan(directory, UNCALIBRATED + space).dimensions == 0
+
+
+def test_data_owners_read_every_key_of_a_plan():
+    assert set(owners_plan_file._PlanFile.model_fields) == set(plan_file._PlanFile.model_fields)
