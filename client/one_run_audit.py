@@ -42,6 +42,7 @@ from client.proxies import Proxies
 from transfer.console import OnStep
 from transfer.errors import PromptferryError, UsageError
 from transfer.privacy import Spend, epsilon
+from transfer.roster import KEY_BYTES, Roster
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, Reply, RoundRequest, Tuning, round_name
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 from transfer.wire import envelope_from_bytes, envelope_to_bytes, reply_from_bytes, request_to_bytes
@@ -209,6 +210,8 @@ class _Auditee:
     def _answered(self, index: int) -> Reply:
         """The reply of a daemon that was just started."""
         publisher, own = Ed25519PrivateKey.generate(), custody.load(self.settings)
+        cohort = self.settings.policy.min_cohort
+        others = [secrets.token_bytes(KEY_BYTES) for _ in range(cohort - 1)]
         request = RoundRequest(
             round=round_name("audit", index),
             rounds=self.rounds + 1,
@@ -217,7 +220,8 @@ class _Auditee:
             task=TASK,
             tuning=self.tuning,
             prompt=self.proxy.start(),
-            cohort=self.settings.policy.min_cohort,
+            cohort=cohort,
+            roster=Roster.of([own.keys.signing.public_key().public_bytes_raw(), *others]),
         )
         asked = envelope_to_bytes(sign(request_to_bytes(request), REQUEST_TYPE, publisher))
         with Ledger.open(own.ledger) as ledger:

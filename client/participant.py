@@ -171,6 +171,7 @@ class Participant:
         except UsageError as error:
             raise PolicyRefusedError(str(error)) from error
         policy.check(self._limits, ask, self._now())
+        asked.roster.require(self._identity.signing.public_key().public_bytes_raw(), asked.cohort)
         if index > asked.rounds:
             raise PolicyRefusedError(f"round {index} of a campaign of {asked.rounds}")
 
@@ -188,6 +189,10 @@ class Participant:
         records, data_set = self._data.open(asked.task, model, spend.unit)
         if not self._ledger.reserve(data_set, asked.round, spend, budget).fresh:
             return self._decline(asked, Refusal.SPENT, "paid for by another process")
+        logger.info(
+            "%s: asked with a roster of %d keys, digest %s",
+            *(asked.round, len(asked.roster.keys), asked.roster.digest),
+        )
         logger.info(
             "%s: tuning for %s, unit %s, %d steps, noise %g, sample rate %g",
             *(asked.round, asked.task.name, spend.unit),

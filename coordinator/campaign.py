@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.cohort import Cohort, Fleet, Question
+from coordinator.cohort import Cohort, Fleet, Question, roster
 from coordinator.config import TargetSettings, chosen
 from coordinator.history import retrace
 from coordinator.identity import Identity
@@ -144,9 +144,9 @@ class _Course:
         """Open a round; one that is open already is asked to the letter as before."""
         subspace = None if opened else directions(self.plan, index, start, proxy)
         packed = subspace.to_bytes() if subspace else None
-        return Question.of(
-            self.plan, self.store.open_round(self.plan.name, index, start.to_bytes(), packed), proxy.ref
-        )
+        asked = roster(self.store).to_bytes()
+        opened = self.store.open_round(self.plan.name, index, start.to_bytes(), asked, packed)
+        return Question.of(self.plan, opened, proxy.ref)
 
     def _round(self, question: Question) -> SoftPrompt:
         """One open round up to its aggregate."""

@@ -71,11 +71,11 @@ class CampaignStore:
             return [row.value() for row in session.scalars(select(CampaignRow).order_by(CampaignRow.id))]
 
     def open_round(
-        self, campaign: str, index: int, start_prompt: bytes, subspace: bytes | None = None
+        self, campaign: str, index: int, start_prompt: bytes, roster: bytes, subspace: bytes | None = None
     ) -> Round:
         """Open round `index` ≥ 1 on `start_prompt`; the same again returns what is there.
 
-        A round that is open keeps its first `subspace`: what was asked once is asked again to the letter.
+        A round that is open keeps its first roster and subspace: what was asked once is asked again to the letter.
 
         Raises:
             AlreadyExistsError: the round was opened on another prompt.
@@ -89,6 +89,7 @@ class CampaignStore:
                     number=index,
                     state=RoundState.OPEN.value,
                     start_prompt=start_prompt,
+                    roster=roster,
                     subspace=subspace,
                     open_time=utc_now(),
                 )

@@ -21,6 +21,7 @@ from transfer import wire
 from transfer.errors import VerificationError
 from transfer.model_ref import ModelRef
 from transfer.prompt import SoftPrompt
+from transfer.roster import Roster
 from transfer.rounds import Decline, Release, RoundRequest, nonce, round_name
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 from transfer.subspace import Subspace
@@ -47,18 +48,20 @@ class Fleet(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """Round `index` of a campaign, the same for every client but for name and nonce."""
+    """Round `index` of a campaign, the same for every client on the roster but for name and nonce."""
 
     plan: CampaignPlan
     index: int
     start: SoftPrompt
+    roster: Roster
     subspace: Subspace | None = None
 
     @staticmethod
     def of(plan: CampaignPlan, opened: Round, proxy: ModelRef) -> "Question":
         """The question a round was opened with."""
         subspace = Subspace.from_bytes(opened.subspace) if opened.subspace else None
-        return Question(plan, opened.index, SoftPrompt.from_bytes(opened.start_prompt, proxy), subspace)
+        start, roster = SoftPrompt.from_bytes(opened.start_prompt, proxy), Roster.from_bytes(opened.roster)
+        return Question(plan, opened.index, start, roster, subspace)
 
     def to(self, client: str, identity: Identity) -> RoundRequest:
         """The request to one client; equal whenever the round is asked again."""
@@ -72,12 +75,13 @@ class Question:
             tuning=self.plan.tuning,
             prompt=self.start,
             cohort=self.plan.min_clients,
+            roster=self.roster,
             subspace=self.subspace,
         )
 
 
 class Cohort:
-    """Asks every enrolled client of a store one question and keeps what holds.
+    """Asks every client on a question's roster that is still enrolled, and keeps what holds.
 
     Attributes:
         releases: valid releases by client, those of an earlier, interrupted attempt included.
@@ -85,9 +89,8 @@ class Cohort:
 
     def __init__(self, store: Store, identity: Identity, question: Question) -> None:
         self._store, self._identity, self._question = store, identity, question
-        self.clients = {
-            client.name: client for client in store.clients() if client.state is ClientState.ENROLLED
-        }
+        asked = question.roster.keys
+        self.clients = {client.name: client for client in _enrolled(store) if client.signing_key in asked}
         self._requests = {name: question.to(name, identity) for name in self.clients}
         self.releases: dict[str, Release] = {}
         self._restore()
@@ -139,6 +142,15 @@ class Cohort:
     def _sealed(self, name: str) -> bytes:
         payload = wire.request_to_bytes(self._requests[name])
         return wire.envelope_to_bytes(sign(payload, REQUEST_TYPE, self._identity.publisher))
+
+
+def roster(store: Store) -> Roster:
+    """The keys of all clients that may take part in a round that opens now."""
+    return Roster.of(client.signing_key for client in _enrolled(store) if client.signing_key)
+
+
+def _enrolled(store: Store) -> list[Client]:
+    return [client for client in store.clients() if client.state is ClientState.ENROLLED]
 
 
 def read(envelope: bytes, client: Client, request: RoundRequest) -> Release | Decline:

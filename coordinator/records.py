@@ -111,7 +111,8 @@ class RoundState(StrEnum):
 class Round:
     """Round `index` ≥ 1 of a campaign: the prompt it started from and, once closed, the one it made.
 
-    `subspace` holds the directions clients were asked to tune in, if not all.
+    `subspace` holds the directions clients were asked to tune in, if not all, and `roster` the keys of those that
+    were asked: none in a round from before there were rosters.
     """
 
     campaign: str
@@ -119,6 +120,7 @@ class Round:
     state: RoundState
     start_prompt: bytes
     subspace: bytes | None
+    roster: bytes
     prompt: bytes | None
     open_time: datetime
     close_time: datetime | None

@@ -151,6 +151,7 @@ class RoundRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     start_prompt: Mapped[bytes]
     subspace: Mapped[bytes | None]
+    roster: Mapped[bytes | None]
     prompt: Mapped[bytes | None]
     open_time: Mapped[datetime]
     close_time: Mapped[datetime | None]
@@ -163,6 +164,7 @@ class RoundRow(Base):
             state=RoundState(self.state),
             start_prompt=self.start_prompt,
             subspace=self.subspace,
+            roster=self.roster or b"",
             prompt=self.prompt,
             open_time=self.open_time,
             close_time=self.close_time,

@@ -14,6 +14,7 @@ from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend
 from transfer.prompt import SoftPrompt
+from transfer.roster import Roster
 from transfer.subspace import Subspace
 from transfer.tasks import Task
 
@@ -49,6 +50,7 @@ class RoundRequest:
     Attributes:
         prompt: where tuning starts.
         cohort: fewest clients whose prompts are averaged, as the coordinator promises.
+        roster: keys of all clients that are asked the same.
         subspace: the only directions it may move in, or None for all.
     """
 
@@ -60,6 +62,7 @@ class RoundRequest:
     tuning: Tuning
     prompt: SoftPrompt
     cohort: int
+    roster: Roster
     subspace: Subspace | None = None
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from transfer.errors import UsageError, VerificationError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend, Unit
 from transfer.prompt import SoftPrompt
+from transfer.roster import Roster
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import Envelope
 from transfer.subspace import Subspace
@@ -132,6 +133,7 @@ def request_to_bytes(request: RoundRequest) -> bytes:
         tuning=tuning,
         prompt=request.prompt.to_bytes(),
         cohort=request.cohort,
+        roster=request.roster.keys,
         subspace=request.subspace.to_bytes() if request.subspace else b"",
     )
     return message.SerializeToString(deterministic=True)
@@ -159,6 +161,7 @@ def request_from_bytes(payload: bytes) -> RoundRequest:
             ),
             prompt=SoftPrompt.from_bytes(message.prompt, model_value(message.proxy)),
             cohort=message.cohort,
+            roster=Roster(tuple(message.roster)),
             subspace=Subspace.from_bytes(message.subspace) if message.subspace else None,
         )
 

@@ -15,6 +15,7 @@ from transfer.errors import ConfigError, PolicyRefusedError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Spend, epsilon
 from transfer.prompt import SoftPrompt
+from transfer.roster import Roster
 from transfer.rounds import RoundRequest, Tuning
 from transfer.tasks import Task
 
@@ -48,7 +49,9 @@ def owner(tmp_path: Path) -> Iterator[Owner]:
 def first(tiny_task: Task) -> RoundRequest:
     start = SoftPrompt(torch.zeros(3, 32), ModelRef("tiny", "d" * 64))
     tuning = Tuning(EACH, clip_norm=0.5, learning_rate=0.1)
-    return RoundRequest("campaigns/fever/rounds/1", 3, "hospital-a", b"n" * 16, tiny_task, tuning, start, 3)
+    return RoundRequest(
+        "campaigns/fever/rounds/1", 3, "hospital-a", b"n" * 16, tiny_task, tuning, start, 3, Roster(())
+    )
 
 
 def test_a_yes_is_asked_for_once_and_outlives_the_daemon(owner: Owner, first: RoundRequest) -> None:

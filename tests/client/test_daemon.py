@@ -26,6 +26,7 @@ from transfer.errors import AuthenticationError, ConfigError, DataError, LedgerE
 from transfer.files import write_new
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
+from transfer.roster import Roster
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 from transfer.wire import envelope_from_bytes, envelope_to_bytes, reply_from_bytes, request_to_bytes
@@ -79,6 +80,7 @@ class Asker:
             tuning=tuning or Tuning(Spend(1.0, 0.5, 2), 0.5, 0.1),
             prompt=SoftPrompt(torch.zeros(3, 32), self.site.proxy),
             cohort=3,
+            roster=Roster.of([self.key.public_bytes_raw(), b"a" * 32, b"b" * 32]),
         )
         envelope = sign(request_to_bytes(request), REQUEST_TYPE, self.site.publisher)
         return envelope_to_bytes(envelope)

@@ -28,6 +28,7 @@ from transfer.errors import VerificationError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Guarantee, Spend, epsilon
 from transfer.prompt import SoftPrompt
+from transfer.roster import KEY_BYTES, Roster
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 from transfer.tasks import Label, Task
@@ -105,8 +106,14 @@ class Owner:
             tuning=Tuning(Spend(1.0, 0.5, 2), clip_norm=0.5, learning_rate=0.1),
             prompt=SoftPrompt(torch.zeros(3, 32), ref),
             cohort=3,
+            roster=self.roster(3),
         )
         return replace(request, **changes)
+
+    def roster(self, size: int) -> Roster:
+        """A roster of us and strangers."""
+        own, strangers = self.signing.public_key().public_bytes_raw(), range(1, size)
+        return Roster.of([own, *(bytes([number]) * KEY_BYTES for number in strangers)])
 
     def sent(self, **changes: object) -> bytes:
         return signed(self.request(**changes), self.publisher)
@@ -279,6 +286,7 @@ def test_the_same_round_asked_again_gets_the_same_bytes_also_after_a_restart(
         {"rounds": 4},
         {"tuning": Tuning(Spend(2.0, 0.5, 2), 0.5, 0.1)},
         {"cohort": 4},
+        {"roster": Roster((b"a" * KEY_BYTES,))},
     ],
 )
 def test_another_question_under_an_answered_round_is_never_a_second_tuning(
@@ -332,6 +340,8 @@ def test_a_reply_cannot_be_played_back_as_a_request(owner: Owner) -> None:
         ({}, {"tuning": Tuning(Spend(0.0, 0.5, 2), 0.5, 0.1)}),
         ({}, {"rounds": 0}),
         ({}, {"cohort": 0}),
+        ({}, {"cohort": 4}),
+        ({}, {"roster": Roster(tuple(bytes([number]) * KEY_BYTES for number in range(3)))}),
         ({}, {"round": "campaigns/reviews/rounds/4"}),
     ],
 )
@@ -380,6 +390,7 @@ def test_five_thousand_requests_are_within_the_policy_or_declined_and_logged(
             round=f"campaigns/c{outcomes.total()}/rounds/1",
             rounds=ask.rounds,
             cohort=ask.cohort,
+            roster=owner.roster(max(1, ask.cohort)),
             task=replace(owner.task, name=ask.task),
             tuning=replace(free.tuning, spend=ask.spend),
             prompt=replace(free.prompt, model=ModelRef("tiny", ask.proxy)),

@@ -12,6 +12,7 @@ from transfer.errors import UsageError, VerificationError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend
 from transfer.prompt import SoftPrompt
+from transfer.roster import Roster
 from transfer.rounds import Release, RoundRequest, Tuning
 from transfer.subspace import Subspace
 from transfer.tasks import Label, Task
@@ -30,6 +31,7 @@ REQUEST = RoundRequest(
     Tuning(Spend(1.0, 0.5, 10), clip_norm=1.0, learning_rate=0.1),
     START,
     3,
+    Roster(()),
 )
 
 

@@ -86,6 +86,36 @@ def test_every_client_is_asked_the_same_but_for_its_name_and_nonce(world):
     assert wire.request_to_bytes(replace(ada, client="ben", nonce=ben.nonce)) == wire.request_to_bytes(ben)
 
 
+@pytest.mark.promise("cohort")
+def test_every_client_sees_the_keys_of_all_that_are_asked(world):
+    world.carry_out()
+    owners = world.fleet.owners.values()
+    keys = sorted(owner.key.public_key().public_bytes_raw() for owner in owners)
+    assert [list(asked.roster.keys) for owner in owners for asked in owner.requests] == [keys] * 6
+
+
+def test_a_round_that_was_opened_keeps_its_roster_whoever_joins_or_leaves(world, make_owner):
+    joins, moved = make_owner("dan", 3), world.fleet.owners["ada"].update
+
+    def joined_and_left(request):
+        if joins.name not in world.fleet.owners:
+            world.enrol(joins)
+            world.store.revoke("cleo")
+            world.stop.set()
+        return moved(request)
+
+    world.fleet.owners["ada"].update = joined_and_left
+    plan = world.launch(min_clients=2)
+    world.go_on(plan.name)  # ada alone has answered round 1
+    world.stop.clear()
+    assert world.go_on(plan.name).state is CampaignState.PUBLISHED
+    assert world.fleet.asked == [["ada", "ben", "cleo"], ["ben"], ["ada", "ben", "dan"]]
+    ada, ben = (world.fleet.owners[name].requests for name in ("ada", "ben"))
+    assert ada[0].roster == ben[0].roster != ada[1].roster
+    assert joins.key.public_key().public_bytes_raw() in ada[1].roster.keys
+    assert world.outcomes(plan.name, 1) == {"ada": "released", "ben": "released"}
+
+
 def test_too_few_prompts_fail_the_campaign_with_everybodys_reason(world):
     del world.fleet.owners["ben"]
     campaign = world.carry_out()

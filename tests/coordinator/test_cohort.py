@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 
 from coordinator.aggregation import combine
-from coordinator.cohort import Cohort, Question
+from coordinator.cohort import Cohort, Question, roster
 from coordinator.records import CampaignState
 from transfer import wire
 from transfer.model_ref import ModelRef
@@ -119,8 +119,9 @@ def ask(world):
     def asked(name):
         plan = world.launch(name=name)
         start = SoftPrompt(torch.ones(4, 32), world.store.proxy("tiny").model)
-        world.store.open_round(name, 1, start.to_bytes())
-        cohort = Cohort(world.store, world.identity, Question(plan, 1, start))
+        asked = roster(world.store)
+        world.store.open_round(name, 1, start.to_bytes(), asked.to_bytes())
+        cohort = Cohort(world.store, world.identity, Question(plan, 1, start, asked))
         cohort.ask(world.fleet, lambda: False, lambda client: None)
         prompts = {client: release.prompt for client, release in cohort.releases.items()}
         return combine(prompts, start).prompt.vectors

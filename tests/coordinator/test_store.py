@@ -199,11 +199,11 @@ def test_a_campaign_remembers_state_and_detail(store: Store) -> None:
 
 def test_a_round_that_is_opened_or_closed_again_stays_as_it_was(store: Store) -> None:
     store.add_campaign("one", "{}")
-    opened = store.open_round("one", 1, b"start", b"directions")
-    assert opened.subspace == b"directions"
-    assert store.open_round("one", 1, b"start", b"other directions") == opened
+    opened = store.open_round("one", 1, b"start", b"roster", b"directions")
+    assert (opened.roster, opened.subspace) == (b"roster", b"directions")
+    assert store.open_round("one", 1, b"start", b"other roster", b"other directions") == opened
     with pytest.raises(AlreadyExistsError, match="opened on another prompt"):
-        store.open_round("one", 1, b"other")
+        store.open_round("one", 1, b"other", b"roster")
 
     closed = store.finish_round("one", 1, b"end")
     assert closed.state is RoundState.CLOSED
@@ -212,14 +212,14 @@ def test_a_round_that_is_opened_or_closed_again_stays_as_it_was(store: Store) ->
         store.finish_round("one", 1, b"other")
     assert store.rounds("one") == [closed]
     with pytest.raises(NotFoundError, match="no campaign 'two'"):
-        store.open_round("two", 1, b"start")
+        store.open_round("two", 1, b"start", b"roster")
     with pytest.raises(NotFoundError, match="has no round 2"):
         store.finish_round("one", 2, b"end")
 
 
 def test_a_reply_replaces_a_time_out_and_then_stays(store: Store) -> None:
     store.add_campaign("one", "{}")
-    store.open_round("one", 1, b"start")
+    store.open_round("one", 1, b"start", b"roster")
     store.record_reply("one", 1, "clinic-b", "timeout", None)
     store.record_reply("one", 1, "clinic-a", "timeout", None)
     store.record_reply("one", 1, "clinic-a", "released", b"envelope")
@@ -351,7 +351,7 @@ def test_a_populated_store_goes_down_and_up_again(store: Store, url: str) -> Non
     store.add_proxy(proxy("first"))
     store.publish("sst2", build)
     store.add_campaign("one", "{}")
-    store.open_round("one", 1, b"start")
+    store.open_round("one", 1, b"start", b"roster")
     store.record_reply("one", 1, "clinic-a", "timeout", None)
     store.beat(NOW)
     with store._database.writing() as session:
@@ -459,6 +459,16 @@ def test_a_time_keeps_its_instant_where_the_database_forgets_zones(moment: datet
 def test_a_time_without_zone_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="has no zone"):
         UtcTime().process_bind_param(datetime(2030, 1, 1), None)  # noqa: DTZ001
+
+
+def test_a_round_from_before_rosters_has_nobody_on_its_own(url: str) -> None:
+    with closing(Store.open(url)) as store:
+        store.add_campaign("one", "{}")
+        store.open_round("one", 1, b"start", b"roster")
+        with store._database.writing() as session:
+            command.downgrade(config(session.connection()), "0002")
+    with closing(Store.open(url)) as store:
+        assert [item.roster for item in store.rounds("one")] == [b""]
 
 
 def test_databases_open_at_once_migrate_once(url: str) -> None:

@@ -9,13 +9,16 @@ from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
+from transfer.roster import Roster
 from transfer.rounds import NONCE_BYTES, Refusal, RoundRequest, Tuning, nonce, round_name
 from transfer.tasks import Label, Task
 
 TASK = Task("t", "{text} {answer}", (Label("a", ("x",)), Label("b", ("y",))), "Init.")
 PROMPT = SoftPrompt(torch.zeros(2, 3), ModelRef("proxy", "0" * 64))
 TUNING = Tuning(Spend(1.0, 0.5, 10), 1.0, 0.1)
-REQUEST = RoundRequest("campaigns/first/rounds/1", 3, "alice", bytes(NONCE_BYTES), TASK, TUNING, PROMPT, 3)
+REQUEST = RoundRequest(
+    "campaigns/first/rounds/1", 3, "alice", bytes(NONCE_BYTES), TASK, TUNING, PROMPT, 3, Roster(())
+)
 
 
 def test_a_request_is_about_the_model_its_prompt_is_for():

@@ -14,6 +14,7 @@ from transfer.errors import VerificationError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend, Unit
 from transfer.prompt import SoftPrompt
+from transfer.roster import KEY_BYTES, Roster
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest, Tuning, round_name
 from transfer.signing import Envelope
 from transfer.subspace import Subspace
@@ -71,6 +72,7 @@ REQUESTS = st.builds(
     tuning=st.builds(Tuning, SPENDS, POSITIVE, POSITIVE),
     prompt=prompts(),
     cohort=st.integers(0, 1000),
+    roster=st.builds(Roster.of, st.sets(st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES), max_size=4)),
 )
 GUARANTEES = st.builds(
     Guarantee, st.floats(0, 1e9) | st.just(math.inf), st.floats(0, 1, exclude_min=True, exclude_max=True)
@@ -96,6 +98,7 @@ REQUEST = RoundRequest(
     Tuning(Spend(1.5, 0.25, 20), 1.0, 0.1),
     SoftPrompt(torch.ones(2, 3), ModelRef("proxy", "ab" * 32)),
     5,
+    Roster((b"a" * KEY_BYTES, b"b" * KEY_BYTES)),
     Subspace(torch.eye(6).reshape(6, 2, 3)[:4].contiguous()),
 )
 
@@ -117,6 +120,13 @@ def test_a_request_survives_the_wire_exactly(request):
     received = wire.request_from_bytes(data)
     assert fields(received) == fields(request)
     assert wire.request_to_bytes(received) == data
+
+
+def test_a_request_that_counts_a_key_twice_is_not_read():
+    message = rounds_pb2.RoundRequest.FromString(wire.request_to_bytes(REQUEST))
+    message.roster.append(message.roster[-1])
+    with pytest.raises(VerificationError, match="round request cannot be read: the roster's keys"):
+        wire.request_from_bytes(message.SerializeToString())
 
 
 def test_a_request_takes_its_subspace_along():

@@ -4,7 +4,9 @@ isort:skip_file
 What crosses between a coordinator and a data owner in a round, always inside an Envelope."""
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import promptferry.v1.common_pb2
@@ -122,6 +124,7 @@ class RoundRequest(google.protobuf.message.Message):
     PROMPT_FIELD_NUMBER: builtins.int
     COHORT_FIELD_NUMBER: builtins.int
     SUBSPACE_FIELD_NUMBER: builtins.int
+    ROSTER_FIELD_NUMBER: builtins.int
     round: builtins.str
     """"campaigns/{campaign}/rounds/{round}", counted from 1. Required."""
     rounds: builtins.int
@@ -144,6 +147,12 @@ class RoundRequest(google.protobuf.message.Message):
     def proxy(self) -> promptferry.v1.common_pb2.ModelRef: ...
     @property
     def tuning(self) -> Global___Tuning: ...
+    @property
+    def roster(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """Signing keys (Ed25519, 32 bytes) of all clients that are asked, ascending, each once: one key is one vote. The
+        same when the round is asked again, whoever joins or leaves meanwhile.
+        """
+
     def __init__(
         self,
         *,
@@ -157,9 +166,10 @@ class RoundRequest(google.protobuf.message.Message):
         prompt: builtins.bytes = ...,
         cohort: builtins.int = ...,
         subspace: builtins.bytes = ...,
+        roster: collections.abc.Iterable[builtins.bytes] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["proxy", b"proxy", "task", b"task", "tuning", b"tuning"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["client", b"client", "cohort", b"cohort", "nonce", b"nonce", "prompt", b"prompt", "proxy", b"proxy", "round", b"round", "rounds", b"rounds", "subspace", b"subspace", "task", b"task", "tuning", b"tuning"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client", b"client", "cohort", b"cohort", "nonce", b"nonce", "prompt", b"prompt", "proxy", b"proxy", "roster", b"roster", "round", b"round", "rounds", b"rounds", "subspace", b"subspace", "task", b"task", "tuning", b"tuning"]) -> None: ...
 
 Global___RoundRequest: typing_extensions.TypeAlias = RoundRequest
 
