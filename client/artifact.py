@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from client.claim import Claim
 from transfer.errors import UsageError, VerificationError
@@ -117,23 +115,6 @@ def from_json(data: bytes) -> Envelope:
         str(signature["keyid"]),
         _decode(signature["sig"]),
     )
-
-
-def load_publisher_key(path: Path) -> Ed25519PublicKey:
-    """The key a coordinator gave out as publisher.pub.
-
-    Raises:
-        UsageError: not there, or not an Ed25519 public key.
-    """
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the publisher's key: {error.strerror}") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{path}: not a PEM public key") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise UsageError(f"{path}: not an Ed25519 public key")
-    return key
 
 
 def _decode(text: str) -> bytes:

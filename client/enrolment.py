@@ -5,11 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import tomli_w
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from client import custody
+from client import custody, publisher_key
 from client.config import ClientConfig
 from client.remote import Remote, fetch_proxy
 from transfer.errors import AlreadyExistsError, AuthenticationError, ConfigError, UsageError
@@ -134,9 +132,6 @@ def _require_ours(config: ClientConfig, invitation: Invitation, path: Path) -> N
 
 def _ed25519(pem: str) -> Ed25519PublicKey:
     try:
-        key = load_pem_public_key(pem.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError("publisher_key is not a PEM public key") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError("publisher_key is not an Ed25519 public key")
-    return key
+        return publisher_key.parsed(pem.encode())
+    except ValueError as error:
+        raise ConfigError(f"publisher_key is {error}") from error

@@ -43,9 +43,10 @@ from transfer.console import OnStep
 from transfer.errors import PromptferryError, UsageError
 from transfer.privacy import Spend, epsilon
 from transfer.roster import KEY_BYTES, Roster
+from transfer.round_wire import reply_from_bytes, request_to_bytes
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, Reply, RoundRequest, Tuning, round_name
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
-from transfer.wire import envelope_from_bytes, envelope_to_bytes, reply_from_bytes, request_to_bytes
+from transfer.wire import envelope_from_bytes, envelope_to_bytes
 
 NOISE, ROUNDS, CANARIES, DELTA = 4.472, 20, 1_000, 1e-5
 CONFIDENCE, GAUSSIAN_CONFIDENCE = 0.95, 1 - 1e-6

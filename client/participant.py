@@ -40,11 +40,12 @@ from transfer.errors import (
 from transfer.models import LanguageModel
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
+from transfer.round_wire import reply_to_bytes, request_from_bytes
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 from transfer.subspace import Subspace
 from transfer.tasks import Task
-from transfer.wire import envelope_from_bytes, envelope_to_bytes, reply_to_bytes, request_from_bytes
+from transfer.wire import envelope_from_bytes, envelope_to_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,8 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.table import Table
 
-from client import artifact
-from client.artifact import load_publisher_key
+from client import publisher_key
 from client.claim import Claim
-from client.fetching import Trust, Wanted
-from client.fetching import fetch as fetch_prompt
 from client.offers import PromptOffer
 from client.remote import Remote
 from client.versions import SeenVersions
@@ -53,7 +50,7 @@ def list_prompts(
     server: Server, ca: Authority, key: Key, every: EveryVersion = False, form: FormatOption = Format.TEXT
 ) -> None:
     """Published prompts: the latest version of each."""
-    publisher = load_publisher_key(key)
+    publisher = publisher_key.load(key)
     with _remote(server, ca) as remote:
         newest: dict[str, PromptOffer] = {}
         for offer in remote.prompt_versions():
@@ -71,7 +68,7 @@ def show(
     form: FormatOption = Format.TEXT,
 ) -> None:
     """What a prompt's signed statement says."""
-    publisher = load_publisher_key(key)
+    publisher = publisher_key.load(key)
     with _remote(server, ca) as remote:
         offer = remote.prompt_version(name, version)
     statement = Statement.verified(offer.statement, publisher, PROMPT_PREDICATE)
@@ -94,8 +91,11 @@ def fetch(
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Download a prompt as a PEFT directory, verified before it appears."""
+    from client.fetching import Trust, Wanted
+    from client.fetching import fetch as fetch_prompt
+
     names.checked("prompt", name)
-    trust = Trust(load_publisher_key(key), SeenVersions(state or SeenVersions.default_path()))
+    trust = Trust(publisher_key.load(key), SeenVersions(state or SeenVersions.default_path()))
     seen = trust.seen.highest(key_id(trust.key), name)
     if version is not None and seen is not None and version < seen:
         sys.stderr.write(f"warning: version {version} of {name!r} is older than {seen}, seen before\n")
@@ -113,7 +113,9 @@ def verify(
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Check a fetched directory again, offline: signature, files and privacy."""
-    claim = artifact.verified(directory, load_publisher_key(key))
+    from client import artifact
+
+    claim = artifact.verified(directory, publisher_key.load(key))
     claim.privacy.require(max_epsilon, max_delta)
     console.emit({**_described(claim), "directory": str(directory)}, form, _sheet)
 
@@ -127,12 +129,12 @@ def try_prompt(
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Answer texts with a verified prompt on its target, through stock PEFT."""
-    claim = artifact.verified(directory, load_publisher_key(key))
     from transformers.utils.logging import disable_progress_bar
 
-    from client import trial
+    from client import artifact, trial
     from transfer import models
 
+    claim = artifact.verified(directory, publisher_key.load(key))
     disable_progress_bar()  # type: ignore[no-untyped-call]  # Transformers types it not
     target = models.load(model, lm_head=claim.lm_head)
     told: list[dict[str, Any]]

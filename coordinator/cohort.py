@@ -17,7 +17,7 @@ from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan
 from coordinator.records import Client, ClientState, Round
 from coordinator.store import Store
-from transfer import wire
+from transfer import round_wire, wire
 from transfer.errors import VerificationError
 from transfer.model_ref import ModelRef
 from transfer.prompt import SoftPrompt
@@ -140,7 +140,7 @@ class Cohort:
                 self._judge(record.client, record.envelope)
 
     def _sealed(self, name: str) -> bytes:
-        payload = wire.request_to_bytes(self._requests[name])
+        payload = round_wire.request_to_bytes(self._requests[name])
         return wire.envelope_to_bytes(sign(payload, REQUEST_TYPE, self._identity.publisher))
 
 
@@ -162,7 +162,7 @@ def read(envelope: bytes, client: Client, request: RoundRequest) -> Release | De
     if client.signing_key is None:
         raise VerificationError(f"{client.name} has no enrolled signing key")
     key = Ed25519PublicKey.from_public_bytes(client.signing_key)
-    reply = wire.reply_from_bytes(wire.envelope_from_bytes(envelope).verify(key, REPLY_TYPE))
+    reply = round_wire.reply_from_bytes(wire.envelope_from_bytes(envelope).verify(key, REPLY_TYPE))
     if isinstance(reply, Release):
         gate(reply, request)
     elif (reply.round, reply.client, reply.nonce) != (request.round, request.client, request.nonce):

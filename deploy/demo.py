@@ -33,8 +33,8 @@ from transfer.errors import UsageError
 from transfer.models import load
 from transfer.prompt import SoftPrompt
 from transfer.proxy import Proxy
+from transfer.round_wire import reply_fields
 from transfer.tasks import Task
-from transfer.wire import reply_fields
 
 app = application("Carry one soft prompt the whole way on one machine.")
 

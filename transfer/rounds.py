@@ -1,6 +1,6 @@
 """One round as values: what a coordinator asks one client, and what the client answers.
 
-Both travel as signed bytes (`transfer.signing`, `transfer.wire`). A request is a question, not an order: the
+Both travel as signed bytes (`transfer.signing`, `transfer.round_wire`). A request is a question, not an order: the
 client's own policy decides. Every field of a reply is public by design; nothing else leaves a data owner.
 """
 

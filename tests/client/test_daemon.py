@@ -27,9 +27,10 @@ from transfer.files import write_new
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
 from transfer.roster import Roster
+from transfer.round_wire import reply_from_bytes, request_to_bytes
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
-from transfer.wire import envelope_from_bytes, envelope_to_bytes, reply_from_bytes, request_to_bytes
+from transfer.wire import envelope_from_bytes, envelope_to_bytes
 
 LONG = Tuning(Spend(1.0, 0.5, 10_000_000), 0.5, 0.1)
 

@@ -29,16 +29,11 @@ from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Guarantee, Spend, epsilon
 from transfer.prompt import SoftPrompt
 from transfer.roster import KEY_BYTES, Roster
+from transfer.round_wire import reply_from_bytes, reply_to_bytes, request_to_bytes
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 from transfer.tasks import Label, Task
-from transfer.wire import (
-    envelope_from_bytes,
-    envelope_to_bytes,
-    reply_from_bytes,
-    reply_to_bytes,
-    request_to_bytes,
-)
+from transfer.wire import envelope_from_bytes, envelope_to_bytes
 
 ROUND = "campaigns/reviews/rounds/1"
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)

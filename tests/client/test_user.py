@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client import artifact, user
+from client import artifact, publisher_key, user
 from client.artifact import STATEMENT_FILE, from_json, to_json
 from client.claim import Claim
 from client.versions import SeenVersions
@@ -180,7 +180,7 @@ def tampered(envelope: Envelope, at: int) -> bytes:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.data())
 def test_any_flipped_bit_of_a_fetched_prompt_is_found(fetched: Path, data: st.DataObject) -> None:
-    key = artifact.load_publisher_key(fetched.parent / "publisher.pub")
+    key = publisher_key.load(fetched.parent / "publisher.pub")
     original = {path.name: path.read_bytes() for path in fetched.iterdir()}
     name = data.draw(st.sampled_from(sorted(original)))
     if name == STATEMENT_FILE:
@@ -561,16 +561,33 @@ def test_an_envelope_survives_its_file(kind: str, payload: bytes, signer: str, s
     assert from_json(to_json(envelope)) == envelope
 
 
-@pytest.mark.slow
-def test_the_command_runs_as_a_process(delivery, tmp_path: Path) -> None:
-    delivery.publish("sst2", TARGET, VECTORS)
-    environment = {
+@pytest.fixture
+def environment(delivery, tmp_path: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "PROMPTFERRY_SERVER": delivery.address,
         "PROMPTFERRY_CA": str(delivery.paths.ca),
         "PROMPTFERRY_KEY": str(delivery.paths.publisher_public_key),
         "XDG_STATE_HOME": str(tmp_path / "state"),
     }
+
+
+def test_listing_and_showing_prompts_needs_no_pytorch(delivery, environment: dict[str, str]) -> None:
+    delivery.publish("sst2", TARGET, VECTORS)
+    script = (
+        "import sys\nfrom client.user import app\nfrom transfer import console\n"
+        "for words in (['list'], ['show', 'sst2']):\n"
+        "    try: console.run(app, words)\n    except SystemExit as end: assert end.code == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "3.9" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_command_runs_as_a_process(delivery, environment: dict[str, str], tmp_path: Path) -> None:
+    delivery.publish("sst2", TARGET, VECTORS)
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "client.user", *words]

@@ -17,7 +17,7 @@ from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan, Publication, Start
 from coordinator.records import Campaign, ProxyRecord, utc_now
 from coordinator.store import Store
-from transfer import wire
+from transfer import round_wire, wire
 from transfer.distillation import DistilSettings, distil
 from transfer.model_ref import ModelRef
 from transfer.models import load
@@ -40,7 +40,9 @@ class Owner:
     forge: Callable[["Owner", RoundRequest], bytes] | None = None
 
     def answer(self, data: bytes, publisher: Ed25519PublicKey) -> bytes:
-        request = wire.request_from_bytes(wire.envelope_from_bytes(data).verify(publisher, REQUEST_TYPE))
+        request = round_wire.request_from_bytes(
+            wire.envelope_from_bytes(data).verify(publisher, REQUEST_TYPE)
+        )
         assert request.client == self.name
         self.requests.append(request)
         return self.forge(self, request) if self.forge else self.sealed(self.release(request))
@@ -53,7 +55,7 @@ class Owner:
         return Release(request.round, self.name, request.nonce, prompt, request.tuning.spend, guarantee)
 
     def sealed(self, reply: Release | Decline) -> bytes:
-        return wire.envelope_to_bytes(sign(wire.reply_to_bytes(reply), REPLY_TYPE, self.key))
+        return wire.envelope_to_bytes(sign(round_wire.reply_to_bytes(reply), REPLY_TYPE, self.key))
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 
 from coordinator.publishing import told_about
 from coordinator.records import CampaignState, ProxyRecord, RoundState
-from transfer import wire
+from transfer import round_wire
 from transfer.distillation import DistilSettings, distil
 from transfer.model_ref import ModelRef
 from transfer.models import load
@@ -83,7 +83,9 @@ def test_every_client_is_asked_the_same_but_for_its_name_and_nonce(world):
     ada, ben = (world.fleet.owners[name].requests[1] for name in ("ada", "ben"))
     assert ada.nonce != ben.nonce
     assert ada.cohort == 3
-    assert wire.request_to_bytes(replace(ada, client="ben", nonce=ben.nonce)) == wire.request_to_bytes(ben)
+    assert round_wire.request_to_bytes(
+        replace(ada, client="ben", nonce=ben.nonce)
+    ) == round_wire.request_to_bytes(ben)
 
 
 @pytest.mark.promise("cohort")

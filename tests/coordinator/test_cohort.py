@@ -9,7 +9,7 @@ from safetensors.torch import save
 from coordinator.aggregation import combine
 from coordinator.cohort import Cohort, Question, roster
 from coordinator.records import CampaignState
-from transfer import wire
+from transfer import round_wire, wire
 from transfer.model_ref import ModelRef
 from transfer.privacy import Spend
 from transfer.prompt import TENSOR_KEY, SoftPrompt
@@ -37,7 +37,7 @@ def of_values(value):
         vectors[0, 0] = value
         genuine, false = request.prompt.to_bytes(), save({TENSOR_KEY: vectors})
         release = replace(owner.release(request), prompt=request.prompt)
-        payload = wire.reply_to_bytes(release).replace(genuine, false)
+        payload = round_wire.reply_to_bytes(release).replace(genuine, false)
         return wire.envelope_to_bytes(sign(payload, REPLY_TYPE, owner.key))
 
     return forge
@@ -75,7 +75,7 @@ def with_a_changed_bit(owner, request):
 
 
 def as_a_request(owner, request):
-    payload = wire.reply_to_bytes(owner.release(request))
+    payload = round_wire.reply_to_bytes(owner.release(request))
     return wire.envelope_to_bytes(sign(payload, REQUEST_TYPE, owner.key))
 
 

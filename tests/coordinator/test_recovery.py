@@ -7,7 +7,7 @@ import torch
 
 from coordinator.records import CampaignState
 from coordinator.store import Store
-from transfer import wire
+from transfer import round_wire
 from transfer.rounds import round_name
 
 
@@ -86,7 +86,7 @@ def check_questions(world, name):
     for owner in world.fleet.owners.values():
         for index in (1, 2):
             asked = {
-                wire.request_to_bytes(item)
+                round_wire.request_to_bytes(item)
                 for item in owner.requests
                 if item.round == round_name(name, index)
             }

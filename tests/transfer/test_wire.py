@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptferry.v1 import rounds_pb2
-from transfer import wire
+from transfer import round_wire, wire
 from transfer.errors import VerificationError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend, Unit
@@ -116,21 +116,21 @@ def fields(value):
 @settings(deadline=None, max_examples=60)
 @given(REQUESTS)
 def test_a_request_survives_the_wire_exactly(request):
-    data = wire.request_to_bytes(request)
-    received = wire.request_from_bytes(data)
+    data = round_wire.request_to_bytes(request)
+    received = round_wire.request_from_bytes(data)
     assert fields(received) == fields(request)
-    assert wire.request_to_bytes(received) == data
+    assert round_wire.request_to_bytes(received) == data
 
 
 def test_a_request_that_counts_a_key_twice_is_not_read():
-    message = rounds_pb2.RoundRequest.FromString(wire.request_to_bytes(REQUEST))
+    message = rounds_pb2.RoundRequest.FromString(round_wire.request_to_bytes(REQUEST))
     message.roster.append(message.roster[-1])
     with pytest.raises(VerificationError, match="round request cannot be read: the roster's keys"):
-        wire.request_from_bytes(message.SerializeToString())
+        round_wire.request_from_bytes(message.SerializeToString())
 
 
 def test_a_request_takes_its_subspace_along():
-    received = wire.request_from_bytes(wire.request_to_bytes(REQUEST))
+    received = round_wire.request_from_bytes(round_wire.request_to_bytes(REQUEST))
     assert fields(received) == fields(REQUEST)
     assert received.subspace.dimensions == 4
 
@@ -138,11 +138,11 @@ def test_a_request_takes_its_subspace_along():
 @settings(deadline=None, max_examples=60)
 @given(REPLIES)
 def test_a_reply_survives_the_wire_exactly(reply):
-    data = wire.reply_to_bytes(reply)
-    received = wire.reply_from_bytes(data)
+    data = round_wire.reply_to_bytes(reply)
+    received = round_wire.reply_from_bytes(data)
     assert type(received) is type(reply)
     assert fields(received) == fields(reply)
-    assert wire.reply_to_bytes(received) == data
+    assert round_wire.reply_to_bytes(received) == data
 
 
 @settings(deadline=None, max_examples=30)
@@ -161,8 +161,8 @@ def mutated(good, source):
 @pytest.mark.parametrize(
     ("good", "read"),
     [
-        (wire.request_to_bytes(REQUEST), wire.request_from_bytes),
-        (wire.reply_to_bytes(RELEASE), wire.reply_from_bytes),
+        (round_wire.request_to_bytes(REQUEST), round_wire.request_from_bytes),
+        (round_wire.reply_to_bytes(RELEASE), round_wire.reply_from_bytes),
         (wire.envelope_to_bytes(Envelope("kind", b"payload", "key", b"s" * 64)), wire.envelope_from_bytes),
     ],
 )
@@ -179,7 +179,7 @@ def test_mutated_bytes_give_a_value_or_a_verification_error_and_nothing_else(goo
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_are_refused_in_our_own_words(data):
-    for read in (wire.request_from_bytes, wire.reply_from_bytes):
+    for read in (round_wire.request_from_bytes, round_wire.reply_from_bytes):
         with pytest.raises(VerificationError):
             read(data)
 
@@ -195,14 +195,14 @@ def test_arbitrary_bytes_are_refused_in_our_own_words(data):
     ],
 )
 def test_an_impossible_field_of_a_reply_is_named(change, says):
-    message = rounds_pb2.RoundReply.FromString(wire.reply_to_bytes(RELEASE))
+    message = rounds_pb2.RoundReply.FromString(round_wire.reply_to_bytes(RELEASE))
     for name, value in change.items():
         if name == "spend":
             message.spend.CopyFrom(value)
         else:
             setattr(message, name, value)
     with pytest.raises(VerificationError, match=says) as caught:
-        wire.reply_from_bytes(message.SerializeToString())
+        round_wire.reply_from_bytes(message.SerializeToString())
     assert "\n" not in str(caught.value)
 
 
@@ -217,7 +217,7 @@ def test_an_impossible_field_of_a_reply_is_named(change, says):
     ],
 )
 def test_an_impossible_field_of_a_request_is_named(change, says):
-    message = rounds_pb2.RoundRequest.FromString(wire.request_to_bytes(REQUEST))
+    message = rounds_pb2.RoundRequest.FromString(round_wire.request_to_bytes(REQUEST))
     for name, value in change.items():
         message.ClearField(name)
         if isinstance(value, rounds_pb2.Tuning):
@@ -225,11 +225,11 @@ def test_an_impossible_field_of_a_request_is_named(change, says):
         elif value is not None:
             setattr(message, name, value)
     with pytest.raises(VerificationError, match=says):
-        wire.request_from_bytes(message.SerializeToString())
+        round_wire.request_from_bytes(message.SerializeToString())
 
 
 def test_nothing_but_these_fields_can_leave_a_data_owner():
-    assert wire.reply_fields() == [
+    assert round_wire.reply_fields() == [
         "round",
         "client",
         "nonce",
@@ -246,37 +246,37 @@ def test_nothing_but_these_fields_can_leave_a_data_owner():
 
 def test_messages_from_before_there_was_a_unit_mean_the_record_and_its_bytes_are_theirs():
     for data, read, part in (
-        (wire.request_to_bytes(REQUEST), wire.request_from_bytes, "tuning"),
-        (wire.reply_to_bytes(RELEASE), wire.reply_from_bytes, "spend"),
+        (round_wire.request_to_bytes(REQUEST), round_wire.request_from_bytes, "tuning"),
+        (round_wire.reply_to_bytes(RELEASE), round_wire.reply_from_bytes, "spend"),
     ):
         kind = rounds_pb2.RoundRequest if part == "tuning" else rounds_pb2.RoundReply
         told = {field.name for field, _ in getattr(kind.FromString(data), part).ListFields()}
         assert "unit" not in told
         value = read(data)
         assert (value.tuning.spend if part == "tuning" else value.spend).unit == "record"
-    assert wire.reply_from_bytes(wire.reply_to_bytes(RELEASE)).guarantee.unit == "record"
+    assert round_wire.reply_from_bytes(round_wire.reply_to_bytes(RELEASE)).guarantee.unit == "record"
 
 
 def test_the_unit_goes_out_with_the_question_and_comes_back_with_cost_and_guarantee():
     spend = replace(RELEASE.spend, unit="user")
     asked = replace(REQUEST, tuning=replace(REQUEST.tuning, spend=spend))
-    assert wire.request_from_bytes(wire.request_to_bytes(asked)).tuning.spend == spend
+    assert round_wire.request_from_bytes(round_wire.request_to_bytes(asked)).tuning.spend == spend
     release = replace(RELEASE, spend=spend, guarantee=Guarantee(2.5, 1e-6, "user"))
-    received = wire.reply_from_bytes(wire.reply_to_bytes(release))
+    received = round_wire.reply_from_bytes(round_wire.reply_to_bytes(release))
     assert (received.spend, received.guarantee) == (spend, release.guarantee)
 
 
 def test_a_unit_nobody_knows_is_refused():
-    request = rounds_pb2.RoundRequest.FromString(wire.request_to_bytes(REQUEST))
-    reply = rounds_pb2.RoundReply.FromString(wire.reply_to_bytes(RELEASE))
+    request = rounds_pb2.RoundRequest.FromString(round_wire.request_to_bytes(REQUEST))
+    reply = rounds_pb2.RoundReply.FromString(round_wire.reply_to_bytes(RELEASE))
     request.tuning.unit = reply.spend.unit = 7
-    for message, read in ((request, wire.request_from_bytes), (reply, wire.reply_from_bytes)):
+    for message, read in ((request, round_wire.request_from_bytes), (reply, round_wire.reply_from_bytes)):
         with pytest.raises(VerificationError, match="7"):
             read(message.SerializeToString())
 
 
 def test_a_decline_carries_no_prompt_and_no_cost():
-    data = wire.reply_to_bytes(Decline(RELEASE.round, "alice", RELEASE.nonce, Refusal.BUDGET))
+    data = round_wire.reply_to_bytes(Decline(RELEASE.round, "alice", RELEASE.nonce, Refusal.BUDGET))
     present = {field.name for field, _ in rounds_pb2.RoundReply.FromString(data).ListFields()}
     assert present == {"round", "client", "nonce", "refusal"}
 
@@ -285,4 +285,4 @@ def test_a_request_about_a_task_read_by_a_head_comes_back_the_same():
     labels = (Label("a", ()), Label("b", ()))
     task = Task("t", "About {text}", labels, "Init.", label_reading="head")
     request = replace(REQUEST, task=task, prompt=REQUEST.prompt.longer(2), subspace=None)
-    assert wire.request_from_bytes(wire.request_to_bytes(request)).task == task
+    assert round_wire.request_from_bytes(round_wire.request_to_bytes(request)).task == task

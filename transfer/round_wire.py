@@ -1,0 +1,119 @@
+"""The messages of a round ↔ values; see `transfer.wire`."""
+
+from typing import cast
+
+from promptferry.v1 import rounds_pb2
+from transfer.privacy import Guarantee, Spend, Unit
+from transfer.prompt import SoftPrompt
+from transfer.roster import Roster
+from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
+from transfer.subspace import Subspace
+from transfer.wire import model_message, model_value, reading, task_message, task_value
+
+
+def _unit_message(unit: Unit) -> rounds_pb2.Unit.ValueType:
+    return rounds_pb2.Unit.Value(f"UNIT_{unit.upper()}")
+
+
+def _unit_value(message: rounds_pb2.Unit.ValueType) -> Unit:
+    return cast(Unit, rounds_pb2.Unit.Name(message).removeprefix("UNIT_").lower())
+
+
+def request_to_bytes(request: RoundRequest) -> bytes:
+    """Round request as the bytes that get signed."""
+    spend = request.tuning.spend
+    tuning = rounds_pb2.Tuning(
+        steps=spend.steps,
+        sample_rate=spend.sample_rate,
+        noise_multiplier=spend.noise_multiplier,
+        clip_norm=request.tuning.clip_norm,
+        learning_rate=request.tuning.learning_rate,
+        unit=_unit_message(spend.unit),
+    )
+    message = rounds_pb2.RoundRequest(
+        round=request.round,
+        rounds=request.rounds,
+        client=request.client,
+        nonce=request.nonce,
+        task=task_message(request.task),
+        proxy=model_message(request.proxy),
+        tuning=tuning,
+        prompt=request.prompt.to_bytes(),
+        cohort=request.cohort,
+        roster=request.roster.keys,
+        subspace=request.subspace.to_bytes() if request.subspace else b"",
+    )
+    return message.SerializeToString(deterministic=True)
+
+
+def request_from_bytes(payload: bytes) -> RoundRequest:
+    """Verified payload as a round request.
+
+    Raises:
+        VerificationError: a field is missing or impossible.
+    """
+    with reading("round request"):
+        message = rounds_pb2.RoundRequest.FromString(payload)
+        tuning = message.tuning
+        return RoundRequest(
+            round=message.round,
+            rounds=message.rounds,
+            client=message.client,
+            nonce=message.nonce,
+            task=task_value(message.task),
+            tuning=Tuning(
+                Spend(tuning.noise_multiplier, tuning.sample_rate, tuning.steps, _unit_value(tuning.unit)),
+                tuning.clip_norm,
+                tuning.learning_rate,
+            ),
+            prompt=SoftPrompt.from_bytes(message.prompt, model_value(message.proxy)),
+            cohort=message.cohort,
+            roster=Roster(tuple(message.roster)),
+            subspace=Subspace.from_bytes(message.subspace) if message.subspace else None,
+        )
+
+
+def reply_to_bytes(reply: Reply) -> bytes:
+    """Round reply as the bytes that get signed."""
+    message = rounds_pb2.RoundReply(round=reply.round, client=reply.client, nonce=reply.nonce)
+    if isinstance(reply, Decline):
+        message.refusal = rounds_pb2.Refusal.ValueType(reply.refusal.value)
+    else:
+        message.proxy.CopyFrom(model_message(reply.prompt.model))
+        message.prompt = reply.prompt.to_bytes()
+        message.spend.CopyFrom(
+            rounds_pb2.Spend(
+                noise_multiplier=reply.spend.noise_multiplier,
+                sample_rate=reply.spend.sample_rate,
+                steps=reply.spend.steps,
+                unit=_unit_message(reply.spend.unit),
+            )
+        )
+        message.epsilon, message.delta = reply.guarantee.epsilon, reply.guarantee.delta
+    return message.SerializeToString(deterministic=True)
+
+
+def reply_from_bytes(payload: bytes) -> Reply:
+    """Verified payload as a release or a decline.
+
+    Raises:
+        VerificationError: a field is missing or impossible.
+    """
+    with reading("round reply"):
+        message = rounds_pb2.RoundReply.FromString(payload)
+        if message.refusal:
+            return Decline(message.round, message.client, message.nonce, Refusal(message.refusal))
+        spend, unit = message.spend, _unit_value(message.spend.unit)
+        return Release(
+            round=message.round,
+            client=message.client,
+            nonce=message.nonce,
+            prompt=SoftPrompt.from_bytes(message.prompt, model_value(message.proxy)),
+            spend=Spend(spend.noise_multiplier, spend.sample_rate, spend.steps, unit),
+            guarantee=Guarantee(message.epsilon, message.delta, unit),
+        )
+
+
+def reply_fields() -> list[str]:
+    """Names of every field that can leave a data owner."""
+    return [field.name for field in rounds_pb2.RoundReply.DESCRIPTOR.fields]
