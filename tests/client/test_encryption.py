@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from client import config, custody, keys, resealing, vault
 from client.chain import connect
 from client.config import ClientConfig
+from client.declines import Declined
 from client.directory import make
 from client.ledger import Ledger
 from client.lock import locked
@@ -28,6 +29,7 @@ FREE = Spend(0, 1.0, 1)
 UNLIMITED = Budget(math.inf, 1e-6)
 ROUNDS = [f"campaigns/planted-{number}/rounds/1" for number in range(3)]
 REPLIES = [os.urandom(32) for _ in ROUNDS]
+DECLINED = Declined.of(ROUNDS[0], "policy", "planted reason")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -73,6 +75,7 @@ class Home:
             for number in numbers:
                 ledger.reserve(data_set, ROUNDS[number], FREE, UNLIMITED)
                 ledger.store_reply(ROUNDS[number], REPLIES[number])
+            ledger.decline(DECLINED)
 
     def contents(self, secret: Path | None) -> tuple[object, ...]:
         """All there is to know, if it can be read with that secret."""
@@ -80,7 +83,13 @@ class Home:
         with Ledger.open(held.ledger) as ledger:
             ledger.verify()
             kept = [ledger.reply(name) for name in ROUNDS]
-            return held.keys.key_id, held.keys.node.private_numbers(), ledger.entries(), kept
+            return (
+                held.keys.key_id,
+                held.keys.node.private_numbers(),
+                ledger.entries(),
+                ledger.declines(),
+                kept,
+            )
 
     def shown(self, secret: Path | None) -> set[str]:
         """What of the planted stands in some file as it is."""
@@ -91,6 +100,7 @@ class Home:
             "round": ROUNDS[0].encode(),
             "reply": REPLIES[0],
             "kind": b'"kind":"spend"',
+            "reason": b"planted reason",
             "fingerprint key": fingerprint_key,
             **{
                 name: pem_line(key)
@@ -102,7 +112,7 @@ class Home:
         return {name for name, pattern in planted.items() if any(pattern in content for content in every)}
 
 
-EVERYTHING = {"round", "reply", "kind", "fingerprint key", "signing", "node"}
+EVERYTHING = {"round", "reply", "kind", "reason", "fingerprint key", "signing", "node"}
 
 
 def pem_line(key) -> bytes:

@@ -242,7 +242,9 @@ def test_there_are_fourteen() -> None:
 
 
 # dict.fromkeys, not a set: pytest-xdist needs the same order in every worker.
-@pytest.mark.parametrize("check", dict.fromkeys(each.check for each in FAULTS), ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check", dict.fromkeys(each.check for each in FAULTS), ids=lambda check: check.__name__
+)
 def test_without_a_fault_the_check_holds(check: Callable[[World], None], world: World) -> None:
     check(world)
 
