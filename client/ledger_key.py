@@ -25,8 +25,8 @@ def read(connection: sqlite3.Connection, place: LedgerPlace) -> tuple[bytes, Sea
     cursor = connection.execute("SELECT * FROM identity")
     if [column for column, *_ in cursor.description] != ["key", "version"]:
         raise LedgerError(
-            f"{place.path}: a ledger of an older form, which cannot be read any more: go on with the promptferry "
-            "that made it; a new one, made where it was moved away, knows nothing of what was spent"
+            f"{place.path} is a ledger of an older form, which this promptferry cannot read: use the one that made "
+            "it, or make a new directory with `promptferry-client init`, whose ledger knows of nothing spent so far"
         )
     found = cursor.fetchall()
     if len(found) != 1:

@@ -131,7 +131,7 @@ def killed_after(lines: int, work: Callable[[], None]) -> int:
 
 
 def kill_at_lines(directory: Path, step: int, write_ahead: bool) -> tuple[int, int]:
-    """Kills at every `step`-th line of opening a ledger and answering a round: (kills, violations)."""
+    """Kills at every `step`-th line of opening a ledger, declining a round and answering one: (kills, violations)."""
     directory.mkdir()
     violations = 0
     for kills, lines in enumerate(range(1, 10_000, step)):
@@ -139,8 +139,8 @@ def kill_at_lines(directory: Path, step: int, write_ahead: bool) -> tuple[int, i
 
         def work(owner: Owner = owner) -> None:
             with Ledger.open(at(owner.ledger)) as ledger:
+                owner.decline(ledger, "declined")
                 owner.answer(ledger, "r1")
-                owner.decline(ledger, "r2")
 
         if killed_after(lines, work) == 0:
             return kills, violations
