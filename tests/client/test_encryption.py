@@ -70,7 +70,9 @@ class Home:
         return custody.load(self.settings(secret)).ledger
 
     def fill(self, secret: Path | None, numbers: range) -> None:
-        with Ledger.open(self.place(secret)) as ledger:
+        held = custody.load(self.settings(secret))
+        held.agreements.add("planted-campaign", "hash")
+        with Ledger.open(held.ledger) as ledger:
             data_set = ledger.data_set([ledger.fingerprint("record")])
             for number in numbers:
                 ledger.reserve(data_set, ROUNDS[number], FREE, UNLIMITED)
@@ -83,13 +85,8 @@ class Home:
         with Ledger.open(held.ledger) as ledger:
             ledger.verify()
             kept = [ledger.reply(name) for name in ROUNDS]
-            return (
-                held.keys.key_id,
-                held.keys.node.private_numbers(),
-                ledger.entries(),
-                ledger.declines(),
-                kept,
-            )
+            told = ledger.entries(), ledger.declines(), kept, held.agreements.read()
+            return held.keys.key_id, held.keys.node.private_numbers(), *told
 
     def shown(self, secret: Path | None) -> set[str]:
         """What of the planted stands in some file as it is."""
@@ -101,6 +98,7 @@ class Home:
             "reply": REPLIES[0],
             "kind": b'"kind":"spend"',
             "reason": b"planted reason",
+            "campaign": b"planted-campaign",
             "fingerprint key": fingerprint_key,
             **{
                 name: pem_line(key)
@@ -112,7 +110,7 @@ class Home:
         return {name for name, pattern in planted.items() if any(pattern in content for content in every)}
 
 
-EVERYTHING = {"round", "reply", "kind", "reason", "fingerprint key", "signing", "node"}
+EVERYTHING = {"round", "reply", "kind", "reason", "campaign", "fingerprint key", "signing", "node"}
 
 
 def pem_line(key) -> bytes:
