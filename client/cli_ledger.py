@@ -59,7 +59,7 @@ def _shown(ledger: dict[str, Any]) -> Group:
         said = entry.declined
         reason = Text(said.why)  # a server's words may be in it: no markup
         declines.add_row(str(entry.number), entry.time, said.round_name, said.refusal, reason)
-    return Group(sets, entries, *[declines] * bool(declines.row_count))
+    return Group(sets, entries, declines) if ledger["declines"] else Group(sets, entries)
 
 
 @app.command("verify")

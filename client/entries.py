@@ -87,9 +87,8 @@ def entry(row: Row) -> Entry:
 
 def body(kind: Kind, data_set: str, subject: str, *, content: str = "", **facts: str | int | float) -> Body:
     """What a row says of an entry made now; `facts` are those of its kind alone."""
-    time = datetime.now(UTC).isoformat(timespec="seconds")
     return {
-        "time": time,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "kind": kind.value,
         "data_set": data_set,
         "subject": subject,

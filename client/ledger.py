@@ -179,7 +179,7 @@ class Ledger:
     def decline(self, declined: Declined) -> None:
         """Writes down what is declined and why, once. Durable on return: decline only then.
 
-        Beyond `declines.MOST` nothing is written; the log says when that is reached.
+        Beyond `declines.MOST` nothing is written; the log says so when that is reached.
         """
         with self._file.writing() as history:
             room = declines.MOST - len(history.declines)
@@ -187,7 +187,7 @@ class Ledger:
             if new:
                 self._file.decline(declined)
         if new and room == 1:
-            logger.warning("%s keeps no more than these %d declines", self._file.path, declines.MOST)
+            logger.warning("%s: %d declines, further ones are only logged", self._file.path, declines.MOST)
 
     def reply(self, round_name: str) -> bytes | None:
         """The bytes kept for a round, if any."""

@@ -127,7 +127,7 @@ def test_a_coordinator_that_asks_for_ever_fills_no_disk_and_the_log_says_so_once
         assert [entry.declined for entry in again.declines()] == [declined(number) for number in range(3)]
         assert again.verify() == 3
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "keeps no more than these 3 declines" in caplog.text
+    assert "3 declines, further ones are only logged" in caplog.text
     assert ledger.reserve(ledger.data_set([b"f" * 32]), "r1", UNIT, BUDGET).fresh
 
 
