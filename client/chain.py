@@ -52,21 +52,14 @@ class Chain:
         self._seal = seal
         self._rows: list[Row] = []
 
-    def rows(self) -> list[Row]:
-        """All rows, oldest first.
+    def rows(self, after: int = 0) -> list[Row]:
+        """The rows with a number above `after`, oldest first.
 
         Raises:
             LedgerError: a row does not continue the one before.
         """
-        query = "SELECT number, row, digest FROM chain WHERE number >= ? ORDER BY number"
-        stored = self._connection.execute(query, (len(self._rows),)).fetchall()
-        if self._rows and (not stored or stored.pop(0)[2] != self._rows[-1].digest):
-            raise LedgerError(
-                f"{self._path}: entry {len(self._rows)} changed while in use: restore the ledger"
-            )
-        for number, row, digest in stored:
-            self._rows.append(self._checked(number, row, digest))
-        return list(self._rows)
+        self._read()
+        return self._rows[after:]
 
     def head(self) -> tuple[int, str]:
         """Number and digest of the last row read or appended; (0, genesis) if there is none."""
@@ -84,17 +77,17 @@ class Chain:
         return row
 
     @contextmanager
-    def writing(self) -> Iterator[list[Row]]:
-        """One transaction on the rows so far, alone among all processes.
+    def writing(self) -> Iterator[None]:
+        """One transaction, alone among all processes.
 
         What it appends is durable once the block is left, and undone if the block raises.
         """
         self._connection.execute("BEGIN IMMEDIATE")
         before = len(self._rows)
         try:
-            rows = self.rows()
-            before = len(rows)
-            yield rows
+            self._read()
+            before = len(self._rows)
+            yield
             self._connection.execute("COMMIT")
         except BaseException:
             del self._rows[before:]
@@ -134,6 +127,16 @@ class Chain:
     def forget_lost(self) -> None:
         """Makes the rows there are the ones remembered, in place of newer ones declared lost."""
         self._head_file.start(*self.head())
+
+    def _read(self) -> None:
+        query = "SELECT number, row, digest FROM chain WHERE number >= ? ORDER BY number"
+        stored = self._connection.execute(query, (len(self._rows),)).fetchall()
+        if self._rows and (not stored or stored.pop(0)[2] != self._rows[-1].digest):
+            raise LedgerError(
+                f"{self._path}: entry {len(self._rows)} changed while in use: restore the ledger"
+            )
+        for number, row, digest in stored:
+            self._rows.append(self._checked(number, row, digest))
 
     def _checked(self, number: int, stored: object, digest: str) -> Row:
         count, previous = self.head()

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from client.session import of
 from transfer import console
@@ -18,7 +19,7 @@ Steps = Annotated[int, typer.Option(help="Noisy steps a round.")]
 
 @app.command("show")
 def show(context: typer.Context) -> None:
-    """Show ε of each data set so far, and every entry."""
+    """Show ε of each data set so far, every entry, and every round that was declined and why."""
     from client import config, custody
     from client.ledger import Ledger
 
@@ -26,7 +27,7 @@ def show(context: typer.Context) -> None:
     settings = config.read(session.directory)
     budget = settings.limits().budget
     with Ledger.open(custody.load(settings).ledger) as ledger:
-        entries = ledger.entries()
+        entries, declines = ledger.entries(), ledger.declines()
         data_sets = [
             {
                 "data_set": name,
@@ -38,7 +39,7 @@ def show(context: typer.Context) -> None:
             }
             for name in ledger.data_sets()
         ]
-    session.emit({"data_sets": data_sets, "entries": entries}, _shown)
+    session.emit({"data_sets": data_sets, "entries": entries, "declines": declines}, _shown)
 
 
 def _shown(ledger: dict[str, Any]) -> Group:
@@ -53,7 +54,12 @@ def _shown(ledger: dict[str, Any]) -> Group:
         about = entry.time, entry.kind.value, entry.data_set, entry.subject
         told = (f"{fact:g}" if fact != "" else "" for fact in facts)
         entries.add_row(str(entry.number), *about, *told, cost.unit if cost else "")
-    return Group(sets, entries)
+    declines = Table("entry", "time", "declined", "refusal", "reason")
+    for entry in ledger["declines"]:
+        said = entry.declined
+        reason = Text(said.why)  # a server's words may be in it: no markup
+        declines.add_row(str(entry.number), entry.time, said.round_name, said.refusal, reason)
+    return Group(sets, entries, declines) if ledger["declines"] else Group(sets, entries)
 
 
 @app.command("verify")

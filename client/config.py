@@ -99,7 +99,7 @@ class ClientConfig(Settings):
 
     @property
     def vault_file(self) -> Path:
-        """The keys that keys and ledger are sealed with, if they are."""
+        """The keys that keys, ledger and agreements are sealed with, if they are."""
         return self.client.directory / "vault.json"
 
     @property

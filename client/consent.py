@@ -6,13 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from client.agreements import Agreements
 from client.forecast import Forecast
 from client.ledger import Ledger
 from client.link import Reconnect
-from transfer import files
-from transfer.errors import ConfigError, PolicyRefusedError
+from transfer.errors import PolicyRefusedError
 from transfer.privacy import Budget
 from transfer.rounds import RoundRequest
 
@@ -30,11 +29,11 @@ class Consent:
     of rounds or cohort is asked for again. A no holds until the daemon is started anew.
 
     Args:
-        file: remembers what was agreed to; made with the first yes.
+        agreements: remembers what was agreed to.
         stop: set when the daemon is to stop.
     """
 
-    file: Path
+    agreements: Agreements
     ledger: Ledger
     budget: Budget
     ask: AskOwner
@@ -42,9 +41,11 @@ class Consent:
     _refused: set[str]
 
     @staticmethod
-    def by(ask: AskOwner, file: Path, ledger: Ledger, budget: Budget, stop: threading.Event) -> "Consent":
+    def by(
+        ask: AskOwner, agreements: Agreements, ledger: Ledger, budget: Budget, stop: threading.Event
+    ) -> "Consent":
         """Consent given by whoever answers `ask`."""
-        return Consent(file, ledger, budget, ask, stop, set())
+        return Consent(agreements, ledger, budget, ask, stop, set())
 
     def require(self, asked: RoundRequest) -> None:
         """Return if the owner has agreed; ask if they have not been asked.
@@ -53,31 +54,20 @@ class Consent:
             PolicyRefusedError: the answer is no.
             Reconnect: the answer was yes, or never came: minutes may have passed, and a round that is over must
                 not be paid for.
-            ConfigError: the file cannot be read.
+            ConfigError: the agreements cannot be read.
         """
         campaign, shown = asked.round.split("/")[1], _fingerprint(asked)
-        agreed = self._agreed()
-        if agreed.get(campaign) == shown:
+        if self.agreements.read().get(campaign) == shown:
             return
         if shown not in self._refused:
             if self.ask(self._question(asked), self.stop):
                 logger.info("campaign %s: you take part", campaign)
-                content = json.dumps(agreed | {campaign: shown}, indent=1, sort_keys=True)
-                files.replace(self.file, content.encode())
+                self.agreements.add(campaign, shown)
                 raise Reconnect
             if self.stop.is_set():
                 raise Reconnect
             self._refused.add(shown)
         raise PolicyRefusedError(f"you do not take part in campaign {campaign}")
-
-    def _agreed(self) -> dict[str, str]:
-        try:
-            found: dict[str, str] = json.loads(self.file.read_bytes())
-            return dict(found)
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(f"{self.file}: no list of campaigns: remove it, and be asked again") from error
 
     def _question(self, asked: RoundRequest) -> str:
         _, campaign, _, index = asked.round.split("/")

@@ -1,9 +1,10 @@
-"""What a client must neither lose nor show: its keys and its ledger, and the vault both may be sealed with."""
+"""What a client must neither lose nor show: keys, ledger and agreements, and the vault they may be sealed with."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from client import keys, resealing, vault
+from client.agreements import Agreements
 from client.config import ClientConfig
 from client.keys import Keys
 from client.ledger import Ledger
@@ -17,10 +18,11 @@ from transfer.files import remove_drafts
 
 @dataclass(frozen=True, slots=True)
 class Custody:
-    """Keys of a client, and where its ledger is."""
+    """Keys of a client, where its ledger is, and the campaigns agreed to."""
 
     keys: Keys
     ledger: LedgerPlace
+    agreements: Agreements
 
 
 def make(config: ClientConfig) -> None:
@@ -50,12 +52,13 @@ def load(config: ClientConfig) -> Custody:
 
 
 def reseal(config: ClientConfig, secret: Path | None) -> int:
-    """Seals keys and ledger with a new key, under the secret in a file, or else the one in use; returns its version.
+    """Seals all with a new key, under the secret in a file, or else the one in use; returns its version.
 
     Killed at any moment, all can be read, with the secret in use or the new one; doing it again finishes it.
 
     Raises:
         UsageError: there is no secret, or none that opens the vault.
+        ConfigError: the agreements cannot be read.
         LedgerError: the ledger cannot be trusted.
         UnavailableError: the daemon is running.
     """
@@ -67,12 +70,15 @@ def reseal(config: ClientConfig, secret: Path | None) -> int:
         old = _vault(config, secret)
         held = _held(config, old)
         Ledger.open(held.ledger).close()  # nothing is touched if it cannot be trusted
+        held.agreements.read()  # nor if these cannot be read
         seal = Seal.new(old.newest.version + 1)
         Vault((*old.seals, seal), (*old.secrets, new)).write(config.vault_file)
         keys.reseal(config.keys_directory, held.keys, seal)
+        held.agreements.reseal(seal)
         resealing.reseal(held.ledger, seal)
         Vault((seal,), (new,)).write(config.vault_file)
-        for path in (config.vault_file, config.ledger_file, *config.keys_directory.iterdir()):
+        written = config.vault_file, config.ledger_file, config.consent_file, *config.keys_directory.iterdir()
+        for path in written:
             remove_drafts(path)
     return seal.version
 
@@ -80,7 +86,7 @@ def reseal(config: ClientConfig, secret: Path | None) -> int:
 def _held(config: ClientConfig, opened: Vault) -> Custody:
     own = keys.load(config.keys_directory, opened)
     place = LedgerPlace(config.ledger_file, own.signing, config.client.ledger_head, opened)
-    return Custody(own, place)
+    return Custody(own, place, Agreements(config.consent_file, opened))
 
 
 def _vault(config: ClientConfig, other: Path | None = None) -> Vault:

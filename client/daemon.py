@@ -52,8 +52,8 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
         Ledger.open(own.ledger) as ledger,
         stopped_by_signals(STOP_WITHIN_S) as stop,
     ):
-        limits, agreed = config.limits(), config.consent_file
-        asking = Consent.by(terminal.agrees, agreed, ledger, limits.budget, stop)
+        limits = config.limits()
+        asking = Consent.by(terminal.agrees, own.agreements, ledger, limits.budget, stop)
         participant = Participant(
             Identity(pinned.client, own.keys.signing, pinned.publisher),
             limits,

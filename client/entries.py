@@ -1,11 +1,13 @@
 """Entries of the privacy ledger as values, and what follows from a sequence of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import cast
 
-from client.chain import Row
+from client.chain import Body, Row
+from client.declines import Declined
 from transfer.errors import LedgerError, UsageError
 from transfer.privacy import Spend, Unit, unit_of
 
@@ -21,6 +23,8 @@ class Kind(StrEnum):
     """A privacy cost was reserved for the round `subject`."""
     REPLY = "reply"
     """The answer to the round `subject` was kept."""
+    DECLINE = "decline"
+    """A request for the round `subject` was declined; it concerns no data set and costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Entry:
         subject: a round, or the data set that was merged.
         spend: what was reserved.
         content: SHA-256 (hex) of the fingerprints or the reply kept beside the chain.
+        declined: what was declined and why.
     """
 
     number: int
@@ -44,6 +49,7 @@ class Entry:
     subject: str = ""
     spend: Spend | None = None
     content: str = ""
+    declined: Declined | None = None
 
 
 def entry(row: Row) -> Entry:
@@ -55,20 +61,23 @@ def entry(row: Row) -> Entry:
     body = row.body
     try:
         kind = Kind(str(body["kind"]))
-        spend = None
+        subject, spend, declined = str(body["subject"]), None, None
         if kind is Kind.SPEND:
             unit = cast(Unit, body.get("unit", "record"))  # entries from before there was a choice have none
             facts = float(body["noise_multiplier"]), float(body["sample_rate"]), int(body["steps"])
             spend = Spend(*facts, unit)
+        if kind is Kind.DECLINE:
+            declined = Declined(subject, str(body["refusal"]), str(body["why"]))
         return Entry(
             number=row.number,
             time=str(body["time"]),
             kind=kind,
             data_set=str(body["data_set"]),
             digest=row.digest,
-            subject=str(body["subject"]),
+            subject=subject,
             spend=spend,
             content=str(body["content"]),
+            declined=declined,
         )
     except (KeyError, ValueError, TypeError, UsageError) as error:
         raise LedgerError(
@@ -76,11 +85,29 @@ def entry(row: Row) -> Entry:
         ) from error
 
 
+def body(kind: Kind, data_set: str, subject: str, *, content: str = "", **facts: str | int | float) -> Body:
+    """What a row says of an entry made now; `facts` are those of its kind alone."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kind": kind.value,
+        "data_set": data_set,
+        "subject": subject,
+        "content": content,
+        **facts,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class History:
-    """All entries so far, oldest first, and the questions they answer."""
+    """All entries so far, and the questions they answer.
+
+    Attributes:
+        entries: oldest first, without declines, which answer none of the questions.
+        declines: oldest first, by what they say.
+    """
 
     entries: tuple[Entry, ...]
+    declines: Mapping[Declined, Entry]
 
     def homes(self) -> dict[str, str]:
         """Every data set id ever used, oldest first, with the id of the data set it belongs to now."""

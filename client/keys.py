@@ -1,11 +1,9 @@
 """A data owner's two keys: Ed25519 signs releases, EC P-384 is the node's identity on Flower's transport.
 
-A file holds the key as PEM or, where the client's directory is encrypted, a line with the version of the data key
-and the PEM sealed with it.
+A file holds the key as PEM, sealed where the client's directory is encrypted.
 """
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from client.files import require_private
 from client.seal import NONE, Seal
+from client.sealed_file import sealed, unsealed
 from client.vault import UNLOCKED, Vault
 from transfer.errors import UsageError, VerificationError
 from transfer.files import replace, write_new
@@ -32,8 +31,6 @@ from transfer.signing import key_id
 
 SIGNING_FILE = "signing.pem"
 NODE_FILE = "node.pem"
-
-_SEALED = re.compile(rb"promptferry-sealed ([0-9]{1,9})\n(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +98,12 @@ def load(directory: Path, vault: Vault = UNLOCKED) -> Keys:
 
 def _content(path: Path, key: Ed25519PrivateKey | EllipticCurvePrivateKey, seal: Seal) -> bytes:
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    line = b"promptferry-sealed %d\n" % seal.version if seal.version else b""
-    return line + seal.seal(f"keys/{path.name}", pem)
+    return sealed(f"keys/{path.name}", pem, seal)
 
 
 def _unsealed(path: Path, content: bytes, vault: Vault) -> bytes:
-    sealed = _SEALED.fullmatch(content)
-    version, content = (int(sealed[1]), sealed[2]) if sealed else (0, content)
     try:
-        return vault.seal(version).unseal(f"keys/{path.name}", content)
+        return unsealed(f"keys/{path.name}", content, vault)
     except VerificationError as error:
         raise VerificationError(f"{path} cannot be trusted: {error}: restore it") from error
 

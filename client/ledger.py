@@ -12,31 +12,24 @@ All spends of a data set are of one unit, since those of different ones do not c
 """
 
 import hmac
+import logging
 import secrets
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Self
 
+from client import declines
+from client.declines import Declined
 from client.entries import Entry, History, Kind
 from client.ledger_file import LedgerFile
 from client.ledger_place import LedgerPlace
-from transfer.errors import BudgetRefusedError, LedgerError, UsageError
+from client.refusals import require_covered, require_one_unit
+from client.reservation import Reservation
+from transfer.errors import LedgerError, UsageError
 from transfer.privacy import Budget, Spend, Unit, epsilon
 
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A round's spend, durably written down.
-
-    Train only if `fresh`. If not, send `reply` again; without one the spend is lost and the round is over.
-    """
-
-    round_name: str
-    data_set: str
-    spend: Spend
-    fresh: bool
-    reply: bytes | None = field(default=None, repr=False)
+logger = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -85,8 +78,9 @@ class Ledger:
         try:
             with ledger._file.writing() as history:
                 ledger._file.verify_contents()
+                last, _ = ledger._file.head()
                 for data_set in history.data_sets():
-                    subject = f"lost after {len(history.entries)} of {data_set}"
+                    subject = f"lost after {last} of {data_set}"
                     charged = replace(assumed, unit=history.unit(data_set) or assumed.unit)
                     ledger._file.append(Kind.SPEND, data_set, subject, charged)
             ledger._file.forget_lost()
@@ -131,7 +125,7 @@ class Ledger:
         with self._file.writing() as history:
             learnt = {fingerprint: self._file.learnt(fingerprint) for fingerprint in wanted}
             first, *others = history.owners(learnt.values()) or [f"data-{secrets.token_hex(8)}"]
-            _require_one_unit(history, [first, *others])
+            require_one_unit(history, [first, *others])
             for other in others:
                 self._file.append(Kind.MERGE, first, other)
             if new := [fingerprint for fingerprint, number in learnt.items() if number is None]:
@@ -156,7 +150,7 @@ class Ledger:
                 )
             earlier = history.of_round(Kind.SPEND, round_name)
             if earlier is None:
-                _require_covered(history, home, spend, budget)
+                require_covered(history, home, spend, budget)
                 self._file.append(Kind.SPEND, home, round_name, spend)
                 return Reservation(round_name, home, spend, fresh=True)
             if earlier.spend != spend or history.homes()[earlier.data_set] != home:
@@ -182,13 +176,30 @@ class Ledger:
             elif earlier != reply:
                 raise LedgerError(f"round {round_name} has another reply already: a round is answered once")
 
+    def decline(self, declined: Declined) -> None:
+        """Writes down what is declined and why, once. Durable on return: decline only then.
+
+        Beyond `declines.MOST` nothing is written; the log says so when that is reached.
+        """
+        with self._file.writing() as history:
+            room = declines.MOST - len(history.declines)
+            new = declined not in history.declines and room > 0
+            if new:
+                self._file.decline(declined)
+        if new and room == 1:
+            logger.warning("%s: %d declines, further ones are only logged", self._file.path, declines.MOST)
+
     def reply(self, round_name: str) -> bytes | None:
         """The bytes kept for a round, if any."""
         return self._reply(self._file.history(), round_name)
 
     def entries(self) -> list[Entry]:
-        """All entries, oldest first."""
+        """All entries, oldest first, but for declines."""
         return list(self._file.history().entries)
+
+    def declines(self) -> list[Entry]:
+        """All entries of declines, oldest first."""
+        return list(self._file.history().declines.values())
 
     def data_sets(self) -> list[str]:
         """Ids of all data sets, oldest first, without those merged into another."""
@@ -221,27 +232,3 @@ class Ledger:
     def _reply(self, history: History, round_name: str) -> bytes | None:
         kept = history.of_round(Kind.REPLY, round_name)
         return None if kept is None else self._file.reply(kept)
-
-
-def _require_one_unit(history: History, data_sets: list[str]) -> None:
-    units = {unit: name for name in data_sets if (unit := history.unit(name))}
-    if len(units) > 1:
-        raise BudgetRefusedError(
-            f"these records belong to {units['record']}, spent for one record, and to {units['user']}, spent for "
-            "one user: the two do not compose; take those of one of them out of the file"
-        )
-
-
-def _require_covered(history: History, data_set: str, spend: Spend, budget: Budget) -> None:
-    spent, unit = list(history.spends(data_set)), history.unit(data_set)
-    if unit not in (None, spend.unit):
-        raise BudgetRefusedError(
-            f"{data_set} was spent for one {unit} so far, this round is for one {spend.unit}: the two do not "
-            f"compose; set declared_{unit}s in [data] again, or use data of which nothing was spent yet"
-        )
-    if not budget.covers([*spent, spend]):
-        now, then = epsilon(spent, budget.delta), epsilon([*spent, spend], budget.delta)
-        raise BudgetRefusedError(
-            f"{data_set} has spent ε {now:.4g}, this round would make it {then:.4g}, "
-            f"the budget is {budget.epsilon:.4g} at δ {budget.delta:g}"
-        )

@@ -11,13 +11,14 @@ which tell how many records there are. So do numbers, digests and sizes.
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from dataclasses import asdict
 from typing import Self
 
-from client import chain
-from client.entries import Entry, History, Kind, entry
+from client import chain, ledger_key
+from client.declines import Declined
+from client.entries import Entry, History, Kind, body, entry
 from client.files import require_private
 from client.head_file import RESTORE, HeadFile
 from client.ledger_place import LedgerPlace
@@ -28,11 +29,10 @@ from transfer.privacy import Spend
 
 _SCHEMA = (
     chain.SCHEMA
-    + "CREATE TABLE identity (key BLOB NOT NULL, version INTEGER NOT NULL) STRICT;"
+    + ledger_key.SCHEMA
     + "CREATE TABLE records (fingerprint BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     + "CREATE TABLE replies (entry INTEGER PRIMARY KEY, reply BLOB NOT NULL) STRICT;"
 )
-_IDENTITY = "identity/1"
 
 
 class LedgerFile:
@@ -50,7 +50,7 @@ class LedgerFile:
         self.key = key
         self._connection = connection
         self._seal = seal
-        self._entries: list[Entry] = []
+        self._forget()
         self._chain = chain.Chain(place.path, connection, _head_file(place, key), seal)
 
     @classmethod
@@ -70,8 +70,7 @@ class LedgerFile:
             )
         with chain.reported(place.path), closing(sqlite3.connect(":memory:")) as draft:
             draft.executescript(_SCHEMA)
-            seal = place.vault.newest
-            draft.execute("INSERT INTO identity VALUES (?, ?)", (seal.seal(_IDENTITY, key), seal.version))
+            ledger_key.keep(draft, key, place.vault.newest)
             draft.commit()
             content = draft.serialize()
         head_file.start(0, head_file.genesis)
@@ -94,7 +93,7 @@ class LedgerFile:
             require_private(path, path.stat().st_mode)
             connection = chain.connect(path)
             try:
-                return cls(place, connection, *_identity(place, connection))
+                return cls(place, connection, *ledger_key.read(connection, place))
             except BaseException:
                 connection.close()
                 raise
@@ -106,13 +105,13 @@ class LedgerFile:
     @contextmanager
     def writing(self) -> Iterator[History]:
         """One transaction on the history so far; durable once the block is left, undone if it raises."""
-        with chain.reported(self.path), self._chain.writing() as rows:
-            yield self._history(rows)
+        with chain.reported(self.path), self._chain.writing():
+            yield self._history()
 
     def history(self) -> History:
         """All entries so far."""
         with chain.reported(self.path):
-            return self._history(self._chain.rows())
+            return self._history()
 
     def head(self) -> tuple[int, str]:
         """Number and digest of the newest entry."""
@@ -121,7 +120,11 @@ class LedgerFile:
 
     def append(self, kind: Kind, data_set: str, subject: str, spend: Spend | None = None) -> None:
         """Adds an entry that holds everything in itself, within `writing`."""
-        self._append(kind, data_set, subject, spend=spend)
+        self._append(kind, data_set, subject, **(asdict(spend) if spend else {}))
+
+    def decline(self, declined: Declined) -> None:
+        """Adds a decline, within `writing`."""
+        self._append(Kind.DECLINE, "", declined.round_name, refusal=declined.refusal, why=declined.why)
 
     def learn(self, data_set: str, fingerprints: Iterable[bytes]) -> None:
         """Adds new records to a data set, within `writing`."""
@@ -165,7 +168,7 @@ class LedgerFile:
             LedgerError: names the first bad entry, or says that newer ones are missing.
         """
         with chain.reported(self.path):
-            self._entries.clear()
+            self._forget()
             self._connection.execute("BEGIN")  # one snapshot, as others may be appending
             try:
                 count = self._chain.verify()
@@ -186,7 +189,7 @@ class LedgerFile:
             for number, fingerprint in rows:
                 records.setdefault(number, []).append(fingerprint)
             replies = {row[0] for row in self._connection.execute("SELECT entry FROM replies")}
-            for kept in self._history(self._chain.rows()).entries:
+            for kept in self._history().entries:
                 if kept.kind is Kind.RECORDS and _digest(records.pop(kept.number, [])) != kept.content:
                     raise LedgerError(f"{self.path}: records of entry {kept.number} were changed: {RESTORE}")
                 if kept.kind is Kind.REPLY:
@@ -200,45 +203,25 @@ class LedgerFile:
         with chain.reported(self.path):
             self._chain.forget_lost()
 
-    def _history(self, rows: Sequence[chain.Row]) -> History:
-        self._entries.extend(entry(row) for row in rows[len(self._entries) :])
-        return History(tuple(self._entries))
+    def _forget(self) -> None:
+        self._read = 0
+        self._entries: list[Entry] = []
+        self._declines: dict[Declined, Entry] = {}
+
+    def _history(self) -> History:
+        for row in self._chain.rows(after=self._read):
+            read = entry(row)
+            if read.declined:
+                self._declines[read.declined] = read
+            else:
+                self._entries.append(read)
+            self._read = row.number
+        return History(tuple(self._entries), self._declines)
 
     def _append(
-        self, kind: Kind, data_set: str, subject: str, *, spend: Spend | None = None, content: str = ""
+        self, kind: Kind, data_set: str, subject: str, content: str = "", **facts: str | int | float
     ) -> int:
-        body: chain.Body = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "kind": kind.value,
-            "data_set": data_set,
-            "subject": subject,
-            "content": content,
-        }
-        if spend is not None:
-            body |= {
-                "noise_multiplier": spend.noise_multiplier,
-                "sample_rate": spend.sample_rate,
-                "steps": spend.steps,
-                "unit": spend.unit,
-            }
-        return self._chain.append(body).number
-
-
-def _identity(place: LedgerPlace, connection: sqlite3.Connection) -> tuple[bytes, Seal]:
-    """The fingerprint key and the seal of everything in the file."""
-    found = connection.execute("SELECT key, version FROM identity").fetchall()
-    if len(found) != 1:
-        raise LedgerError(
-            f"{place.path}: the ledger has {len(found)} fingerprint keys, must be 1: restore it"
-        )
-    [(key, version)] = found
-    try:
-        seal = place.vault.seal(version)
-        return seal.unseal(_IDENTITY, key), seal
-    except VerificationError as error:
-        raise LedgerError(
-            f"{place.path}: the fingerprint key cannot be trusted: {error}: restore it"
-        ) from error
+        return self._chain.append(body(kind, data_set, subject, content=content, **facts)).number
 
 
 def _head_file(place: LedgerPlace, key: bytes) -> HeadFile:

@@ -1,7 +1,7 @@
 """One round at the data owner, in order: verify, policy, consent, proxy, records, reserve, tune, sign, keep, answer.
 
-What can be answered twice: a release is kept for ever and sent again byte for byte. A decline is not kept; it
-is made anew each time, so that an owner who widens the policy or the budget takes part from then on. A round
+What can be answered twice: a release is kept for ever and sent again byte for byte. A decline is written down, and
+made anew each time, so that an owner who widens the policy or the budget takes part from then on. A round
 whose spend was reserved but whose reply was lost with a crash stays spent and is declined for ever.
 """
 
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from client import policy, tuning
 from client.consent import always
 from client.data_file import DataFile
+from client.declines import Declined
 from client.entries import Kind
 from client.ledger import Ledger
 from client.link import Reconnect
@@ -30,6 +31,7 @@ from client.proxies import Proxies
 from transfer.console import OnStep, progress
 from transfer.errors import (
     BudgetRefusedError,
+    LedgerError,
     ModelError,
     PolicyRefusedError,
     PromptferryError,
@@ -120,7 +122,7 @@ class Participant:
 
         Raises:
             VerificationError: the request is not the pinned coordinator's, not for us, or malformed.
-            LedgerError: the ledger cannot be trusted.
+            LedgerError: the ledger cannot be trusted, or a decline not be written down: nothing is answered.
             Reconnect: the owner was asked, which took its time.
         """
         payload = envelope_from_bytes(request).verify(self._identity.publisher, REQUEST_TYPE)
@@ -231,7 +233,13 @@ class Participant:
             )
 
     def _decline(self, asked: RoundRequest, refusal: Refusal, why: str) -> bytes:
-        logger.warning("%s: declined: %s: %s", asked.round, refusal.name.lower(), why)
+        declined = Declined.of(asked.round, refusal.name.lower(), why)
+        logger.warning("%s: declined: %s: %s", declined.round_name, declined.refusal, declined.why)
+        try:
+            self._ledger.decline(declined)
+        except LedgerError as error:
+            logger.warning("%s: no answer, as that cannot be written down: %s", asked.round, error)
+            raise
         return self._signed(Decline(asked.round, asked.client, asked.nonce, refusal))
 
     def _signed(self, reply: Reply) -> bytes:

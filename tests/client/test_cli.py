@@ -12,6 +12,7 @@ import pytest
 
 from client import config, custody
 from client.cli import app
+from client.declines import Declined
 from client.ledger import Ledger
 from client.participant import DIGEST_BYTES
 from transfer import console
@@ -308,8 +309,24 @@ def test_ledger_show_tells_the_cost_of_each_data_set_and_every_entry(ready: Comm
     assert data_set["budget"] == 8.0
     assert [entry["kind"] for entry in shown["entries"]] == ["records", "spend", "reply", "spend", "reply"]
     assert shown["entries"][1]["spend"] == asdict(each)
+    assert shown["declines"] == []
     assert ready("ledger", "show") == 0
     assert "data-" in ready.out
+    assert "declined" not in ready.out
+
+
+def test_ledger_show_tells_each_round_that_was_declined_and_why(ready: Command) -> None:
+    said = Declined.of("campaigns/a/rounds/1", "policy", "[/b] asked")
+    with ready.ledger() as ledger:
+        ledger.decline(said)
+    [entry] = ready.json("ledger", "show")["declines"]
+    assert entry["declined"] == asdict(said)
+    assert ready("ledger", "show") == 0
+    assert ready.out.splitlines()[-2].split("│")[3:6] == [
+        " campaigns/a/rounds/1 ",
+        " policy  ",
+        " [/b] asked ",
+    ]
 
 
 def test_ledger_verify_counts_entries_and_finds_a_changed_one(ready: Command) -> None:

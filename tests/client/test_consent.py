@@ -7,10 +7,13 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from client.agreements import Agreements
 from client.consent import Consent
 from client.ledger import Ledger
 from client.ledger_place import LedgerPlace
 from client.link import Reconnect
+from client.seal import Seal
+from client.vault import UNLOCKED, Vault
 from transfer.errors import ConfigError, PolicyRefusedError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Spend, epsilon
@@ -28,11 +31,11 @@ class Owner:
 
     def __init__(self, directory: Path, ledger: Ledger) -> None:
         self.file, self.ledger, self.stop = directory / "consents.json", ledger, threading.Event()
-        self.says, self.questions = True, list[str]()
+        self.says, self.questions, self.vault = True, list[str](), UNLOCKED
         self.consent = self.started()
 
     def started(self) -> Consent:
-        return Consent.by(self.answer, self.file, self.ledger, BUDGET, self.stop)
+        return Consent.by(self.answer, Agreements(self.file, self.vault), self.ledger, BUDGET, self.stop)
 
     def answer(self, question: str, _stop: threading.Event) -> bool:
         self.questions.append(question)
@@ -129,3 +132,28 @@ def test_a_damaged_list_of_campaigns_is_refused_in_one_line(owner: Owner, first:
     ):
         owner.consent.require(first)
     assert owner.questions == []
+
+
+def test_a_sealed_list_of_campaigns_shows_none_and_is_taken_from_nowhere_else(
+    owner: Owner, first: RoundRequest
+) -> None:
+    with pytest.raises(Reconnect):
+        owner.consent.require(first)
+    plain = owner.file.read_bytes()
+    assert b"fever" in plain
+    owner.file.unlink()
+    owner.vault = Vault((Seal.new(1), Seal.new(2)))
+    with pytest.raises(Reconnect):
+        owner.started().require(first)
+    owner.started().require(first)
+    sealed = owner.file.read_bytes()
+    assert sealed.startswith(b"promptferry-sealed 2\n")
+    assert b"fever" not in sealed
+    other = replace(owner.started().agreements, file=owner.file.with_name("other.json"))
+    other.file.write_bytes(sealed)
+    with pytest.raises(ConfigError, match=r"other\.json: no list of campaigns"):
+        other.read()
+    for content in (plain, sealed[:-1], sealed.replace(b"sealed 2", b"sealed 1"), b""):
+        owner.file.write_bytes(content)
+        with pytest.raises(ConfigError, match="remove it, and be asked again"):
+            owner.started().require(first)

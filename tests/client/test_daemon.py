@@ -354,6 +354,10 @@ def test_an_owner_who_says_no_declines_and_pays_nothing(client: ClientConfig, as
         assert isinstance(reply, Decline)
         assert reply.refusal is Refusal.POLICY
         assert spends(client) == []
+        with Ledger.open(custody.load(client).ledger) as ledger:
+            [told] = [entry.declined for entry in ledger.declines()]
+        assert (told.round_name, told.refusal) == (reply.round, "policy")
+        assert told.why == f"you do not take part in campaign {asker.name}"
         assert "you do not take part in campaign" in running.log.read_text()
     finally:
         assert running.end(signal.SIGTERM) == 0

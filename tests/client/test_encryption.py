@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from client import config, custody, keys, resealing, vault
 from client.chain import connect
 from client.config import ClientConfig
+from client.declines import Declined
 from client.directory import make
 from client.ledger import Ledger
 from client.lock import locked
@@ -28,6 +29,7 @@ FREE = Spend(0, 1.0, 1)
 UNLIMITED = Budget(math.inf, 1e-6)
 ROUNDS = [f"campaigns/planted-{number}/rounds/1" for number in range(3)]
 REPLIES = [os.urandom(32) for _ in ROUNDS]
+DECLINED = Declined.of(ROUNDS[0], "policy", "planted reason")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -68,11 +70,14 @@ class Home:
         return custody.load(self.settings(secret)).ledger
 
     def fill(self, secret: Path | None, numbers: range) -> None:
-        with Ledger.open(self.place(secret)) as ledger:
+        held = custody.load(self.settings(secret))
+        held.agreements.add("planted-campaign", "hash")
+        with Ledger.open(held.ledger) as ledger:
             data_set = ledger.data_set([ledger.fingerprint("record")])
             for number in numbers:
                 ledger.reserve(data_set, ROUNDS[number], FREE, UNLIMITED)
                 ledger.store_reply(ROUNDS[number], REPLIES[number])
+            ledger.decline(DECLINED)
 
     def contents(self, secret: Path | None) -> tuple[object, ...]:
         """All there is to know, if it can be read with that secret."""
@@ -80,7 +85,8 @@ class Home:
         with Ledger.open(held.ledger) as ledger:
             ledger.verify()
             kept = [ledger.reply(name) for name in ROUNDS]
-            return held.keys.key_id, held.keys.node.private_numbers(), ledger.entries(), kept
+            told = ledger.entries(), ledger.declines(), kept, held.agreements.read()
+            return held.keys.key_id, held.keys.node.private_numbers(), *told
 
     def shown(self, secret: Path | None) -> set[str]:
         """What of the planted stands in some file as it is."""
@@ -91,6 +97,8 @@ class Home:
             "round": ROUNDS[0].encode(),
             "reply": REPLIES[0],
             "kind": b'"kind":"spend"',
+            "reason": b"planted reason",
+            "campaign": b"planted-campaign",
             "fingerprint key": fingerprint_key,
             **{
                 name: pem_line(key)
@@ -102,7 +110,7 @@ class Home:
         return {name for name, pattern in planted.items() if any(pattern in content for content in every)}
 
 
-EVERYTHING = {"round", "reply", "kind", "fingerprint key", "signing", "node"}
+EVERYTHING = {"round", "reply", "kind", "reason", "campaign", "fingerprint key", "signing", "node"}
 
 
 def pem_line(key) -> bytes:

@@ -309,3 +309,17 @@ def test_another_kind_of_database_is_refused(path: Path):
     path.chmod(0o600)
     with pytest.raises(LedgerError, match="no such table: identity"):
         Ledger.open(at(path))
+
+
+def test_a_ledger_made_before_heads_were_signed_is_refused_and_left_as_it_is(path: Path):
+    Ledger.create(at(path)).close()
+    old = sqlite3.connect(path)
+    old.executescript("ALTER TABLE identity DROP COLUMN version; PRAGMA journal_mode = WAL")
+    old.close()
+    before = path.read_bytes()
+    for opening in (Ledger.open, lambda place: Ledger.declare_loss(place, UNIT)):
+        with pytest.raises(LedgerError, match=r"ledger\.sqlite is a ledger of an older form") as refused:
+            opening(at(path))
+        assert "`promptferry-client init`" in str(refused.value)
+        assert "\n" not in str(refused.value)
+    assert path.read_bytes() == before

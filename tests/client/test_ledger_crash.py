@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import client
+from client.declines import Declined
 from client.ledger import Ledger
 from tests.client.ledgers import at
 from transfer.errors import BudgetRefusedError, LedgerError
@@ -63,6 +64,13 @@ class Owner:
         if self.write_ahead and ledger.reply(name) is not None:
             self.release(name)
 
+    def decline(self, ledger: Ledger, name: str) -> None:
+        if self.write_ahead:
+            ledger.decline(Declined.of(name, "policy", "not allowed"))
+        self.release(name)
+        if not self.write_ahead:
+            ledger.decline(Declined.of(name, "policy", "not allowed"))
+
     def release(self, name: str) -> None:
         with self.released.open("ab", buffering=0) as file:
             file.write(name.encode() + b"\n")
@@ -72,15 +80,17 @@ class Owner:
             start = ledger.head()[0]
             for number in range(10**6):
                 self.answer(ledger, f"r{start}-{number}")
+                self.decline(ledger, f"declined-{start}-{number}")
 
     def violations(self) -> int:
-        """Releases the ledger does not know of or could not send again; it must open and hold together."""
+        """Answers the ledger does not know of or could not give again; it must open and hold together."""
         with Ledger.open(at(self.ledger)) as ledger:
             ledger.verify()
             rows = {entry.subject for entry in ledger.entries() if entry.spend}
             assert not any(ledger.reserve(self.data_set, name, FREE, UNLIMITED).fresh for name in rows)
-            released = set(self.released.read_text().split())
-            return sum(name not in rows or ledger.reply(name) is None for name in released)
+            kept = {name for name in rows if ledger.reply(name) is not None}
+            kept |= {entry.subject for entry in ledger.declines()}
+            return len(set(self.released.read_text().split()) - kept)
 
 
 def kill_at_random(directory: Path, kills: int, write_ahead: bool) -> int:
@@ -121,7 +131,7 @@ def killed_after(lines: int, work: Callable[[], None]) -> int:
 
 
 def kill_at_lines(directory: Path, step: int, write_ahead: bool) -> tuple[int, int]:
-    """Kills at every `step`-th line of opening a ledger and answering a round: (kills, violations)."""
+    """Kills at every `step`-th line of opening a ledger, declining a round and answering one: (kills, violations)."""
     directory.mkdir()
     violations = 0
     for kills, lines in enumerate(range(1, 10_000, step)):
@@ -129,6 +139,7 @@ def kill_at_lines(directory: Path, step: int, write_ahead: bool) -> tuple[int, i
 
         def work(owner: Owner = owner) -> None:
             with Ledger.open(at(owner.ledger)) as ledger:
+                owner.decline(ledger, "declined")
                 owner.answer(ledger, "r1")
 
         if killed_after(lines, work) == 0:
@@ -246,6 +257,7 @@ def test_a_full_disk_grants_nothing_and_the_same_ledger_goes_on_when_there_is_ro
     def answer_all(ledger: Ledger) -> None:
         for number in range(1000):
             owner.answer(ledger, f"r{number}")
+            owner.decline(ledger, f"declined-{number}")
 
     def fill_and_make_room() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

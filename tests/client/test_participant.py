@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.declines import Declined
 from client.ledger import Ledger
 from client.ledger_place import LedgerPlace
 from client.participant import Identity, Participant
@@ -24,14 +25,14 @@ from client.proxies import Proxies
 from client.tuning import tune
 from tests.client.test_policy import allowed, asks, policies
 from tests.promises import Measured
-from transfer.errors import VerificationError
+from transfer.errors import LedgerError, UnavailableError, VerificationError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Guarantee, Spend, epsilon
 from transfer.prompt import SoftPrompt
 from transfer.roster import KEY_BYTES, Roster
 from transfer.round_wire import reply_from_bytes, reply_to_bytes, request_to_bytes
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
-from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
+from transfer.signing import REPLY_TYPE, REQUEST_TYPE, Envelope, sign
 from transfer.tasks import Label, Task
 from transfer.wire import envelope_from_bytes, envelope_to_bytes
 
@@ -124,6 +125,9 @@ class Owner:
 
     def spends(self) -> list[Spend]:
         return [entry.spend for entry in self.ledger.entries() if entry.spend is not None]
+
+    def declines(self) -> list[Declined]:
+        return [entry.declined for entry in self.ledger.declines()]
 
 
 def signed(request: RoundRequest, key: Ed25519PrivateKey) -> bytes:
@@ -299,6 +303,7 @@ def test_another_question_under_an_answered_round_is_never_a_second_tuning(
 def test_a_request_of_another_signer_is_not_even_read(owner: Owner) -> None:
     with pytest.raises(VerificationError, match="signed by key"):
         owner.participant().answer(signed(owner.request(), Ed25519PrivateKey.generate()))
+    assert owner.ledger.head()[0] == 0
 
 
 def test_one_changed_byte_anywhere_in_a_request_is_noticed(owner: Owner) -> None:
@@ -307,12 +312,13 @@ def test_one_changed_byte_anywhere_in_a_request_is_noticed(owner: Owner) -> None
         changed = sent[:position] + bytes([sent[position] ^ 1]) + sent[position + 1 :]
         with pytest.raises(VerificationError):
             participant.answer(changed)
-    assert owner.ledger.entries() == []
+    assert owner.ledger.head()[0] == 0
 
 
 def test_a_request_meant_for_another_client_is_refused(owner: Owner) -> None:
     with pytest.raises(VerificationError, match="asks client 'hospital-b', this is 'hospital-a'"):
         owner.participant().answer(owner.sent(client="hospital-b"))
+    assert owner.ledger.head()[0] == 0
 
 
 def test_a_reply_cannot_be_played_back_as_a_request(owner: Owner) -> None:
@@ -347,11 +353,59 @@ def test_what_the_policy_does_not_allow_is_declined_and_costs_nothing(
     assert owner.refusal(owner.participant().answer(owner.sent(**change))) is Refusal.POLICY
     assert owner.ledger.entries() == []
     assert owner.tunings == 0
+    [declined] = owner.declines()
+    assert declined.round_name == owner.request(**change).round
+    assert declined.refusal == "policy"
+    [name] = [*policy, *change]
+    assert {"tuning": "noise", "round": "round 4 of a campaign of 3"}.get(name, name) in declined.why
+
+
+def test_a_request_declined_again_is_in_the_ledger_once_for_each_reason(owner: Owner) -> None:
+    asked, wide = owner.sent(), owner.policy
+    owner.policy = replace(wide, tasks=())
+    for _ in range(3):
+        participant = owner.participant()
+        replies = {participant.answer(asked), participant.answer(asked)}
+        assert [owner.refusal(reply) for reply in replies] == [Refusal.POLICY]
+        owner.ledger.close()
+        owner.ledger = Ledger.open(owner.place)
+    owner.policy = replace(wide, min_cohort=4)
+    owner.participant().answer(asked)
+    assert owner.declines() == [
+        Declined(ROUND, "policy", "policy tasks: 'reviews' asked, none allowed"),
+        Declined(ROUND, "policy", "policy min_cohort: 3 asked, at least 4 allowed"),
+    ]
+
+
+def test_what_a_server_says_is_one_line_in_log_and_ledger(
+    owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    def says(_asked: RoundRequest) -> None:
+        raise UnavailableError("no\nERROR all is lost\x1b[2J\u202e")
+
+    owner.participant(consent=says).answer(owner.sent())
+    told = "no�ERROR all is lost�[2J�"
+    assert owner.declines() == [Declined(ROUND, "failed", told)]
+    assert caplog.messages == [f"{ROUND}: declined: failed: {told}"]
+
+
+def test_a_decline_is_durable_before_it_is_signed(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def looking(payload: bytes, payload_type: str, key: Ed25519PrivateKey) -> Envelope:
+        with Ledger.open(owner.place) as other:
+            seen.append(len(other.declines()))
+        return sign(payload, payload_type, key)
+
+    monkeypatch.setattr("client.participant.sign", looking)
+    owner.policy = replace(owner.policy, tasks=())
+    owner.participant().answer(owner.sent())
+    assert seen == [1]
 
 
 @pytest.mark.slow
 @pytest.mark.promise("policy")
-def test_five_thousand_requests_are_within_the_policy_or_declined_and_logged(
+def test_five_thousand_requests_are_within_the_policy_or_declined_and_written_down(
     owner: Owner, caplog: pytest.LogCaptureFixture, measured: Measured
 ) -> None:
     # without noise in its past nothing more is to be computed of ε, which is infinite
@@ -396,13 +450,18 @@ def test_five_thousand_requests_are_within_the_policy_or_declined_and_logged(
         outcome = reply.refusal.name.lower() if isinstance(reply, Decline) else "released"
         assert (outcome == "policy") != allowed(policy, ask, hour)
         assert (outcome == "policy") == ("declined: policy: policy " in caplog.text)
+        if isinstance(reply, Decline):
+            declined = owner.ledger.declines()[-1].declined
+            assert (declined.round_name, declined.refusal) == (request.round, outcome)
+            assert f"{declined.round_name}: declined: {outcome}: {declined.why}" in caplog.text
         outcomes[outcome] += 1
 
     judge()
-    measured(
-        requests=outcomes.total(), declined_by_the_policy=outcomes["policy"], released=outcomes["released"]
-    )
-    assert outcomes["released"] > 10
+    released = outcomes["released"]
+    measured(requests=outcomes.total(), declined_by_the_policy=outcomes["policy"], released=released)
+    measured(rows_of_declines=len(owner.declines()))
+    assert len(owner.declines()) == outcomes.total() - released
+    assert released > 10
 
 
 def test_an_owner_who_widens_the_policy_takes_part_in_the_round_declined_before(owner: Owner) -> None:
@@ -424,6 +483,9 @@ def test_a_round_the_budget_does_not_cover_is_declined_and_leaves_no_spend(owner
     assert owner.refusal(participant.answer(second)) is Refusal.BUDGET
     assert owner.spends() == [spend]
     assert owner.tunings == 1
+    [declined] = owner.declines()
+    assert declined.refusal == "budget"
+    assert "has spent ε " in declined.why
     owner.policy = replace(owner.policy, budget=Budget(20.0, 1e-4))
     assert isinstance(owner.read(owner.participant().answer(second)), Release)
 
@@ -464,9 +526,36 @@ def test_a_reply_that_cannot_be_kept_is_not_sent(owner: Owner) -> None:
         owner.ledger.close()
         return prompt
 
-    assert owner.refusal(owner.participant(tune=breaking).answer(owner.sent())) is Refusal.FAILED
+    with pytest.raises(LedgerError, match="closed database"):
+        owner.participant(tune=breaking).answer(owner.sent())
     owner.ledger = Ledger.open(owner.place)
     assert owner.ledger.reply(ROUND) is None
+    assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.SPENT
+
+
+def test_nothing_is_answered_from_a_full_disk_that_is_not_written_down(
+    owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = owner.ledger._file._connection
+    connection.execute("PRAGMA max_page_count = 10")
+    wide, replies = owner.policy, list[bytes]()
+
+    def ask_for_ever() -> None:
+        for index in range(1, 100):
+            owner.policy = wide if index % 2 else replace(wide, tasks=())
+            replies.append(owner.participant().answer(owner.sent(round=f"campaigns/c{index}/rounds/1")))
+
+    with pytest.raises(LedgerError, match="database or disk is full"):
+        ask_for_ever()
+    assert "no answer, as that cannot be written down: " in caplog.text
+    connection.execute("PRAGMA max_page_count = 10000")
+    declined = {entry.subject for entry in owner.ledger.declines()}
+    for reply in map(owner.read, replies):
+        assert reply.round in declined if isinstance(reply, Decline) else owner.ledger.reply(reply.round)
+    assert len(replies) > len(owner.spends()) > 0
+    owner.policy = replace(wide, tasks=())
+    late = owner.read(owner.participant().answer(owner.sent(round="campaigns/late/rounds/1")))
+    assert owner.ledger.declines()[-1].subject == late.round
 
 
 def test_stopping_abandons_tuning_and_the_spend_stays(owner: Owner, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from client.declines import Declined
 from client.ledger import Ledger
 from tests.client.ledgers import at
 from tests.client.volatile_disk import VolatileDisk
@@ -18,7 +19,7 @@ ROUNDS = 40
 
 
 def cut_at_random(directory: Path, synchronous: str) -> list[tuple[dict[str, bytes], dict[str, bytes]]]:
-    """What power cuts while rounds are answered leave on disk, each with the replies acknowledged by then."""
+    """What power cuts while rounds are answered leave on disk, each with the answers acknowledged by then."""
     directory.mkdir()
     path, dice = directory / "ledger", random.Random(1)
     with Ledger.create(at(path)) as ledger:
@@ -41,18 +42,21 @@ def cut_at_random(directory: Path, synchronous: str) -> list[tuple[dict[str, byt
             ledger.store_reply(f"r{number}", dice.randbytes(3_000))
             acknowledged[f"r{number}"] = ledger.reply(f"r{number}")
             perhaps()
+            ledger.decline(Declined.of(f"declined-{number}", "policy", "not allowed"))
+            acknowledged[f"declined-{number}"] = b""
+            perhaps()
     return cuts
 
 
 def lost(files: dict[str, bytes], acknowledged: dict[str, bytes], directory: Path) -> int:
-    """Acknowledged rounds and replies that a ledger of these files does not hold; all if it does not open."""
+    """What was acknowledged that a ledger of these files does not hold; all if it does not open."""
     directory.mkdir()
     for name, content in files.items():
         (directory / name).write_bytes(content)
         (directory / name).chmod(0o600)
     try:
         with Ledger.open(at(directory / "ledger")) as ledger:
-            known = {entry.subject for entry in ledger.entries() if entry.spend}
+            known = {entry.subject for entry in [*ledger.entries(), *ledger.declines()]}
             held = {name: ledger.reply(name) if reply else b"" for name, reply in acknowledged.items()}
             return sum(name not in known or held[name] != reply for name, reply in acknowledged.items())
     except LedgerError:
