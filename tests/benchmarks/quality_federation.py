@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from client.noise import GRID_BITS
 from client.private_data import PrivateRecords
 from client.tuning import tune
-from coordinator.aggregation import combine
+from coordinator.aggregation import DEFAULT
+from coordinator.strategy import Server
 from tests.benchmarks.quality_cells import Condition
 from tests.benchmarks.quality_directions import subspace
 from tests.benchmarks.quality_recipe import Recipe
@@ -125,6 +126,7 @@ def tune_together(
     each = asked[0].spend.steps
     total, before = recipe.rounds * len(shards) * each, 0
     prompt = start
+    server = Server(recipe.strategy if condition.clients > 1 else DEFAULT, {})
     for number in range(recipe.rounds):
         allowed = (
             subspace(recipe, model, task, public, prompt, condition.seed + number)
@@ -140,5 +142,5 @@ def tune_together(
                 on_step=lambda step, _steps, done=before: on_step(done + step, total),
             )  # fmt: skip
             before += each
-        prompt = combine(replies, prompt, recipe.strategy).prompt
+        prompt = server.close(replies, prompt).prompt
     return prompt

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from coordinator.aggregation import DEFAULT
+from coordinator.strategy import optimiser
 from transfer.errors import UsageError
 from transfer.tuning_table import (
     CLIP_NORM,
@@ -58,6 +59,7 @@ class Recipe:
                 f"directions {self.directions!r} must be one of {', '.join(get_args(Directions))}"
             )
         _ = self.skew
+        optimiser(self.strategy, {})
 
     @property
     def skew(self) -> float | None:

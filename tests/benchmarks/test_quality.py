@@ -16,7 +16,7 @@ from tests.benchmarks import quality
 from tests.benchmarks.quality_bench import Bench
 from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Condition, Grid, Inputs
 from tests.benchmarks.quality_directions import UNLEARNT, low_rank
-from tests.benchmarks.quality_federation import Seeded, deal, drawn, tunings
+from tests.benchmarks.quality_federation import Seeded, deal, drawn, tune_together, tunings
 from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_report import markdown, recovery, rows
@@ -220,6 +220,27 @@ def test_rivals_of_the_public_directions_are_as_many_orthonormal_and_other_cells
     assert told[1]["directions"] == directions
     with pytest.raises(UsageError, match="directions 'private' must be one of public"):
         Recipe(directions="private")
+    with pytest.raises(UsageError, match="strategy 'sum' is none of"):
+        Recipe(strategy="sum")
+
+
+def test_a_server_optimiser_goes_on_from_all_rounds_of_several_clients(tiny_causal, tiny_task):
+    model = load(tiny_causal)
+    texts, labels = ["A great film.", "A bad plot.", "Good food.", "A terrible walk."] * 2, [0, 1, 0, 1] * 2
+    start = model.text_prompt(tiny_task.init_text, 2)
+
+    def tuned(clients, **changes):
+        recipe = Recipe(prompt_length=2, plain_steps=2, plain_lot=2, plain_learning_rate=0.1, **changes)
+        condition = Condition(math.inf, clients, 1.0, 0)
+        records = PrivateRecords(tuple(texts), tuple(labels))
+        return tune_together(
+            model, tiny_task, records, [], start, recipe, condition, lambda _done, _all: None
+        ).vectors  # fmt: skip
+
+    moved = tuned(2, rounds=1) - start.vectors
+    ahead = tuned(2, rounds=2, strategy="fedavgm") - tuned(2, rounds=2)
+    torch.testing.assert_close(ahead, 0.9 * moved)
+    assert torch.equal(tuned(1, rounds=2, strategy="fedavgm"), tuned(1, rounds=2))
 
 
 def test_a_prompt_of_low_rank_moves_in_the_rows_of_one_factor():
