@@ -1,14 +1,18 @@
 """`promptferry-client ledger`: what was spent."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from client.session import of
 from transfer import console
+
+if TYPE_CHECKING:  # importing them takes long
+    from client.entries import Entry
+    from transfer.privacy import Spend
 
 app = console.application("The privacy ledger: every spend, written down before it was made.")
 
@@ -47,19 +51,27 @@ def _shown(ledger: dict[str, Any]) -> Group:
     for row in ledger["data_sets"]:
         spent = f"{row['epsilon']:.4g}", f"{row['delta']:g}", row["unit"] or ""
         sets.add_row(row["data_set"], *spent, f"{row['budget']:g}", str(row["spends"]))
-    entries = Table("entry", "time", "kind", "data set", "round", "noise", "sample rate", "steps", "unit")
+    entries = Table("entry", "time, UTC", "kind", Column("data set, round", overflow="fold"), "cost")
     for entry in ledger["entries"]:
-        cost = entry.spend
-        facts = ("", "", "") if cost is None else (cost.noise_multiplier, cost.sample_rate, cost.steps)
-        about = entry.time, entry.kind.value, entry.data_set, entry.subject
-        told = (f"{fact:g}" if fact != "" else "" for fact in facts)
-        entries.add_row(str(entry.number), *about, *told, cost.unit if cost else "")
-    declines = Table("entry", "time", "declined", "refusal", "reason")
+        about = "\n".join(filter(None, (entry.data_set, entry.subject)))
+        entries.add_row(str(entry.number), _minute(entry), entry.kind.value, about, _cost(entry.spend))
+    declines = Table("entry", "time, UTC", Column("declined", overflow="fold"), "refusal", "reason")
     for entry in ledger["declines"]:
         said = entry.declined
         reason = Text(said.why)  # a server's words may be in it: no markup
-        declines.add_row(str(entry.number), entry.time, said.round_name, said.refusal, reason)
+        declines.add_row(str(entry.number), _minute(entry), said.round_name, said.refusal, reason)
     return Group(sets, entries, declines) if ledger["declines"] else Group(sets, entries)
+
+
+def _minute(entry: "Entry") -> str:
+    return entry.time[:16].replace("T", " ")
+
+
+def _cost(spend: "Spend | None") -> str:
+    if spend is None:
+        return ""
+    noise, rate = f"noise {spend.noise_multiplier:g}", f"rate {spend.sample_rate:g}"
+    return f"{spend.steps} steps, {noise}, {rate}, for one {spend.unit}"
 
 
 @app.command("verify")
