@@ -60,8 +60,8 @@ class Question:
     def of(plan: CampaignPlan, opened: Round, proxy: ModelRef) -> "Question":
         """The question a round was opened with."""
         subspace = Subspace.from_bytes(opened.subspace) if opened.subspace else None
-        start, roster = SoftPrompt.from_bytes(opened.start_prompt, proxy), Roster.from_bytes(opened.roster)
-        return Question(plan, opened.index, start, roster, subspace)
+        start = SoftPrompt.from_bytes(opened.start_prompt, proxy)
+        return Question(plan, opened.index, start, Roster.from_bytes(opened.roster), subspace)
 
     def to(self, client: str, identity: Identity) -> RoundRequest:
         """The request to one client; equal whenever the round is asked again."""
@@ -89,7 +89,7 @@ class Cohort:
 
     def __init__(self, store: Store, identity: Identity, question: Question) -> None:
         self._store, self._identity, self._question = store, identity, question
-        asked = question.roster.keys
+        asked = set(question.roster.keys)
         self.clients = {client.name: client for client in _enrolled(store) if client.signing_key in asked}
         self._requests = {name: question.to(name, identity) for name in self.clients}
         self.releases: dict[str, Release] = {}

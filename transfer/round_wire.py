@@ -19,6 +19,11 @@ def _unit_value(message: rounds_pb2.Unit.ValueType) -> Unit:
     return cast(Unit, rounds_pb2.Unit.Name(message).removeprefix("UNIT_").lower())
 
 
+def _spend_value(message: rounds_pb2.Tuning | rounds_pb2.Spend) -> Spend:
+    unit = _unit_value(message.unit)
+    return Spend(message.noise_multiplier, message.sample_rate, message.steps, unit)
+
+
 def request_to_bytes(request: RoundRequest) -> bytes:
     """Round request as the bytes that get signed."""
     spend = request.tuning.spend
@@ -61,11 +66,7 @@ def request_from_bytes(payload: bytes) -> RoundRequest:
             client=message.client,
             nonce=message.nonce,
             task=task_value(message.task),
-            tuning=Tuning(
-                Spend(tuning.noise_multiplier, tuning.sample_rate, tuning.steps, _unit_value(tuning.unit)),
-                tuning.clip_norm,
-                tuning.learning_rate,
-            ),
+            tuning=Tuning(_spend_value(tuning), tuning.clip_norm, tuning.learning_rate),
             prompt=SoftPrompt.from_bytes(message.prompt, model_value(message.proxy)),
             cohort=message.cohort,
             roster=Roster(tuple(message.roster)),
@@ -103,14 +104,14 @@ def reply_from_bytes(payload: bytes) -> Reply:
         message = rounds_pb2.RoundReply.FromString(payload)
         if message.refusal:
             return Decline(message.round, message.client, message.nonce, Refusal(message.refusal))
-        spend, unit = message.spend, _unit_value(message.spend.unit)
+        spend = _spend_value(message.spend)
         return Release(
             round=message.round,
             client=message.client,
             nonce=message.nonce,
             prompt=SoftPrompt.from_bytes(message.prompt, model_value(message.proxy)),
-            spend=Spend(spend.noise_multiplier, spend.sample_rate, spend.steps, unit),
-            guarantee=Guarantee(message.epsilon, message.delta, unit),
+            spend=spend,
+            guarantee=Guarantee(message.epsilon, message.delta, spend.unit),
         )
 
 
