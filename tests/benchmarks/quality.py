@@ -5,7 +5,8 @@
         --epsilon 1,3,8,inf --clients 1,3,10 --seeds 3 --methods all --out out.json
 
 Each finished cell is a line of OUT and is not measured again; any changed setting is another cell. Distilled
-proxies and tuned prompts are kept beside it. A table (OUT with .md) and a plot (.svg) are written at the end;
+proxies, unfinished ones too, and tuned prompts are kept beside it. A table (OUT with .md) and a plot (.svg) are
+written at the end;
 
     python -m tests.benchmarks.quality --report a.json b.json --out results.md
 
@@ -37,7 +38,7 @@ from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
 from transfer.console import INTERRUPTED
-from transfer.distillation import DistilSettings, distil
+from transfer.distillation import DistilSettings, make
 from transfer.errors import PromptferryError, UsageError
 from transfer.models import LanguageModel, load
 from transfer.proxy import Proxy, cut, spread
@@ -118,12 +119,10 @@ def distilled(given: argparse.Namespace, target: LanguageModel, cache: Path, sho
     name = f"{target.ref.name}-proxy-{len(layers)}"
     if not kept.exists():
         work = shown.add_task(f"distilling on {corpus.name}", total=settings.steps)
-        draft = kept.with_suffix(".draft")
-        distil(
-            target, layers, read_texts(corpus), settings,
-            lambda step, _kl: shown.update(work, completed=step),
-        ).save(draft)  # fmt: skip
-        draft.replace(kept)
+        make(
+            target, layers, read_texts(corpus), settings, kept, resume=True,
+            on_step=lambda step, _steps: shown.update(work, completed=step),
+        )  # fmt: skip
         shown.remove_task(work)
     return Proxy.load(kept, name)
 

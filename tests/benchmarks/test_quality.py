@@ -5,6 +5,7 @@ import math
 import random
 import statistics
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,6 +22,7 @@ from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_report import markdown, recovery, rows
 from tests.benchmarks.quality_results import Results
+from transfer.console import INTERRUPTED
 from transfer.errors import DataError, UsageError
 from transfer.models import load
 from transfer.privacy import epsilon
@@ -288,6 +290,26 @@ def test_an_interrupted_run_ends_with_the_same_file(inputs, finished, tmp_path, 
     run_some(inputs, methods, out)
     assert lasting(out) == those_of(methods, finished)
     assert ("cut off while it was written" in capfd.readouterr().err) == (kept > 0)
+
+
+def test_an_interrupted_distillation_is_gone_on_with(inputs, tmp_path, monkeypatch):
+    grid = [*inputs, "--distil-steps", "4", "--methods", "proxy-bare"]
+    whole, out, steps = tmp_path / "whole.json", tmp_path / "out.json", []
+    monkeypatch.setattr(quality, "DistilSettings", partial(quality.DistilSettings, check_every=2))
+    quality.main([*grid, "--out", str(whole)])
+
+    def update(_shown, _work, completed=None, **_):
+        steps.append(completed)
+        if steps == [1, 2, 3]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(quality.Progress, "update", update)
+    with pytest.raises(SystemExit) as stopped:
+        quality.main([*grid, "--out", str(out)])
+    assert stopped.value.code == INTERRUPTED
+    quality.main([*grid, "--out", str(out)])
+    assert steps == [1, 2, 3, 3, 4]  # the checkpoint was of step 2
+    assert lasting(out) == lasting(whole)
 
 
 def test_a_damaged_last_line_is_reported_and_measured_again(inputs, tmp_path, capfd):
