@@ -154,12 +154,13 @@ def _at_most(rule: str, asked: int, most: int | None) -> Verdict:
 def _within_hours(hours: tuple[int, int] | None, now: datetime) -> Verdict:
     if now.tzinfo is None:
         raise UsageError(f"time {now} has no time zone: policy hours are UTC")
-    now = now.astimezone(UTC)
+    hour = now.astimezone(UTC).hour
+    asked = f"{hour:02d} h UTC"  # no minutes: a round asked again within the hour is the same decline in the ledger
     if hours is None:
-        return _verdict("hours", True, f"{now:%H:%M} UTC", "always")
+        return _verdict("hours", True, asked, "always")
     start, end = hours
-    inside = start <= now.hour < end if start < end else (now.hour >= start or now.hour < end)
-    return _verdict("hours", inside, f"{now:%H:%M} UTC", f"{start:02d}:00–{end:02d}:00 UTC")
+    inside = start <= hour < end if start < end else (hour >= start or hour < end)
+    return _verdict("hours", inside, asked, f"{start:02d}–{end:02d} h UTC")
 
 
 def _verdict(rule: str, holds: bool, asked: str, allowed: str) -> Verdict:

@@ -53,7 +53,11 @@ DirectoryOption = Annotated[
 def application(description: str) -> typer.Typer:
     """A typer application, or a noun of one, that prints its help when called with nothing."""
     return typer.Typer(
-        help=description, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+        help=description,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        suggest_commands=False,  # click says "Did you mean" already
     )
 
 

@@ -56,7 +56,7 @@ def test_only_another_round_refusal_or_reason_is_another_decline(path: Path, led
     said = [
         declined(1),
         declined(2),
-        declined(1, "policy hours: 03:00 UTC asked"),
+        declined(1, "policy hours: 03 h UTC asked"),
         Declined.of("campaigns/c1/rounds/1", "failed", declined(1).why),
     ]
     for each in said:

@@ -81,6 +81,11 @@ def test_wrong_usage_is_told_in_one_line_with_status_2(capsys) -> None:
     assert captured.err.count("\n") == 1
 
 
+def test_a_mistyped_command_is_told_once_what_was_meant(capsys) -> None:
+    assert status_of(failing(UsageError("x")), "wrk") == 2
+    assert capsys.readouterr().err.count("Did you mean 'work'?") == 1
+
+
 def test_results_go_to_stdout_as_text_or_as_json(capsys) -> None:
     app = failing(UsageError("x"))
     assert status_of(app, "work") == 0
