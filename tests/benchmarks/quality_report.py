@@ -1,7 +1,7 @@
-"""Finished cells as a table: a row for each model, task and condition, a column for each method."""
+"""Finished cells as a table for each model and task: a row a condition, a column a method."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ TITLES = {
     "ceiling": "same model, no privacy",
 }
 assert set(TITLES) == set(METHODS)
+RECOVERY = "recovery"
+NONE = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,58 +128,58 @@ def means_over_tasks(found: Sequence[Row]) -> list[tuple[Row, int, float | None]
 
 
 def markdown(records: Sequence[Record], metric: str = "micro") -> str:
-    """The table, and below it means over the tasks where there are several."""
+    """A table for each model and task, and one of the means over tasks where there are several."""
     found = rows(records, metric)
-    methods = [method for method in TITLES if any(method in row.reached for row in found)]
-    titles, columns = [TITLES[method] for method in methods], list(found[0].names) if found else []
+    tables: dict[str, list[_Line]] = {}
+    for row in found:
+        title = f"{short(row.names['target'])}, {short(row.names['task'])}"
+        told = {"seeds": str(row.seeds)}
+        tables.setdefault(title, []).append(_line(row, told, _spread, row.recovery))
+    if len({row.names["task"] for row in found}) > 1:
+        for row, tasks, recovered in means_over_tasks(found):
+            title, told = f"{short(row.names['target'])}, means over tasks", {"tasks": str(tasks)}
+            tables.setdefault(title, []).append(_line(row, told, _mean, recovered))
+    text = f"Accuracy ({metric}) in %, mean ± standard deviation over seeds.\n"
+    return text + "".join(f"\n## {title}\n\n{_table(lines)}" for title, lines in tables.items())
 
-    def line(row: Row, columns: Sequence[str], *cells: str) -> list[str]:
-        return [*(short(row.names[column]) for column in columns), *cells]
 
-    table = [
-        line(
-            row,
-            columns,
-            str(row.seeds),
-            *(_spread(row.reached.get(method, ())) for method in methods),
-            _ratio(row.recovery),
-        )
-        for row in found
+_Line = tuple[Mapping[str, str], Mapping[str, str]]
+"""What a row was measured with, and what was reached, by the columns' titles."""
+
+
+def _line(
+    row: Row, told: Mapping[str, str], shown: Callable[[Sequence[float]], str], recovered: float | None
+) -> _Line:
+    names = {name: short(value) for name, value in row.names.items() if name not in ("target", "task")}
+    reached = {title: shown(row.reached.get(method, ())) for method, title in TITLES.items()}
+    return names | told, reached | {RECOVERY: NONE if recovered is None else f"{recovered:.2f}"}
+
+
+def _table(lines: Sequence[_Line]) -> str:
+    """Settings that differ, then results; settings of one value throughout stand above the table."""
+    values = {name: {told[name] for told, _ in lines} - {NONE} for name in lines[0][0]}
+    same = ", ".join(
+        f"{name} {value}" for name, found in values.items() if len(found) == 1 for value in found
+    )
+    cells = [
+        {name: told[name] for name in values if len(values[name]) > 1} | reached for told, reached in lines
     ]
-    text = f"Accuracy ({metric}) in %, mean ± standard deviation over seeds.\n\n"
-    text += _table([*columns, "seeds", *titles, "recovery"], table)
-    if len({row.names["task"] for row in found}) < 2:
-        return text
-    columns.remove("task")
-    table = [
-        line(row, columns, str(tasks), *(_percent(row.mean(method)) for method in methods), _ratio(recovered))
-        for row, tasks, recovered in means_over_tasks(found)
-    ]
-    return f"{text}\nMeans over tasks.\n\n{_table([*columns, 'tasks', *titles, 'recovery'], table)}"
-
-
-def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] * len(titles)
-    return "".join(f"| {' | '.join(line)} |\n" for line in (titles, rule, *lines))
+    columns = [title for title in cells[0] if title == RECOVERY or any(line[title] != NONE for line in cells)]
+    table = [columns, ["---"] * len(columns), *([line[title] for title in columns] for line in cells)]
+    return f"{same}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in table)
 
 
 def short(value: Any) -> str:
     """A value without the digest behind it; ∞ for "inf"."""
     if value is None:
-        return "–"
+        return NONE
     return "∞" if value == "inf" else str(value).partition(" ")[0]
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+def _mean(reached: Sequence[float]) -> str:
+    return f"{100 * statistics.fmean(reached):.1f}" if reached else NONE
 
 
 def _spread(reached: Sequence[float]) -> str:
-    if not reached:
-        return "–"
     spread = f" ± {100 * statistics.stdev(reached):.1f}" if len(reached) > 1 else ""
-    return _percent(statistics.fmean(reached)) + spread
-
-
-def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return _mean(reached) + spread

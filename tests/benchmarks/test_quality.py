@@ -19,6 +19,7 @@ from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Condition, Gr
 from tests.benchmarks.quality_directions import UNLEARNT, low_rank
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tune_together, tunings
 from tests.benchmarks.quality_library import Shelf
+from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_report import markdown, recovery, rows
 from tests.benchmarks.quality_results import Results
@@ -343,7 +344,7 @@ def test_the_table_says_what_the_cells_say(finished, capsys, tmp_path):
         for line in table.splitlines()
         if line.startswith("|")
     ]
-    (row,) = [line for line in body if line[2:4] == ["8.0", "3"]]
+    (row,) = [line for line in body if line[:2] == ["8.0", "3"]]
     told = dict(zip(titles, row, strict=True))
     cells = lines_of(finished)
 
@@ -388,7 +389,11 @@ def test_a_setting_with_two_values_becomes_a_column_and_shared_cells_stand_in_bo
     assert [row.names["transfer_alpha"] for row in (first, second)] == [0.5, 1.0]
     assert [row.mean("proxy") for row in (first, second)] == [0.7, 0.7]
     assert [row.recovery for row in (first, second)] == pytest.approx([0.5, 2 / 3])
-    assert "| task | ∞ | 3 | 1.0 | iid | 0.5 | 1 | 60.0 | 70.0 | 75.0 | 90.0 | 0.50 |" in markdown(cells)
+    table = markdown(cells)
+    assert (
+        "epsilon ∞, clients 3, share 1.0, partition iid, seeds 1\n\n| transfer_alpha | zero-shot |" in table
+    )
+    assert "| 0.5 | 60.0 | 70.0 | 75.0 | 90.0 | 0.50 |\n| 1.0 | " in table
 
 
 def test_the_mean_over_tasks_averages_tasks_and_their_recoveries():
@@ -397,7 +402,34 @@ def test_the_mean_over_tasks_averages_tasks_and_their_recoveries():
     for task, post in (("a 1", 0.8), ("b 2", 0.7)):
         cells += [cell("bare", 0.5, task=task), cell("ceiling", 0.9, task=task, seed=0)]
         cells.append(cell("post", post, **where, task=task))
-    assert "| model | 8.0 | 3 | 1.0 | iid | 2 | 50.0 | 75.0 | 90.0 | 0.62 |" in markdown(cells)
+    _, mean = markdown(cells).split("## model, means over tasks")
+    assert "epsilon 8.0, clients 3, share 1.0, partition iid, tasks 2\n" in mean
+    assert "| 50.0 | 75.0 | 90.0 | 0.62 |" in mean
+
+
+def test_a_curve_over_epsilon_ends_with_the_one_without_noise_whatever_its_rounds():
+    where = {"share": 1.0, "partition": "iid", "seed": 0, "transfer_steps": 5}
+    cells = [cell("bare", 0.5)]
+    for clients in (1, 3):
+        cells += [cell("post", 0.6, epsilon=1.0, clients=clients, rounds=3, **where)]
+        cells += [cell("post", 0.7, epsilon="inf", clients=clients, rounds=1, **where)]
+    cells += [cell("post", 0.8, epsilon="inf", clients=1, rounds=1, **where | {"transfer_steps": 9})]
+    plot = ElementTree.fromstring(svg(rows(cells)))  # noqa: S314  # our own
+    panels = [[text.text for text in panel.findall("{*}text")] for panel in plot.findall("{*}g")]
+    assert [told[:2] for told in panels] == [["model · task", f"clients {n}"] for n in (1, 3)]
+    assert all(told[-2:] == ["ε 1.0", "ε ∞"] for told in panels)
+
+
+def test_cells_of_one_epsilon_are_drawn_all_the_same():
+    where = {"epsilon": 8.0, "clients": 3, "share": 1.0, "partition": "iid"}
+    cells = [
+        cell("post", 0.5 + seed / 10, **where, seed=seed, task=task)
+        for seed in (0, 1)
+        for task in ("a 1", "b 2")
+    ]
+    plot = ElementTree.fromstring(svg(rows(cells)))  # noqa: S314  # our own
+    assert len(plot.findall("{*}g")) == 2
+    assert len(plot.findall("{*}g/{*}circle")) == 2
 
 
 def grid(**given):
