@@ -143,12 +143,12 @@ def markdown(records: Sequence[Record], metric: str = "micro") -> str:
     return text + "".join(f"\n## {title}\n\n{_table(lines)}" for title, lines in tables.items())
 
 
-_Line = tuple[Mapping[str, str], Mapping[str, str]]
+_Line = tuple[dict[str, str], dict[str, str]]
 """What a row was measured with, and what was reached, by the columns' titles."""
 
 
 def _line(
-    row: Row, told: Mapping[str, str], shown: Callable[[Sequence[float]], str], recovered: float | None
+    row: Row, told: dict[str, str], shown: Callable[[Sequence[float]], str], recovered: float | None
 ) -> _Line:
     names = {name: short(value) for name, value in row.names.items() if name not in ("target", "task")}
     reached = {title: shown(row.reached.get(method, ())) for method, title in TITLES.items()}
