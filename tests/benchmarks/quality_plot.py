@@ -27,7 +27,7 @@ COLOURS = {
 def svg(found: Sequence[Row]) -> str:
     """The panels, three in a line, and one legend."""
     panels = _panels(found)
-    names = [name for name in found[0].names if name not in ("target", "task", "epsilon")]
+    names = [name for row in found[:1] for name in row.names if name not in ("target", "task", "epsilon")]
     differing = [name for name in names if len({repr(rows[0].names[name]) for rows in panels}) > 1]
     body, bottom = "", -(-len(panels) // ACROSS) * HEIGHT
     for index, rows in enumerate(panels):

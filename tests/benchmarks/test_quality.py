@@ -364,6 +364,13 @@ def test_the_table_says_what_the_cells_say(finished, capsys, tmp_path):
     assert len(body) == 4
 
 
+def test_a_report_of_nothing_finished_is_empty_and_no_error(tmp_path):
+    (tmp_path / "none.json").touch()
+    quality.main(["--report", str(tmp_path / "none.json"), "--out", str(tmp_path / "none.md")])
+    assert (tmp_path / "none.md").read_text().count("|") == 0
+    assert ElementTree.parse(tmp_path / "none.svg").findall("{*}g") == []  # noqa: S314  # our own
+
+
 def test_recovery_is_the_part_of_the_possible_gain_that_is_kept():
     assert recovery(0.8, 0.6, 0.9) == pytest.approx(2 / 3)
     assert recovery(0.5, 0.6, 0.9) == pytest.approx(-1 / 3)
