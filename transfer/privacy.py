@@ -172,7 +172,7 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
 
 
 def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """Smallest noise multiplier (to 0.1 %) whose `steps` at `sample_rate` cost at most `target_epsilon`.
+    """Smallest noise multiplier ≥ 0.1 (to 0.1 %) whose `steps` at `sample_rate` cost at most `target_epsilon`.
 
     Infinite ε asks for no noise: 0.
 
@@ -184,15 +184,22 @@ def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: in
     if math.isinf(target_epsilon):
         return 0.0
 
-    def costs(sigma: float) -> float:
-        return epsilon([Spend(sigma, sample_rate, steps)], delta)
+    def excess(sigma: float) -> float:
+        return math.log(max(epsilon([Spend(sigma, sample_rate, steps)], delta), 1e-300) / target_epsilon)
 
     low, high = 0.1, 1.0
-    while costs(high) > target_epsilon:
-        low, high = high, high * 2
+    above, below = excess(low), excess(high)
+    if above <= 0:
+        return low
+    while below > 0:
+        low, high, above = high, high * 2, below
         if high > 10_000:
             raise UsageError(f"no noise reaches ε {target_epsilon} at δ {delta} in {steps} steps")
+        below = excess(high)
     while high - low > 1e-3 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if costs(middle) > target_epsilon else (low, middle)
+        guess = low * (high / low) ** (above / (above - below))  # log ε is nearly linear in log σ
+        margin = 4e-4 * high  # a guess next to the answer must land now on this side of it, now on that
+        middle = min(max(guess, low + margin), high - margin)
+        found = excess(middle)
+        low, high, above, below = (middle, high, found, below) if found > 0 else (low, middle, above, found)
     return high

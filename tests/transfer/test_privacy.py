@@ -147,6 +147,11 @@ def test_calibrated_noise_keeps_to_the_target_and_is_hardly_more_than_needed(tar
     assert epsilon([Spend(noise * 0.995, rate, steps)], 1e-6) > target
 
 
+def test_no_target_is_too_large_for_the_least_noise():
+    assert epsilon([Spend(0.1, 0.1, 10)], 1e-6) < 1e5
+    assert calibrate(1e5, 1e-6, 0.1, 10) == 0.1
+
+
 def test_no_privacy_needs_no_noise():
     assert calibrate(math.inf, 1e-6, 1.0, 20) == 0.0
 
