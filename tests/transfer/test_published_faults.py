@@ -26,6 +26,7 @@
 | POST 13: classes that share a word | test_label_words_that_become_one_token_are_refused |
 | POST 13: BOS or a space taken for the word | test_a_sentencepiece_tokeniser_gives_the_word_with_its_space |
 | POST 14: the tokeniser's settings are changed for everyone | test_reading_texts_leaves_the_tokeniser_as_it_was |
+| the same in distillation | test_distilling_leaves_the_tokeniser_as_it_was |
 | POST 14: a mask or padding token in a text | test_hard_texts_leave_the_template_whole |
 | POST 14: padding taken for the end of a text | test_a_tokeniser_without_a_padding_token_pads_all_the_same |
 | POST 15: scales of the two terms unknown | test_the_two_terms_can_be_measured_apart_and_add_up |
@@ -51,12 +52,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from client.noise import NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import NoisyAdam, tune
-from transfer.models import LanguageModel
+from transfer.distillation import DistilSettings, make
+from transfer.models import LanguageModel, load
 from transfer.objectives import transfer_losses
 from transfer.post import held_out_losses, transfer
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
 from transfer.proxy import cut
+from transfer.recipe import LEAST_TOKENS
 from transfer.rounds import Tuning
 from transfer.transfer_settings import TransferSettings
 
@@ -178,6 +181,13 @@ def test_reading_texts_leaves_the_tokeniser_as_it_was(kind, request, tiny_task):
     encoder = request.getfixturevalue(kind).encoder(replace(tiny_task, max_tokens=12))
     encoder.encode(["very long " * 50, "short"])
     assert settings_of(tokenizer) == before
+
+
+def test_distilling_leaves_the_tokeniser_as_it_was(causal, tmp_path):
+    before = settings_of(causal.tokenizer)
+    recipe = DistilSettings(steps=0, sequence_tokens=LEAST_TOKENS)
+    make(causal, 1, TEXTS, recipe, tmp_path / "proxy")
+    assert settings_of(causal.tokenizer) == settings_of(load(tmp_path / "proxy").tokenizer) == before
 
 
 def settings_of(tokenizer):
