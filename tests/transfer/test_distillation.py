@@ -12,6 +12,7 @@ import torch
 from transfer.checkpoint import FILE
 from transfer.cloze import UNTOLD, exercises, sequences_of
 from transfer.comparison import compared
+from transfer.distil_options import parse_freeze
 from transfer.distillation import DistilSettings, _Distillation, distil, make
 from transfer.errors import AlreadyExistsError, ModelError, UsageError
 from transfer.models import LanguageModel
@@ -113,6 +114,19 @@ def test_frozen_parts_stay_and_one_tensor_is_frozen_with_either_of_its_names(kin
     after = {name: getattr(made, side)().weight for name, side in sides.items()}
     assert {name for name in sides if not torch.equal(before[name], after[name])} == moved
     assert (after["embeddings"] is after["head"]) == (before["embeddings"] is before["head"])
+
+
+@pytest.mark.parametrize(
+    ("said", "parts"),
+    [
+        ("both", ("embeddings", "head")),
+        ("embeddings, head", ("embeddings", "head")),
+        ("head", ("head",)),
+        ("none", ()),
+    ],
+)
+def test_what_to_freeze_is_said_as_the_help_says_it(said, parts):
+    assert replace(SHORT, freeze=parse_freeze(said)).freeze == parts
 
 
 def test_a_trained_tied_head_is_saved_and_loaded_tied(gpt2, tmp_path):
