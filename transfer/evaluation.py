@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from transfer.decoding import answers
+from transfer.errors import ModelError
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
@@ -45,7 +46,13 @@ def exact_match(
     truth: Sequence[str],
     prompt: SoftPrompt | None = None,
 ) -> float:
-    """Share in [0, 1] of texts whose answer in free text is the true one, whatever the spaces."""
+    """Share in [0, 1] of texts whose answer in free text is the true one, whatever the spaces.
+
+    Raises:
+        ModelError: no texts.
+    """
+    if not truth:
+        raise ModelError("no texts to answer")
     found = answers(model, task, texts, prompt)
     return sum(ours.split() == true.split() for ours, true in zip(found, truth, strict=True)) / len(truth)
 
