@@ -224,6 +224,17 @@ def test_a_model_without_an_lm_head_is_adapted_by_prompt_and_head(embedding, tin
     assert SoftPrompt.from_bytes(files[HEAD_FILE], target, HEAD_KEY).vectors.shape == (2, 32)
 
 
+def test_answers_in_free_text_go_the_whole_way(world):
+    task = replace(world.plan.task, labels=(), kind="text", answer_tokens=3)
+    settings = replace(world.plan.transfer, space="vocabulary")
+    campaign = world.carry_out(task=task, transfer=settings)
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    told = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    assert (told["task"]["kind"], told["lineage"]["transfer"]["space"]) == ("text", "vocabulary")
+    losses = told["lineage"]["held_out_loss"]
+    assert losses["transferred"] <= losses["start"]
+
+
 @pytest.mark.parametrize("side", ["proxy", "target"])
 def test_words_are_not_read_without_an_lm_head_and_nobody_is_asked(embedding, tiny_task, side):
     other = {"proxy": {"target": ""}, "target": {"proxy": "tiny"}}[side]
