@@ -46,14 +46,18 @@ def exact_match(
     truth: Sequence[str],
     prompt: SoftPrompt | None = None,
 ) -> float:
-    """Share in [0, 1] of texts whose answer in free text is the true one, whatever the spaces.
+    """Share in [0, 1] of texts whose answer in free text is the true one; see `matched`."""
+    return matched(answers(model, task, texts, prompt), truth)
+
+
+def matched(found: Sequence[str], truth: Sequence[str]) -> float:
+    """Share in [0, 1] of answers that are the true ones, whatever the spaces.
 
     Raises:
         ModelError: no texts.
     """
     if not truth:
         raise ModelError("no texts to answer")
-    found = answers(model, task, texts, prompt)
     return sum(ours.split() == true.split() for ours, true in zip(found, truth, strict=True)) / len(truth)
 
 
