@@ -157,10 +157,12 @@ def check(
     session.emit(found, lambda _: _counted(settings.data.path, found))
 
 
-def _counted(path: Path, found: dict[str, Any]) -> Table:
+def _counted(path: Path, found: dict[str, Any]) -> Table | str:
     title = f"{path}: {found['records']} records"
     if "users" in found:
         title += f" of {found['users']} users, at most {found['most_records_of_a_user']} of one"
+    if not found["labels"]:
+        return f"{title}, each with its answer in free text"
     table = Table("label", "records", title=title)
     for name, count in found["labels"].items():
         table.add_row(name, str(count))

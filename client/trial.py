@@ -13,6 +13,7 @@ from transfer.batches import Batch, Line
 from transfer.errors import ModelError
 from transfer.models import LanguageModel
 from transfer.reading import Head, Reading, label_logits, only_at, question
+from transfer.tasks import Task
 
 
 def probabilities(
@@ -42,7 +43,10 @@ def probabilities(
 def class_logits(
     prompted: PeftModel, model: LanguageModel, line: Line, words: Reading | None, head: torch.Tensor | None
 ) -> torch.Tensor:
-    """Class logits [1, C] of a line by PEFT's own forward pass of `model`; by `head` [C, H] if `words` are one."""
+    """Class logits [1, C] of a line by PEFT's own forward pass of `model`; by `head` [C, H] if `words` are one.
+
+    Vocabulary logits [N, V] at the answer's tokens without words.
+    """
     batch = model.collate([line])
     if isinstance(words, Head) and head is not None:
         return words.class_logits(_states(prompted, model, batch), batch.mask, head.unsqueeze(0))
@@ -56,11 +60,15 @@ def answers(directory: Path, claim: Claim, model: LanguageModel, texts: Sequence
     Raises:
         ModelError: it is another model.
     """
-    encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
-    results = []
+    return written(_prompted(directory, claim, model), model, claim.task, texts)
+
+
+def written(prompted: PeftModel, model: LanguageModel, task: Task, texts: Sequence[str]) -> list[str]:
+    """Answer in free text to each text by PEFT's own forward passes of `model`."""
+    encoder, results = model.encoder(task), []
     for line in encoder.encode(texts):
         tokens: list[int] = []
-        while len(tokens) < claim.task.answer_tokens and encoder.end not in tokens:
+        while len(tokens) < task.answer_tokens and encoder.end not in tokens:
             batch = model.collate([Line((*line.ids, *tokens), line.answer)])
             tokens.append(int(_logits(prompted, batch)[0, -1].argmax()))
         results.append(encoder.decode(tokens))

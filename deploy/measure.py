@@ -19,7 +19,7 @@ from client.noise import NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import tune
 from transfer.baselines import direct, text_prompt
-from transfer.evaluation import accuracy, class_logits, score
+from transfer.evaluation import accuracy, exact_match, matched, score
 from transfer.models import LanguageModel, load
 from transfer.privacy import Spend
 from transfer.prompt import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, SoftPrompt
@@ -28,6 +28,9 @@ from transfer.tasks import Task
 
 CEILING = {"steps": 300, "records": 64, "learning_rate": 0.01}
 """Same-model tuning without privacy on everybody's text: what no federation can be expected to beat."""
+
+SOME = 50
+"""Answers in free text whose logits over the whole vocabulary are compared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +46,16 @@ class Measured:
 
 
 def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str, float | None]:
-    """The five accuracies (micro) of `report.json`; `direct` is None where the widths differ."""
-    delivered = delivered_prompt(run)
+    """The five figures of `report.json`; `direct` is None where the widths differ.
+
+    Accuracy (micro) where there are labels, else the share of answers that match exactly.
+    """
+    delivered, test = delivered_prompt(run), run.test
 
     def of(model: LanguageModel, prompt: SoftPrompt | None) -> float:
-        return round(accuracy(model, run.task, run.test.texts, run.test.labels, prompt).micro, 4)
+        if run.task.kind == "text":
+            return round(exact_match(model, run.task, test.texts, test.answers, prompt), 4)
+        return round(accuracy(model, run.task, test.texts, test.labels, prompt).micro, 4)
 
     same_width = run.proxy_prompt.width == run.target.width
     return {
@@ -88,15 +96,20 @@ def ceiling(run: Measured, private: PrivateRecords, on_step: Any) -> SoftPrompt:
 def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float]:
     """Load the delivered directory with PEFT alone; return (accuracy, largest |logit difference| to ours).
 
-    Each text goes through PEFT's own forward pass, unbatched, so that nothing of ours is in the way.
+    Each text goes through PEFT's own forward pass, unbatched, so that nothing of ours is in the way. Answers in
+    free text are compared by their exact match, and by the logits at the tokens of some true ones.
     """
-    ours = class_logits(run.target, run.task, run.test.texts, delivered_prompt(run))
     fresh = load(target, lm_head=run.target.lm_head)
     stock = PeftModel.from_pretrained(fresh.model, run.delivered).eval()
-    encoder, head = fresh.encoder(run.task), delivered_head(run)
-    lines = encoder.encode(run.test.texts)
-    classes = torch.cat([trial.class_logits(stock, fresh, line, encoder.words, head) for line in lines])
-    return score(classes, run.test.labels).micro, float((classes - ours).abs().max())
+    encoder, head, test = fresh.encoder(run.task), delivered_head(run), run.test
+    free = run.task.kind == "text"
+    lines = encoder.encode(test.texts, test.answers)[: SOME if free else None]
+    ours = run.target.answer_logits(lines, delivered_prompt(run), encoder.words)
+    logits = torch.cat([trial.class_logits(stock, fresh, line, encoder.words, head) for line in lines])
+    difference = float((logits - ours).abs().max())
+    if free:
+        return matched(trial.written(stock, fresh, run.task, test.texts), test.answers), difference
+    return score(logits, test.labels).micro, difference
 
 
 def table(report: Mapping[str, Any], spent: Sequence[Mapping[str, Any]]) -> Group:
@@ -108,9 +121,9 @@ def table(report: Mapping[str, Any], spent: Sequence[Mapping[str, Any]]) -> Grou
         "transferred": "target, transferred prompt",
         "ceiling": "target, tuned without privacy",
     }
-    accuracy_table = Table(title="accuracy on held-out text", title_justify="left")
+    accuracy_table = Table(title=f"{report['metric']} on held-out text", title_justify="left")
     accuracy_table.add_column("model and prompt")
-    accuracy_table.add_column("accuracy", justify="right")
+    accuracy_table.add_column(report["metric"], justify="right")
     for key, name in names.items():
         value = report["accuracy"][key]
         accuracy_table.add_row(name, "not legal: widths differ" if value is None else f"{value:.1%}")

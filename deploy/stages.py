@@ -76,13 +76,14 @@ class Run:
 
 
 def split(path: Path, labels: tuple[str, ...], clients: int, out: Path, seed: int) -> tuple[Path, ...]:
-    """Shuffle a labelled file into one disjoint file a client."""
+    """Shuffle a file of labels, or of answers in free text, into one disjoint file a client."""
     records = read(path, labels)
-    rows = list(zip(records.texts, records.labels, strict=True))
+    told = "label" if labels else "answer"
+    rows = list(zip(records.texts, records.labels or records.answers, strict=True))
     random.Random(seed).shuffle(rows)
     shards = tuple(out / f"private-{index}.jsonl" for index in range(1, clients + 1))
     for index, shard in enumerate(shards):
-        lines = (json.dumps({"text": text, "label": label}) for text, label in rows[index::clients])
+        lines = (json.dumps({"text": text, told: value}) for text, value in rows[index::clients])
         shard.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return shards
 
@@ -153,6 +154,8 @@ def write_plan(demo: Run, inputs: Inputs, task: Task) -> Path:
         "publish": {"prompt": task.name},
         **demo.plan,
     }
+    if task.kind == "text":
+        plan["transfer"] = {"space": "vocabulary", **plan.get("transfer", {})}
     plan["tuning"] = {"epsilon": demo.epsilon, "delta": DELTA, **plan.get("tuning", {})}
     path = demo.out / "plan.toml"
     path.write_text(tomli_w.dumps(plan), encoding="utf-8")

@@ -52,6 +52,7 @@ def sequences_of(model: LanguageModel, texts: Sequence[str], longest: int) -> li
     cut_texts = model.tokenizer(
         list(texts), truncation=True, max_length=longest, return_overflowing_tokens=True, stride=0
     )["input_ids"]
+    model.tokenizer.backend_tokenizer.no_truncation()  # it stays on otherwise, and is saved with the proxy
     return [Line(tuple(ids), 0) for ids in cut_texts if len(ids) >= LEAST_TOKENS]
 
 

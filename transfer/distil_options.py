@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from transfer.errors import UsageError
-from transfer.recipe import DistilSettings, Places, Precision
+from transfer.recipe import PARTS, DistilSettings, Places, Precision
 
 DEFAULTS = DistilSettings()
 FROZEN = ",".join(DEFAULTS.freeze)
@@ -47,7 +47,9 @@ def parse_layers(text: str) -> int | tuple[int, ...]:
 
 
 def parse_freeze(text: str) -> tuple[str, ...]:
-    """Read --freeze: parts with commas between them, or none; `DistilSettings` knows which there are."""
+    """Read --freeze: parts with commas between them, both or none; `DistilSettings` knows which there are."""
+    if text == "both":
+        return PARTS
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
 
 

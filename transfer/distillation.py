@@ -34,7 +34,7 @@ from transfer.files import appearing
 from transfer.models import LanguageModel
 from transfer.objectives import cosine_distance, divergence
 from transfer.proxy import Proxy, cut, spread
-from transfer.recipe import DistilSettings
+from transfer.recipe import LEAST_TOKENS, DistilSettings
 
 __all__ = ["DistilSettings", "distil", "make"]
 
@@ -222,7 +222,7 @@ def _shuffled(target: LanguageModel, texts: Sequence[str], settings: DistilSetti
     sequences = sequences_of(target, texts, settings.sequence_tokens)
     if len(sequences) < LEAST_SEQUENCES:
         raise ModelError(
-            f"{len(sequences)} sequences of public text are too few to distil on; "
+            f"{len(sequences)} sequences of public text, {LEAST_TOKENS} tokens or more, are too few to distil on; "
             f"{LEAST_SEQUENCES} are the least"
         )
     longest = max(len(line.ids) for line in sequences)

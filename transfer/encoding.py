@@ -31,6 +31,10 @@ class Encoder:
         self._masked = not causal and not task.head_rows
         if self._masked and tokenizer.mask_token is None:
             raise self._error("the masked model's tokeniser has no mask token")
+        if self._masked and str(tokenizer.mask_token) in task.template:
+            raise self._error(
+                f"the template has a {tokenizer.mask_token} of its own; only {{answer}} is the blank"
+            )
         if task.kind == "text" and not (causal and tokenizer.eos_token_id is not None):
             raise self._error("free text needs a causal model whose tokeniser has an end token")
         self.words = None if task.kind == "text" else label_words(task, tokenizer, causal=causal)

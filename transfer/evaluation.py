@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from transfer.decoding import answers
+from transfer.errors import ModelError
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
@@ -45,8 +46,18 @@ def exact_match(
     truth: Sequence[str],
     prompt: SoftPrompt | None = None,
 ) -> float:
-    """Share in [0, 1] of texts whose answer in free text is the true one, whatever the spaces."""
-    found = answers(model, task, texts, prompt)
+    """Share in [0, 1] of texts whose answer in free text is the true one; see `matched`."""
+    return matched(answers(model, task, texts, prompt), truth)
+
+
+def matched(found: Sequence[str], truth: Sequence[str]) -> float:
+    """Share in [0, 1] of answers that are the true ones, whatever the spaces.
+
+    Raises:
+        ModelError: no texts.
+    """
+    if not truth:
+        raise ModelError("no texts to answer")
     return sum(ours.split() == true.split() for ours, true in zip(found, truth, strict=True)) / len(truth)
 
 

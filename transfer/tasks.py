@@ -102,9 +102,9 @@ class Task:
                         f"label word {word!r} of {label.name!r} is empty or has spaces around it"
                     )
                 if word in owner:
-                    raise self._error(
-                        f"label word {word!r} stands for both {owner[word]!r} and {label.name!r}"
-                    )
+                    other, ours = owner[word], label.name
+                    whom = f"{ours!r} twice" if other == ours else f"both {other!r} and {ours!r}"
+                    raise self._error(f"label word {word!r} stands for {whom}")
                 owner[word] = label.name
 
     def _error(self, rule: str) -> TaskError:

@@ -240,6 +240,17 @@ def test_data_check_counts_the_labels_by_names_or_by_task(ready: Command) -> Non
     assert "positive" in ready.out
 
 
+def test_data_check_counts_answers_in_free_text(ready: Command) -> None:
+    path, task = ready.directory.parent / "train.jsonl", ready.directory.parent / "task.toml"
+    words = 'name = "slots"\ntemplate = "{text} It was {answer}"\ninit_text = "A sentence"\n'
+    task.write_text(words + 'kind = "text"\n')
+    assert ready("data", "check", "--task", task) == 2
+    assert "train.jsonl:1: field 'answer': missing" in ready.err
+    path.write_text('{"text": "fine", "answer": "a film"}\n' * 3)
+    assert ready("data", "check", "--task", task) == 0
+    assert ready.out == f"{path}: 3 records, each with its answer in free text\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -1,11 +1,13 @@
 """Campaigns over a real store and signed replies; only the network is left out."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from coordinator.publishing import told_about
 from coordinator.records import CampaignState, ProxyRecord, RoundState
@@ -156,6 +158,46 @@ def test_a_campaign_that_cannot_be_finished_fails_before_anybody_spends(world, c
     assert world.fleet.asked == []
 
 
+def different_vocabularies(world, tiny_masked):
+    return {"target": str(tiny_masked), "transfer": replace(world.plan.transfer, space="vocabulary")}
+
+
+def free_text_for_another_tokeniser(world, _tiny_masked):
+    place = world.directory / "other"
+    shutil.copytree(world.target.source, place)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(place)
+    tokenizer.add_tokens("film-maker")
+    tokenizer.save_pretrained(place)
+    task = replace(world.plan.task, labels=(), kind="text")
+    settings = replace(world.plan.transfer, space="vocabulary")
+    return {"target": str(place), "task": task, "transfer": settings}
+
+
+def too_few_texts(world, _tiny_masked):
+    Path(world.plan.public_text).write_text("one\ntwo\n", encoding="utf-8")
+    return {}
+
+
+def too_long_lines(world, _tiny_masked):
+    return {"task": replace(world.plan.task, max_tokens=125)}
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (different_vocabularies, "different vocabularies: transfer in the space of labels"),
+        (free_text_for_another_tokeniser, "different vocabularies: free text needs a proxy of this target"),
+        (too_few_texts, "2 public texts are too few"),
+        (too_long_lines, "128 positions, prompt and line need 129; lower the task's max_tokens"),
+    ],
+)
+def test_what_could_not_be_transferred_fails_before_anybody_spends(world, tiny_masked, plan, words):
+    campaign = world.carry_out(**plan(world, tiny_masked))
+    assert campaign.state is CampaignState.FAILED
+    assert words in campaign.detail
+    assert world.fleet.asked == []
+
+
 @pytest.fixture
 def embedding(world, tiny_encoder, head_task, tmp_path):
     """The world with a target that has no LM head, a cut of it for a proxy, and a task read by a head."""
@@ -180,6 +222,17 @@ def test_a_model_without_an_lm_head_is_adapted_by_prompt_and_head(embedding, tin
     assert json.loads(files[CONFIG_FILE])["task_type"] == "FEATURE_EXTRACTION"
     target = ModelRef.of_directory("lm", tiny_encoder)
     assert SoftPrompt.from_bytes(files[HEAD_FILE], target, HEAD_KEY).vectors.shape == (2, 32)
+
+
+def test_answers_in_free_text_go_the_whole_way(world):
+    task = replace(world.plan.task, labels=(), kind="text", answer_tokens=3)
+    settings = replace(world.plan.transfer, space="vocabulary")
+    campaign = world.carry_out(task=task, transfer=settings)
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    told = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    assert (told["task"]["kind"], told["lineage"]["transfer"]["space"]) == ("text", "vocabulary")
+    losses = told["lineage"]["held_out_loss"]
+    assert losses["transferred"] <= losses["start"]
 
 
 @pytest.mark.parametrize("side", ["proxy", "target"])

@@ -1,28 +1,37 @@
 """What is delivered computes in stock PEFT what was measured here, with a head as without one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from client.private_data import PrivateRecords
 from coordinator.publishing import artifact
 from deploy.measure import Measured, accuracies, delivered_prompt, in_stock_peft
+from transfer.decoding import answers
 from transfer.models import load
 from transfer.prompt import SoftPrompt
 
-TEST = PrivateRecords(("The film was great.", "A terrible plot and a bad ending.", "good"), (0, 1, 0))
+TEXTS = ("The film was great.", "A terrible plot and a bad ending.", "good")
 
 
-@pytest.fixture(params=["causal words", "masked words", "causal head", "encoder head"])
+@pytest.fixture(params=["causal words", "masked words", "causal head", "encoder head", "causal text"])
 def run(request, tmp_path, tiny_task, head_task):
     kind, how = request.param.split()
     task = head_task if how == "head" else tiny_task
+    if how == "text":
+        task = replace(tiny_task, labels=(), kind="text", answer_tokens=5)
     place = request.getfixturevalue(f"tiny_{kind}")
     target = load(place)
     vectors = torch.randn(3 + task.head_rows, 32, generator=torch.Generator().manual_seed(0)) / 4
     prompt = SoftPrompt(vectors, target.ref)
     for name, content in artifact(prompt, target.lm_head, task.head_rows).items():
         (tmp_path / name).write_bytes(content)
-    return place, Measured(task, target, target, prompt, tmp_path, TEST)
+    test = PrivateRecords(TEXTS, (0, 1, 0))
+    if how == "text":  # one of three is answered as the prompt would
+        told = answers(target, task, TEXTS, prompt)
+        test = PrivateRecords(TEXTS, answers=("a film", f" {told[1]} ", "a walk"))
+    return place, Measured(task, target, target, prompt, tmp_path, test)
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -31,5 +40,7 @@ def test_stock_peft_computes_the_logits_of_the_delivered_files(run):
     assert torch.equal(delivered_prompt(measured).vectors, measured.proxy_prompt.vectors)
     accuracy, difference = in_stock_peft(measured, place)
     assert difference < 1e-5
-    reached = accuracies(measured, TEST, lambda _step, _steps: None)
+    if measured.task.kind == "text":
+        assert accuracy == pytest.approx(1 / 3)
+    reached = accuracies(measured, measured.test, lambda _step, _steps: None)
     assert reached["transferred"] == reached["proxy_prompted"] == pytest.approx(accuracy, abs=1e-4)

@@ -90,6 +90,8 @@ def test_exact_match_is_the_share_of_equal_answers_whatever_the_spaces(writer, p
     told = answers(writer, TASK, TEXTS, prompt)
     truth = [f"  {told[0]} ", told[1], told[2] + " x", "something else"]
     assert exact_match(writer, TASK, TEXTS, truth, prompt) == 0.5
+    with pytest.raises(ModelError, match="no texts"):
+        exact_match(writer, TASK, [], [], prompt)
 
 
 def test_an_answer_beyond_the_models_positions_is_refused(writer, prompt):

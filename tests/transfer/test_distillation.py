@@ -12,6 +12,7 @@ import torch
 from transfer.checkpoint import FILE
 from transfer.cloze import UNTOLD, exercises, sequences_of
 from transfer.comparison import compared
+from transfer.distil_options import parse_freeze
 from transfer.distillation import DistilSettings, _Distillation, distil, make
 from transfer.errors import AlreadyExistsError, ModelError, UsageError
 from transfer.models import LanguageModel
@@ -90,6 +91,26 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(model, kl_at):
     assert not torch.allclose(halves, expected, atol=1e-3 * float(expected.abs().max()))
 
 
+@torch.no_grad()
+def test_the_loss_is_five_parts_kl_two_language_model_and_one_cosine(model):
+    """POST eq. 1 at temperature 2, by plain forward passes of the whole models."""
+    settings = DistilSettings(batch_tokens=10_000, sequence_tokens=24)
+    target, proxy = stirred(model), proxy_of(model)
+    (part,) = drawn(target, settings)
+    (loss,) = _Distillation(target, proxy, settings).losses([part])
+    passes = [
+        each.model(input_ids=part.ids, attention_mask=part.mask, output_hidden_states=True)
+        for each in (target, proxy)
+    ]
+    theirs, ours = (out.logits[part.rows, part.columns] for out in passes)
+    p, q = (theirs / 2).softmax(-1), (ours / 2).softmax(-1)
+    kl = 4 * (p * (p / q).log()).sum(-1).mean()
+    chances = ours.softmax(-1).gather(1, part.goal.unsqueeze(1))
+    states = [out.hidden_states[-1][part.mask.bool()] for out in passes]
+    apart = 1 - torch.cosine_similarity(*states, dim=-1)
+    torch.testing.assert_close(loss, 5 * kl - 2 * chances.log().mean() + apart.mean(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kind", "freeze", "moved"),
     [
@@ -113,6 +134,19 @@ def test_frozen_parts_stay_and_one_tensor_is_frozen_with_either_of_its_names(kin
     after = {name: getattr(made, side)().weight for name, side in sides.items()}
     assert {name for name in sides if not torch.equal(before[name], after[name])} == moved
     assert (after["embeddings"] is after["head"]) == (before["embeddings"] is before["head"])
+
+
+@pytest.mark.parametrize(
+    ("said", "parts"),
+    [
+        ("both", ("embeddings", "head")),
+        ("embeddings, head", ("embeddings", "head")),
+        ("head", ("head",)),
+        ("none", ()),
+    ],
+)
+def test_what_to_freeze_is_said_as_the_help_says_it(said, parts):
+    assert replace(SHORT, freeze=parse_freeze(said)).freeze == parts
 
 
 def test_a_trained_tied_head_is_saved_and_loaded_tied(gpt2, tmp_path):

@@ -37,6 +37,15 @@ def test_a_masked_model_needs_a_mask_token(tiny_causal):
         Encoder(TASK, PreTrainedTokenizerFast.from_pretrained(tiny_causal), causal=False)
 
 
+def test_a_second_blank_in_the_template_is_refused(masked, causal):
+    odd = replace(TASK, template="A [MASK] text: {text} It was {answer}")
+    with pytest.raises(
+        TaskError, match=r"the template has a \[MASK\] of its own; only \{answer\} is the blank"
+    ):
+        masked.encoder(odd)
+    causal.encoder(odd)
+
+
 def test_a_template_longer_than_a_line_is_refused(causal):
     with pytest.raises(TaskError, match=r"template alone is \d+ tokens, max_tokens is 2"):
         causal.encoder(replace(TASK, max_tokens=2))

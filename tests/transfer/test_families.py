@@ -20,10 +20,12 @@ from transformers import (
 )
 
 from transfer.batches import Line
+from transfer.decoding import greedy
 from transfer.errors import ModelError
 from transfer.model_ref import ModelRef
-from transfer.models import LanguageModel
+from transfer.models import LanguageModel, load
 from transfer.prompt import SoftPrompt
+from transfer.proxy import cut
 
 TEXTS = ("The film was great.", "A terrible plot and a boring evening, long and awful and slow.", "good")
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -148,6 +150,30 @@ def test_the_last_layers_mlp_works_at_the_answers_alone(family, lines, prompt):
         part.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[1]))
     family.answer_logits(lines[:1], prompt)
     assert seen == [LENGTH + len(lines[0].ids), 1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", CAUSAL, indirect=True)
+def test_an_answer_is_written_as_passes_over_the_whole_line_write_it(family, lines, prompt):
+    for line, written in zip(lines, greedy(family, lines, prompt, 6, end=-1), strict=True):
+        tokens = []
+        while len(tokens) < 6:
+            embeds = torch.cat([prompt.vectors, family.embedding[[*line.ids, *tokens]]]).unsqueeze(0)
+            tokens.append(int(family.model(inputs_embeds=embeds).logits[0, -1].argmax()))
+        assert written == tuple(tokens)
+
+
+def test_every_family_can_be_cut_and_the_cut_be_stored(family, lines, prompt, tmp_path):
+    answers = family.answer_logits(lines, prompt)
+    assert torch.equal(replace(family, model=cut(family, (0, 1))).answer_logits(lines, prompt), answers)
+    half, weights = replace(family, model=cut(family, (1,))), family.model.state_dict()
+    for name, value in half.model.state_dict().items():
+        assert torch.equal(value, weights[name.replace(".0.", ".1.")])
+    half.model.save_pretrained(tmp_path / "cut")
+    family.tokenizer.save_pretrained(tmp_path / "cut")
+    read = load(tmp_path / "cut")
+    assert read.lm_head == family.lm_head
+    assert torch.equal(read.answer_logits(lines, prompt), half.answer_logits(lines, prompt))
 
 
 def test_a_row_may_be_as_long_as_the_table_of_positions_and_no_longer(family):

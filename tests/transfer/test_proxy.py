@@ -193,7 +193,7 @@ def test_the_same_seed_gives_the_same_proxy(masked):
 
 
 def test_too_little_text_is_refused(causal):
-    with pytest.raises(ModelError, match="2 sequences of public text are too few"):
+    with pytest.raises(ModelError, match="2 sequences of public text, 8 tokens or more, are too few"):
         distil(causal, (0,), [*TEXTS[:2], "short"], QUICK)
 
 

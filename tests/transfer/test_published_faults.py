@@ -16,7 +16,8 @@
 | POST 7: "zero-shot" has a prompt | test_the_prompt_matters_and_none_is_the_bare_model |
 | POST 8: the learning rate follows the private loss | test_private_records_do_not_touch_the_learning_rate |
 | POST 9: an empty Poisson draw crashes | test_an_empty_step_still_moves_by_noise |
-| POST 9: accounted for as if sampled | test_tuning_takes_exactly_the_steps_that_were_paid_for |
+| POST 9: accounted for as if sampled | test_steps_without_records_learn_nothing_from_any |
+| the same of a wrong number of steps | test_tuning_takes_exactly_the_steps_that_were_paid_for |
 | POST 10: clipping bounds the step as well as the record | test_clipping_does_not_shrink_the_step |
 | POST 11: δ about 1/N | test_delta_shrinks_with_the_data_and_is_never_above_a_millionth |
 | POST 11: private measurements outside the budget | test_nothing_but_these_fields_can_leave_a_data_owner |
@@ -26,11 +27,15 @@
 | POST 13: classes that share a word | test_label_words_that_become_one_token_are_refused |
 | POST 13: BOS or a space taken for the word | test_a_sentencepiece_tokeniser_gives_the_word_with_its_space |
 | POST 14: the tokeniser's settings are changed for everyone | test_reading_texts_leaves_the_tokeniser_as_it_was |
+| the same in distillation | test_distilling_leaves_the_tokeniser_as_it_was |
 | POST 14: a mask or padding token in a text | test_hard_texts_leave_the_template_whole |
 | POST 14: padding taken for the end of a text | test_a_tokeniser_without_a_padding_token_pads_all_the_same |
 | POST 15: scales of the two terms unknown | test_the_two_terms_can_be_measured_apart_and_add_up |
 | POST 16: vocabularies are not compared | test_different_tokenisers_meet_in_the_labels_only |
 | the same with a padded head | test_a_padded_head_is_another_vocabulary |
+| POST, stage 1: other layers are kept than those chosen | test_a_cut_keeps_the_chosen_layers_and_everything_else |
+| POST, stage 3: the prompt is never saved | test_a_campaign_goes_from_the_task_to_a_published_prompt |
+| POST: PEFT cannot read a masked model's prompt | test_stock_peft_computes_the_logits_of_the_delivered_files |
 | PANDA: distillation fades with the batch's size | test_a_step_is_the_mean_of_its_records_however_they_are_grouped |
 | PANDA: the schedule is computed and thrown away | test_the_learning_rate_of_transfer_follows_its_schedule |
 | PANDA: padding is learnt from | test_distillation_learns_from_the_same_gradient |
@@ -51,12 +56,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from client.noise import NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import NoisyAdam, tune
-from transfer.models import LanguageModel
+from transfer.distillation import DistilSettings, make
+from transfer.models import LanguageModel, load
 from transfer.objectives import transfer_losses
 from transfer.post import held_out_losses, transfer
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
 from transfer.proxy import cut
+from transfer.recipe import LEAST_TOKENS
 from transfer.rounds import Tuning
 from transfer.transfer_settings import TransferSettings
 
@@ -178,6 +185,13 @@ def test_reading_texts_leaves_the_tokeniser_as_it_was(kind, request, tiny_task):
     encoder = request.getfixturevalue(kind).encoder(replace(tiny_task, max_tokens=12))
     encoder.encode(["very long " * 50, "short"])
     assert settings_of(tokenizer) == before
+
+
+def test_distilling_leaves_the_tokeniser_as_it_was(causal, tmp_path):
+    before = settings_of(causal.tokenizer)
+    recipe = DistilSettings(steps=0, sequence_tokens=LEAST_TOKENS)
+    make(causal, 1, TEXTS, recipe, tmp_path / "proxy")
+    assert settings_of(causal.tokenizer) == settings_of(load(tmp_path / "proxy").tokenizer) == before
 
 
 def settings_of(tokenizer):

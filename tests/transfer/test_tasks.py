@@ -38,6 +38,7 @@ def written(tmp_path, text):
             {"labels": (LABELS[0], Label("other", ("great",)))},
             "'great' stands for both 'positive' and 'other'",
         ),
+        ({"labels": (LABELS[0], Label("other", ("poor", "poor")))}, "'poor' stands for 'other' twice"),
         ({"labels": (LABELS[0], Label("other", (" bad",)))}, "' bad' of 'other'"),
         ({"init_text": "  "}, "init_text"),
         ({"max_tokens": 0}, "max_tokens 0"),

@@ -1,0 +1,40 @@
+"""What a run gives its clients and its operator, for labels and for answers in free text."""
+
+import json
+
+import pytest
+
+from client.private_data import read
+from coordinator import plan_file
+from deploy.stages import Inputs, Run, split, write_plan
+from transfer.tasks import Task
+
+HEAD = 'name = "slots"\ntemplate = "{text} It was {answer}"\ninit_text = "A sentence"\n'
+TASKS = {
+    "label": HEAD + "[labels]\nnegative = ['bad']\npositive = ['good']\n",
+    "answer": HEAD + 'kind = "text"\n',
+}
+TOLD = {"label": ["negative", "positive"], "answer": ["a film", "the train"]}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_clients_get_disjoint_records_and_the_operator_a_plan_that_can_be_launched(kind, tmp_path):
+    (tmp_path / "task.toml").write_text(TASKS[kind])
+    task = Task.from_toml(tmp_path / "task.toml")
+    rows = [{"text": f"text {index}", kind: TOLD[kind][index % 2]} for index in range(7)]
+    path = tmp_path / "all.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    shards = split(path, task.label_names, 3, tmp_path, seed=0)
+    parts = [read(shard, task.label_names) for shard in shards]
+    given = sorted(
+        (t, told) for part in parts for t, told in zip(part.texts, part.labels or part.answers, strict=True)
+    )
+    whole = read(path, task.label_names)
+    assert given == sorted(zip(whole.texts, whole.labels or whole.answers, strict=True))
+    assert sorted(len(part.texts) for part in parts) == [2, 2, 3]
+
+    demo = Run(tmp_path, 8.0, 1, 1, 0, 0, {"tuning": {"steps": 2}, "transfer": {"steps": 3}})
+    inputs = Inputs("target", tmp_path / "task.toml", path, path, shards, path)
+    plan = plan_file.read(write_plan(demo, inputs, task))
+    assert plan.transfer.space == {"label": "labels", "answer": "vocabulary"}[kind]
+    assert (plan.transfer.steps, plan.tuning.spend.steps) == (3, 2)
