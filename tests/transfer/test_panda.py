@@ -6,6 +6,8 @@ import torch
 
 from transfer import panda
 from transfer.errors import UsageError
+from transfer.evaluation import class_logits
+from transfer.fingerprint import leep
 from transfer.library import NULL, Comparison, LibraryRecord, Newcomer, Scores, shortlist
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
@@ -160,6 +162,27 @@ def test_every_score_is_measured_where_it_can_be(new, good):
     assert longer.gradient is None
     assert (elsewhere.effect, elsewhere.paper, silent.paper) == (None, None, None)
     assert all(0 <= item.alignment <= 1 and item.leep <= 0 for item in (near, longer, elsewhere, silent))
+
+
+def test_the_very_same_prompt_in_the_library_scores_as_high_as_can_be(new):
+    prompt = noise(new.target.ref, 0)
+    same = replace(new, proxy=new.target, prompt=prompt)
+    problem = same.problem(SETTINGS)
+    texts = tuple(same.texts[index] for index in problem.trained)
+    twin = record(new, "twin", prompt=prompt, proxy_prompt=prompt, task=new.task, texts=texts)
+    other = replace(
+        twin, name="other", prompt=noise(new.target.ref, 3), proxy_prompt=noise(new.target.ref, 3)
+    )
+    near = SoftPrompt(prompt.vectors + noise(new.target.ref, 7, 0.01).vectors, new.target.ref)
+    scores = panda.score(same, problem, near, [other, twin])
+    ours, theirs = scores["twin"], scores["other"]
+    assert (ours.effect, ours.alignment, ours.paper) == pytest.approx((1.0, 1.0, 1.0), abs=1e-4)
+    assert theirs.effect == pytest.approx(-1.0, abs=1e-4)
+    assert max(theirs.alignment, theirs.paper) < 0.99
+    answers, told = (class_logits(new.target, new.task, texts, item.prompt) for item in (twin, other))
+    assert (ours.leep, theirs.leep) == pytest.approx((leep(answers, answers), leep(answers, told)), rel=1e-5)
+    assert ours.gradient > max(0.0, theirs.gradient)
+    assert shortlist(scores) == ["twin", "other"]
 
 
 def test_nothing_of_a_model_changes_and_no_teacher_is_in_training_mode(new, good):
