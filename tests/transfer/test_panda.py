@@ -207,11 +207,12 @@ def test_nothing_of_a_model_changes_and_no_teacher_is_in_training_mode(new, good
 
 def test_the_probe_halves_its_field_and_keeps_the_null_one_to_the_end(new):
     problem = new.problem(SETTINGS)
-    starts = {f"p{seed}": noise(new.target.ref, seed, 1 + seed) for seed in range(8)}
+    starts = {f"p{seed}": noise(new.target.ref, seed, 1 + seed) for seed in range(12)}
     probed, finalist = probe(problem, {NULL: noise(new.target.ref, 9), **starts})
     rounds = {name: len(item.losses) for name, item in probed.items()}
     assert rounds.pop(NULL) == 2
-    assert sorted(rounds.values()) == [1, 1, 1, 2, 2, 2]
+    assert list(rounds) == list(starts)[:10]
+    assert sorted(rounds.values()) == [1] * 7 + [2] * 3
     first = sorted(rounds, key=lambda name: probed[name].losses[0])
     assert {name for name in rounds if rounds[name] == 2} == set(first[:3])
     assert finalist == min(first[:3], key=lambda name: probed[name].losses[1])
