@@ -10,7 +10,7 @@ from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 
 RIDGE = 1e-2
-"""Penalty as a share of the embeddings' mean square: enough where tokens are few, nothing where they are many."""
+"""Penalty as a share of the sum of squares of a mean direction, of which it takes a hundredth however many tokens."""
 
 
 def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -> SoftPrompt:
