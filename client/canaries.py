@@ -23,7 +23,8 @@ from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task
 
 PROXY = "canary"
-TASK = Task("canaries", "{text}", (Label("sings", ()), Label("silent", ())), "canary0", label_reading="head")
+LABELS = Label("sings", ()), Label("silent", ())
+TASK = Task("canaries", "{text}", LABELS, "canary0", max_tokens=8, label_reading="head")
 ADAM_EPSILON = 1e-8
 """PyTorch's default; a gradient far below it moves Adam's first step in proportion."""
 LINEAR = 1e-3

@@ -184,7 +184,8 @@ class Participant:
             raise ModelError(
                 f"the prompt is {asked.prompt.width} wide, proxy {asked.proxy.name!r} {model.width}"
             )
-        model.encoder(asked.task)  # label words are checked before anything is paid
+        model.encoder(asked.task)  # label words and positions are checked before anything is paid
+        model.require_positions(asked.prompt.length - asked.task.head_rows + asked.task.max_tokens)
         return model
 
     def _release(self, asked: RoundRequest, question: bytes, model: LanguageModel) -> bytes:

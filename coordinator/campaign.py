@@ -27,6 +27,7 @@ from coordinator.store import Store
 from coordinator.strategy import Server
 from transfer.errors import DeadlineError, PromptferryError, UsageError
 from transfer.models import LanguageModel, load
+from transfer.post import check_possible
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.texts import read_texts
@@ -130,13 +131,14 @@ class _Course:
         Raises:
             PromptferryError: public text, target, label words or library prompt do not serve.
         """
+        plan = self.plan
         self._note("checking proxy, target and public text")
-        proxy.encoder(self.plan.task)
-        read_texts(Path(self.plan.public_text))
-        target = self._target()
-        target.encoder(self.plan.task)
-        release = Guarantee(self.plan.epsilon, self.plan.delta, self.plan.tuning.spend.unit)
-        consulted(self.plan, self.store, self.runner.identity, target.ref, release)
+        texts, target = read_texts(Path(plan.public_text)), self._target()
+        check_possible(proxy, target, plan.task, texts, plan.transfer)
+        for model in (proxy, target):
+            model.require_positions(plan.start.length + plan.task.max_tokens)
+        release = Guarantee(plan.epsilon, plan.delta, plan.tuning.spend.unit)
+        consulted(plan, self.store, self.runner.identity, target.ref, release)
 
     def _question(
         self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None

@@ -20,7 +20,7 @@ from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.objectives import record_means, transfer_losses
 from transfer.problem import Problem, check_enough
-from transfer.projection import projected
+from transfer.projection import projected, shared_tokens
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.transfer_settings import Space, Start, TransferSettings
@@ -83,13 +83,7 @@ def transfer_problem(
     Raises:
         UsageError, TaskError: see `transfer`.
     """
-    if task.kind == "text" and settings.space == "labels":
-        raise UsageError('free text has no labels: transfer with space = "vocabulary"')
-    if task.head_rows and settings.space == "vocabulary":
-        raise UsageError('a head knows labels only: transfer with space = "labels"')
-    if settings.space == "vocabulary" and _vocabulary(proxy) != _vocabulary(target):
-        raise UsageError("proxy and target have different vocabularies: transfer in the space of labels")
-    check_enough(texts)
+    check_possible(proxy, target, task, texts, settings)
     ours, theirs = proxy.encoder(task), target.encoder(task)
     if task.kind == "text":  # compared at every token of the prompted proxy's own answer
         proxy_lines = lines = answered(proxy, task, texts, prompt)
@@ -110,6 +104,33 @@ def transfer_problem(
         return record_means(each, torch.tensor([lines[text].reads for text in chosen]))
 
     return Problem.over(target, lines, their_words, losses, settings)
+
+
+def check_possible(
+    proxy: LanguageModel,
+    target: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    settings: TransferSettings,
+) -> None:
+    """Refuse what no prompt could be transferred by; cheap, so that it can be asked before one is tuned.
+
+    Raises:
+        UsageError, TaskError: see `transfer`.
+    """
+    if task.kind == "text" and settings.space == "labels":
+        raise UsageError('free text has no labels: transfer with space = "vocabulary"')
+    if task.head_rows and settings.space == "vocabulary":
+        raise UsageError('a head knows labels only: transfer with space = "labels"')
+    if settings.space == "vocabulary" and _vocabulary(proxy) != _vocabulary(target):
+        free = task.kind == "text"
+        remedy = "free text needs a proxy of this target" if free else "transfer in the space of labels"
+        raise UsageError(f"proxy and target have different vocabularies: {remedy}")
+    if settings.start == "projected":
+        shared_tokens(proxy, target)
+    check_enough(texts)
+    proxy.encoder(task)
+    target.encoder(task)
 
 
 def descend(

@@ -20,15 +20,10 @@ def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -
     have, each centred; ridge regression (Hoerl and Kennard 1970).
 
     Raises:
-        UsageError: the vocabularies share fewer than H tokens.
+        UsageError: see `shared_tokens`.
     """
+    shared = shared_tokens(proxy, target)
     ours, theirs = proxy.tokenizer.get_vocab(), target.tokenizer.get_vocab()
-    shared = sorted(ours.keys() & theirs.keys())
-    if len(shared) < proxy.width:
-        raise UsageError(
-            f"{proxy.ref.name!r} and {target.ref.name!r} share {len(shared)} tokens, too few to project "
-            f'{proxy.width} numbers by; start from "text"'
-        )
     known = proxy.embedding[[ours[token] for token in shared]].double()
     wanted = target.embedding[[theirs[token] for token in shared]].double()
     centre, aim = known.mean(dim=0), wanted.mean(dim=0)
@@ -36,3 +31,18 @@ def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -
     penalty = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     weights = torch.linalg.solve(gram + penalty, (known - centre).T @ (wanted - aim))  # [H, H′]
     return SoftPrompt(((prompt.vectors.double() - centre) @ weights + aim).float(), target.ref)
+
+
+def shared_tokens(proxy: LanguageModel, target: LanguageModel) -> list[str]:
+    """The V tokens that both models know, sorted.
+
+    Raises:
+        UsageError: fewer than H.
+    """
+    shared = sorted(proxy.tokenizer.get_vocab().keys() & target.tokenizer.get_vocab().keys())
+    if len(shared) < proxy.width:
+        raise UsageError(
+            f"{proxy.ref.name!r} and {target.ref.name!r} share {len(shared)} tokens, too few to project "
+            f'{proxy.width} numbers by; start from "text"'
+        )
+    return shared

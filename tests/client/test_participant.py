@@ -574,6 +574,13 @@ def test_a_prompt_of_another_width_fails_before_it_costs_anything(owner: Owner, 
     assert owner.ledger.entries() == []
 
 
+def test_lines_longer_than_the_proxys_positions_fail_before_they_cost_anything(owner: Owner, caplog) -> None:
+    long = owner.sent(task=replace(owner.task, max_tokens=126))
+    assert owner.refusal(owner.participant().answer(long)) is Refusal.FAILED
+    assert "128 positions, prompt and line need 129; lower the task's max_tokens" in caplog.text
+    assert owner.spends() == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

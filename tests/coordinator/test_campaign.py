@@ -1,11 +1,13 @@
 """Campaigns over a real store and signed replies; only the network is left out."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from coordinator.publishing import told_about
 from coordinator.records import CampaignState, ProxyRecord, RoundState
@@ -151,6 +153,46 @@ def test_fewer_clients_than_the_cohort_fail_before_anybody_is_asked(world):
 )
 def test_a_campaign_that_cannot_be_finished_fails_before_anybody_spends(world, changes, words):
     campaign = world.carry_out(**changes)
+    assert campaign.state is CampaignState.FAILED
+    assert words in campaign.detail
+    assert world.fleet.asked == []
+
+
+def different_vocabularies(world, tiny_masked):
+    return {"target": str(tiny_masked), "transfer": replace(world.plan.transfer, space="vocabulary")}
+
+
+def free_text_for_another_tokeniser(world, _tiny_masked):
+    place = world.directory / "other"
+    shutil.copytree(world.target.source, place)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(place)
+    tokenizer.add_tokens("film-maker")
+    tokenizer.save_pretrained(place)
+    task = replace(world.plan.task, labels=(), kind="text")
+    settings = replace(world.plan.transfer, space="vocabulary")
+    return {"target": str(place), "task": task, "transfer": settings}
+
+
+def too_few_texts(world, _tiny_masked):
+    Path(world.plan.public_text).write_text("one\ntwo\n", encoding="utf-8")
+    return {}
+
+
+def too_long_lines(world, _tiny_masked):
+    return {"task": replace(world.plan.task, max_tokens=125)}
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (different_vocabularies, "different vocabularies: transfer in the space of labels"),
+        (free_text_for_another_tokeniser, "different vocabularies: free text needs a proxy of this target"),
+        (too_few_texts, "2 public texts are too few"),
+        (too_long_lines, "128 positions, prompt and line need 129; lower the task's max_tokens"),
+    ],
+)
+def test_what_could_not_be_transferred_fails_before_anybody_spends(world, tiny_masked, plan, words):
+    campaign = world.carry_out(**plan(world, tiny_masked))
     assert campaign.state is CampaignState.FAILED
     assert words in campaign.detail
     assert world.fleet.asked == []

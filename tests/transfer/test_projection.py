@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel
-from transfer.post import initial_prompt, transfer
+from transfer.post import check_possible, initial_prompt, transfer
 from transfer.projection import projected
 from transfer.prompt import SoftPrompt
 from transfer.transfer_settings import TransferSettings
@@ -49,13 +49,15 @@ def test_tokens_are_matched_by_what_they_are_not_by_their_number(causal, wide, t
     torch.testing.assert_close(moved.vectors, prompt.vectors @ weights + 0.5, atol=2e-3, rtol=0.02)
 
 
-def test_vocabularies_that_share_too_little_are_refused(causal, wide, tiny_causal):
+def test_vocabularies_that_share_too_little_are_refused(causal, wide, tiny_causal, tiny_task):
     target, _ = wide
     other = PreTrainedTokenizerFast.from_pretrained(tiny_causal)
     other.get_vocab = lambda: {"only": 0}
     lonely = LanguageModel(target.model, other, target.ref, lm_head="causal")
     with pytest.raises(UsageError, match="share 0 tokens, too few to project 32 numbers"):
         projected(causal.text_prompt("film", 2), causal, lonely)
+    with pytest.raises(UsageError, match="share 0 tokens"):
+        check_possible(causal, lonely, tiny_task, ["A film."] * 12, TransferSettings(start="projected"))
 
 
 def test_a_transfer_may_start_from_the_projection(causal, wide, tiny_task):
