@@ -61,6 +61,6 @@ def _spelled(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     found: dict[str, int] = {}
     for token, number in sorted(tokenizer.get_vocab().items(), key=itemgetter(1)):
         text = decoder.decode(["a", token]) if decoder else f"a {token}"
-        if not (token.startswith("<0x") or "\ufffd" in text):
+        if not (token.startswith("<0x") or "\N{REPLACEMENT CHARACTER}" in text):
             found.setdefault(text, number)
     return found
