@@ -257,6 +257,29 @@ def test_the_teachers_weight_follows_the_agreement_of_gradients_and_fades():
     assert against.weight(0.01, one, one) == 0.0  # one step of agreement does not outweigh the history
 
 
+def test_a_teacher_is_as_strong_as_its_prompt_is_like_the_new_one_and_told_how_far_the_transfer_is(
+    new, monkeypatch
+):
+    made, done = [], []
+
+    class Watched(LibraryTeacher):
+        def __init__(self, answers, temperature, strength):
+            made.append((temperature, strength))
+            super().__init__(answers, temperature, strength)
+
+        def weight(self, share, task, own):
+            done.append(share)
+            return super().weight(share, task, own)
+
+    monkeypatch.setattr(panda, "LibraryTeacher", Watched)
+    item = record(new, proxy_prompt=noise(ModelRef("elsewhere", "e" * 64), 1))
+    choice = transfer_with_library(new, new.problem(replace(SETTINGS, temperature=3.0)), [item])
+    strength = choice.candidates[1].scores.strength
+    assert made == [(3.0, strength)]
+    assert 0 < strength < 1
+    assert done == [0.25, 0.5, 0.75, 1.0]
+
+
 def test_a_difference_must_exceed_its_standard_error():
     losses = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
     gains = torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64)
