@@ -89,10 +89,10 @@ def transfer(
     library: Annotated[
         str,
         typer.Option(
-            help="Learn from the best published prompt, from none, or from this one.",
+            help="Learn from the best published prompt, none, or this one; default: auto if label words are read.",
             metavar="auto|none|NAME",
         ),
-    ] = "auto",
+    ] = "",
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Publish even if it does not beat its start.")
     ] = False,
@@ -103,7 +103,7 @@ def transfer(
     """
     from coordinator import library_table
     from coordinator.identity import identity
-    from coordinator.plan import CampaignPlan
+    from coordinator.plan import AUTO, NO_LIBRARY, CampaignPlan
     from coordinator.retargeting import retarget
 
     session = of(context)
@@ -111,7 +111,8 @@ def transfer(
     console.log_to_stderr(config.serve.log_level)
     with session.store() as store:
         plan = CampaignPlan.from_json(store.campaign(campaign).plan)
-        changes: dict[str, Any] = {"library": library} | ({"target": target} if target else {})
+        asked = library or (AUTO if plan.task.has_words else NO_LIBRARY)
+        changes: dict[str, Any] = {"library": asked} | ({"target": target} if target else {})
         if public_text is not None:
             changes["public_text"] = str(public_text.resolve())
         publication = replace(

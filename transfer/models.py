@@ -213,6 +213,8 @@ def load(source: str | Path, *, name: str | None = None, lm_head: LmHead | None 
         ModelError: no such directory, or not a whole language model with a fast tokeniser.
     """
     path = Path(source)
+    if not path.exists() and (len(path.parts) > 2 or str(source).startswith(("/", "."))):  # no hub name is so
+        raise ModelError(f"{source}: no such directory")
     if path.exists() and not (path / "config.json").is_file():
         raise ModelError(f"{source}: not a model directory: config.json is missing")
     try:

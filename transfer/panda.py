@@ -43,8 +43,11 @@ ANCHORS = 256
 """Public texts the scores are taken on, none of them held out."""
 OWN_TEXTS = 100
 """Examples of a task behind PANDA's own score."""
-PROBE = (6, 3)
-"""Library prompts in each round of the probe; the best after the last is the finalist."""
+PROBE = (10, 3)
+"""Library prompts in each round of the probe; the best after the last is the finalist.
+
+A few steps tell more than any score (PANDA's own tables), so in a small library none is left out by its scores.
+"""
 PROBE_STEPS = 30
 TEACHER_WEIGHT = 1.0
 """λ₀, the most a library teacher weighs beside the proxy."""

@@ -3,14 +3,18 @@
 Letters: P prompt tokens, H hidden size of one model and H′ of the other, V tokens both have.
 """
 
+from operator import itemgetter
+from typing import Any
+
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 
 RIDGE = 1e-2
-"""Penalty as a share of the embeddings' mean square: enough where tokens are few, nothing where they are many."""
+"""Penalty as a share of the sum of squares of a mean direction, of which it takes a hundredth however many tokens."""
 
 
 def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -> SoftPrompt:
@@ -22,10 +26,8 @@ def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -
     Raises:
         UsageError: see `shared_tokens`.
     """
-    shared = shared_tokens(proxy, target)
-    ours, theirs = proxy.tokenizer.get_vocab(), target.tokenizer.get_vocab()
-    known = proxy.embedding[[ours[token] for token in shared]].double()
-    wanted = target.embedding[[theirs[token] for token in shared]].double()
+    ours, theirs = map(list, zip(*shared_tokens(proxy, target), strict=True))
+    known, wanted = proxy.embedding[ours].double(), target.embedding[theirs].double()
     centre, aim = known.mean(dim=0), wanted.mean(dim=0)
     gram = (known - centre).T @ (known - centre)
     penalty = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
@@ -33,16 +35,32 @@ def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -
     return SoftPrompt(((prompt.vectors.double() - centre) @ weights + aim).float(), target.ref)
 
 
-def shared_tokens(proxy: LanguageModel, target: LanguageModel) -> list[str]:
-    """The V tokens that both models know, sorted.
+def shared_tokens(proxy: LanguageModel, target: LanguageModel) -> list[tuple[int, int]]:
+    """The V tokens that both models know: each one's number in the proxy's vocabulary and in the target's.
 
     Raises:
         UsageError: fewer than H.
     """
-    shared = sorted(proxy.tokenizer.get_vocab().keys() & target.tokenizer.get_vocab().keys())
+    ours, theirs = _spelled(proxy.tokenizer), _spelled(target.tokenizer)
+    shared = [(ours[text], theirs[text]) for text in sorted(ours.keys() & theirs.keys())]
     if len(shared) < proxy.width:
         raise UsageError(
             f"{proxy.ref.name!r} and {target.ref.name!r} share {len(shared)} tokens, too few to project "
             f'{proxy.width} numbers by; start from "text"'
         )
     return shared
+
+
+def _spelled(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Tokens by what they make of a text that ends in a word, without bytes and other parts of a character.
+
+    Their names cannot be compared: "film" begins a word in one vocabulary and in another, with Ġfilm, goes on
+    with it.
+    """
+    decoder: Any = tokenizer.backend_tokenizer.decoder
+    found: dict[str, int] = {}
+    for token, number in sorted(tokenizer.get_vocab().items(), key=itemgetter(1)):
+        text = decoder.decode(["a", token]) if decoder else f"a {token}"
+        if not (token.startswith("<0x") or "\N{REPLACEMENT CHARACTER}" in text):
+            found.setdefault(text, number)
+    return found

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from transfer.errors import UsageError
 
@@ -50,3 +50,9 @@ class TransferSettings:
         for name, least in (("steps", 0), ("batch_size", 1), ("check_every", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"transfer {name} {getattr(self, name)} must be ≥ {least}")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        for name, known in (("space", get_args(Space)), ("start", get_args(Start))):
+            if getattr(self, name) not in known:
+                raise UsageError(f"transfer {name} {getattr(self, name)!r} must be one of {', '.join(known)}")

@@ -105,7 +105,9 @@ def test_a_refused_hour_says_when_to_ask():
     with pytest.raises(PolicyRefusedError, match=r"^policy hours: 08 h UTC asked, 09–17 h UTC allowed$"):
         check(POLICY, ASK, NOON.replace(hour=8, minute=30))
     inside_an_hour = {str(verdicts(POLICY, ASK, NOON.replace(hour=8, minute=minute))) for minute in (0, 59)}
-    assert len(inside_an_hour) == 1  # or else a round asked every minute would be sixty declines in the ledger
+    assert (
+        len(inside_an_hour) == 1
+    )  # or else a round asked every minute would be sixty declines in the ledger
 
 
 def test_a_time_without_a_zone_is_an_error():

@@ -123,6 +123,22 @@ def test_every_strategy_stays_between_the_smallest_and_the_largest_client(client
     assert (aggregate.prompt.vectors >= stack.amin(0) - 1e-6).all()
 
 
+@pytest.mark.parametrize(
+    ("strategy", "values", "expected"),
+    [
+        ("mean", [1, 2, 6], 3.0),
+        ("median", [1, 2, 6], 2.0),
+        ("median", [1, 2, 4, 6], 3.0),
+        ("trimmed_mean", [1, 2, 4, 6, 8], 4.0),
+        ("trimmed_mean", [1, 2, 6], 3.0),  # a fifth of three is nobody
+    ],
+)
+def test_a_named_strategy_is_what_its_name_says(strategy, values, expected):
+    clients = {f"c{i}": prompt(torch.full((2, 3), float(value))) for i, value in enumerate(values)}
+    aggregate = combine(clients, prompt(torch.full((2, 3), -100.0)), strategy)  # so far that none is left out
+    assert torch.equal(aggregate.prompt.vectors, torch.full((2, 3), expected))
+
+
 @pytest.mark.promise("cohort")
 def test_one_hot_updates_show_that_every_client_counts_exactly_once(measured):
     clients = {f"c{i}": prompt(torch.eye(6)[i].reshape(2, 3)) for i in range(3)}

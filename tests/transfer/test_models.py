@@ -227,9 +227,17 @@ def test_a_directory_that_is_no_whole_model_is_refused_in_one_line(tiny_masked, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["someone/not-cached", "no such path/at all/x"])
-def test_a_model_that_is_nowhere_is_refused_in_one_line(source):
-    with pytest.raises(ModelError, match=f"^{source}: cannot load") as caught:
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("someone/not-cached", "cannot load"),
+        ("no such path/at all/x", "no such directory"),
+        ("/nowhere", "no such directory"),
+        ("./nowhere", "no such directory"),
+    ],
+)
+def test_a_model_that_is_nowhere_is_refused_in_one_line(source, reason):
+    with pytest.raises(ModelError, match=f"^{source}: {reason}") as caught:
         load(source)
     assert "\n" not in str(caught.value)
 

@@ -6,6 +6,8 @@ import torch
 
 from transfer import panda
 from transfer.errors import UsageError
+from transfer.evaluation import class_logits
+from transfer.fingerprint import leep
 from transfer.library import NULL, Comparison, LibraryRecord, Newcomer, Scores, shortlist
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
@@ -162,6 +164,27 @@ def test_every_score_is_measured_where_it_can_be(new, good):
     assert all(0 <= item.alignment <= 1 and item.leep <= 0 for item in (near, longer, elsewhere, silent))
 
 
+def test_the_very_same_prompt_in_the_library_scores_as_high_as_can_be(new):
+    prompt = noise(new.target.ref, 0)
+    same = replace(new, proxy=new.target, prompt=prompt)
+    problem = same.problem(SETTINGS)
+    texts = tuple(same.texts[index] for index in problem.trained)
+    twin = record(new, "twin", prompt=prompt, proxy_prompt=prompt, task=new.task, texts=texts)
+    other = replace(
+        twin, name="other", prompt=noise(new.target.ref, 3), proxy_prompt=noise(new.target.ref, 3)
+    )
+    near = SoftPrompt(prompt.vectors + noise(new.target.ref, 7, 0.01).vectors, new.target.ref)
+    scores = panda.score(same, problem, near, [other, twin])
+    ours, theirs = scores["twin"], scores["other"]
+    assert (ours.effect, ours.alignment, ours.paper) == pytest.approx((1.0, 1.0, 1.0), abs=1e-4)
+    assert theirs.effect == pytest.approx(-1.0, abs=1e-4)
+    assert max(theirs.alignment, theirs.paper) < 0.99
+    answers, told = (class_logits(new.target, new.task, texts, item.prompt) for item in (twin, other))
+    assert (ours.leep, theirs.leep) == pytest.approx((leep(answers, answers), leep(answers, told)), rel=1e-5)
+    assert ours.gradient > max(0.0, theirs.gradient)
+    assert shortlist(scores) == ["twin", "other"]
+
+
 def test_nothing_of_a_model_changes_and_no_teacher_is_in_training_mode(new, good):
     seen = []
     models = (new.proxy.model, new.target.model)
@@ -184,11 +207,12 @@ def test_nothing_of_a_model_changes_and_no_teacher_is_in_training_mode(new, good
 
 def test_the_probe_halves_its_field_and_keeps_the_null_one_to_the_end(new):
     problem = new.problem(SETTINGS)
-    starts = {f"p{seed}": noise(new.target.ref, seed, 1 + seed) for seed in range(8)}
+    starts = {f"p{seed}": noise(new.target.ref, seed, 1 + seed) for seed in range(12)}
     probed, finalist = probe(problem, {NULL: noise(new.target.ref, 9), **starts})
     rounds = {name: len(item.losses) for name, item in probed.items()}
     assert rounds.pop(NULL) == 2
-    assert sorted(rounds.values()) == [1, 1, 1, 2, 2, 2]
+    assert list(rounds) == list(starts)[:10]
+    assert sorted(rounds.values()) == [1] * 7 + [2] * 3
     first = sorted(rounds, key=lambda name: probed[name].losses[0])
     assert {name for name in rounds if rounds[name] == 2} == set(first[:3])
     assert finalist == min(first[:3], key=lambda name: probed[name].losses[1])
@@ -231,6 +255,29 @@ def test_the_teachers_weight_follows_the_agreement_of_gradients_and_fades():
     against = LibraryTeacher(torch.zeros(1, 2), 2.0, 0.5)
     assert against.weight(0.01, one, -one) == 0.0
     assert against.weight(0.01, one, one) == 0.0  # one step of agreement does not outweigh the history
+
+
+def test_a_teacher_is_as_strong_as_its_prompt_is_like_the_new_one_and_told_how_far_the_transfer_is(
+    new, monkeypatch
+):
+    made, done = [], []
+
+    class Watched(LibraryTeacher):
+        def __init__(self, answers, temperature, strength):
+            made.append((temperature, strength))
+            super().__init__(answers, temperature, strength)
+
+        def weight(self, share, task, own):
+            done.append(share)
+            return super().weight(share, task, own)
+
+    monkeypatch.setattr(panda, "LibraryTeacher", Watched)
+    item = record(new, proxy_prompt=noise(ModelRef("elsewhere", "e" * 64), 1))
+    choice = transfer_with_library(new, new.problem(replace(SETTINGS, temperature=3.0)), [item])
+    strength = choice.candidates[1].scores.strength
+    assert made == [(3.0, strength)]
+    assert 0 < strength < 1
+    assert done == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_a_difference_must_exceed_its_standard_error():

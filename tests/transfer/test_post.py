@@ -263,6 +263,8 @@ def test_progress_counts_every_step(prompt, proxy, target, tiny_task):
         {"steps": -1},
         {"batch_size": 0},
         {"check_every": 0},
+        {"space": "vocab"},
+        {"start": "projection"},
     ],
 )
 def test_impossible_settings_name_their_field(change):

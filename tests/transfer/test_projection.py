@@ -8,7 +8,7 @@ from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel
 from transfer.post import check_possible, initial_prompt, transfer
-from transfer.projection import projected
+from transfer.projection import projected, shared_tokens
 from transfer.prompt import SoftPrompt
 from transfer.transfer_settings import TransferSettings
 
@@ -76,3 +76,20 @@ def test_rows_of_a_head_are_not_projected(causal, wide, tiny_task):
     start = initial_prompt(prompt, causal, target, task, "projected")
     assert start.length == prompt.length
     assert not start.vectors[3:].any()
+
+
+def test_tokens_of_other_tokenisers_are_matched_by_what_they_spell(causal, masked, metaspace):
+    plain, pieces = (model.tokenizer.get_vocab() for model in (causal, masked))
+    shared = shared_tokens(causal, masked)
+    assert {(plain["Ġfood"], pieces["food"]), (plain["ood"], pieces["##ood"])} <= set(shared)
+    assert (plain["b"], pieces["b"]) not in shared
+    spaced = metaspace.get_vocab()
+    shared = shared_tokens(causal, replace(causal, tokenizer=metaspace))
+    assert {(plain["Ġgreat"], spaced["▁great"]), (plain["h"], spaced["h"])} <= set(shared)
+
+
+def test_parts_of_a_character_are_matched_with_nothing(causal):
+    shared = dict(shared_tokens(causal, causal))
+    assert len(shared) > len(causal.tokenizer) / 2
+    assert all(number == same for number, same in shared.items())
+    assert not any("\N{REPLACEMENT CHARACTER}" in causal.tokenizer.decode([number]) for number in shared)

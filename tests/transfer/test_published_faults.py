@@ -217,7 +217,9 @@ def test_the_two_terms_can_be_measured_apart_and_add_up(prompt, proxy, target, t
 
 def test_a_step_is_the_mean_of_its_records_however_they_are_grouped(prompt, proxy, target, tiny_task):
     long = [f"{text} {'We liked it. ' * 8}" for text in TEXTS]  # more than one physical batch holds
-    settings = replace(QUICK, steps=1, batch_size=len(long), space="vocabulary", held_out=1e-9)
+    settings = replace(
+        QUICK, steps=1, batch_size=len(long), space="vocabulary", held_out=1e-9, alpha=0.3, temperature=3.0
+    )
     rows = []
     hook = target.model.get_input_embeddings().register_forward_pre_hook(
         lambda _, inputs: rows.append(inputs[0].tolist()) if torch.is_grad_enabled() else None

@@ -104,3 +104,16 @@ def test_a_transfer_asks_the_library_it_is_told_to(published):
     answer = command.json(*words, "--library", "tiny-prompt")
     assert (command.status, answer["error"]) == (2, "usage")
     assert "library prompt prompts/tiny-prompt/versions/2 was made without privacy" in answer["message"]
+
+
+def test_a_transfer_that_says_nothing_of_a_library_asks_none_where_no_label_words_are_read(
+    published, head_task
+):
+    command, world = published
+    world.carry_out(name="second", task=head_task)
+    words = ("prompt", "transfer", "second", "--name", "head-prompt", "--anyway")
+    answer = command.json(*words)
+    assert (command.status, "library" in answer) == (0, False), answer
+    answer = command.json(*words, "--library", "auto")
+    assert (command.status, answer["error"]) == (2, "usage")
+    assert 'write library = "none"' in answer["message"]
