@@ -3,8 +3,8 @@
 Letters: N public texts, P prompt tokens, H hidden size, V vocabulary or C classes.
 
 Only public text is used, never its labels. The proxy's logits with and without the prompt and the target's
-without one do not depend on what is learnt, so they are computed once a text; a step is then one forward and
-backward pass of the target. The best step is chosen on held-out public text.
+without one do not depend on what is learnt, so those that the loss asks for are computed once a text; a step is
+then one forward and backward pass of the target. The best step is chosen on held-out public text.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from torch import nn
 from transfer.decoding import answered
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
-from transfer.objectives import record_means, transfer_losses
+from transfer.objectives import divergences, record_means, transfer_losses
 from transfer.problem import Problem, check_enough
 from transfer.projection import projected, shared_tokens
 from transfer.prompt import SoftPrompt
@@ -78,7 +78,7 @@ def transfer_problem(
     texts: Sequence[str],
     settings: TransferSettings,
 ) -> Problem:
-    """What `transfer` minimises: POST's loss with its three constant forward passes done.
+    """What `transfer` minimises: POST's loss with its constant forward passes done, three or at α = 0 one.
 
     Raises:
         UsageError, TaskError: see `transfer`.
@@ -91,16 +91,21 @@ def transfer_problem(
         proxy_lines, lines = ours.encode(texts), theirs.encode(texts)
     labels = settings.space == "labels"
     our_words, their_words = (ours.words, theirs.words) if labels else (None, None)
+    alpha, temperature = settings.alpha, settings.temperature
     proxy_prompted = proxy.answer_logits(proxy_lines, prompt, our_words)
-    proxy_bare = proxy.answer_logits(proxy_lines, None, our_words)
-    target_bare = target.answer_logits(lines, None, their_words)
+    if alpha:  # or else nothing asks what a model answers without a prompt
+        proxy_bare = proxy.answer_logits(proxy_lines, None, our_words)
+        target_bare = target.answer_logits(lines, None, their_words)
 
     begins = [0, *accumulate(line.reads for line in lines)]
 
     def losses(logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
         index = list(chain.from_iterable(range(begins[text], begins[text + 1]) for text in chosen))
-        constants = target_bare[index], proxy_prompted[index], proxy_bare[index]
-        each = transfer_losses(logits, *constants, alpha=settings.alpha, temperature=settings.temperature)
+        if alpha:
+            constants = target_bare[index], proxy_prompted[index], proxy_bare[index]
+            each = transfer_losses(logits, *constants, alpha=alpha, temperature=temperature)
+        else:
+            each = divergences(proxy_prompted[index], logits, temperature)
         return record_means(each, torch.tensor([lines[text].reads for text in chosen]))
 
     return Problem.over(target, lines, their_words, losses, settings)

@@ -139,11 +139,16 @@ def test_the_same_seed_gives_the_same_prompt_and_another_seed_another(prompt, pr
     assert once.prompt.to_bytes() == again.prompt.to_bytes() != other.prompt.to_bytes()
 
 
-def test_the_references_are_computed_once(prompt, proxy, target, tiny_task):
+@pytest.mark.parametrize(
+    ("alpha", "references"),
+    [(0.5, [("proxy", False), ("proxy", False), ("target", False)]), (0.0, [("proxy", False)])],
+)
+def test_the_references_are_computed_once(prompt, proxy, target, tiny_task, alpha, references):
+    settings = replace(QUICK, steps=10, check_every=5, alpha=alpha)
     with Forwards(proxy=proxy, target=target) as forwards:
-        transfer(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, steps=10, check_every=5))
-    assert forwards.seen[:3] == [("proxy", False), ("proxy", False), ("target", False)]
-    later = forwards.seen[3:]
+        transfer(prompt, proxy, target, tiny_task, TEXTS, settings)
+    assert forwards.seen[: len(references)] == references
+    later = forwards.seen[len(references) :]
     assert later.count(("target", True)) == 10
     assert later.count(("target", False)) == 3  # the start, step 5, step 10
     assert len(later) == 13
