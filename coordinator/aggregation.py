@@ -101,13 +101,25 @@ def _require_inside(subspace: Subspace, prompt: SoftPrompt, request: RoundReques
 
 
 def longest_update(request: RoundRequest) -> float:
-    """Norm that honest tuning stays far below: ten learning rates a step, all steps in one direction.
+    """Norm that honest tuning stays far below: about ten times what all steps in one direction come to.
 
-    Clients step with Adam, which moves a coordinate by at most (1 − β₁)/√(1 − β₂) ≈ 3.2 learning rates
-    (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, §2.1), whatever the clipping norm and the noise.
+    Adam moves a coordinate by at most (1 − β₁)/√(1 − β₂) ≈ 3.2 learning rates a step (Kingma and Ba 2015,
+    https://arxiv.org/abs/1412.6980, §2.1), whatever the clipping norm and the noise. SGD without noise clips
+    nothing, so that no norm is too long: ∞.
     """
-    prompt, tuning = request.prompt, request.tuning
-    return 10 * tuning.spend.steps * tuning.learning_rate * math.sqrt(prompt.length * prompt.width)
+    prompt, tuning, spend = request.prompt, request.tuning, request.tuning.spend
+    numbers = prompt.length * prompt.width
+    if tuning.optimizer == "adam":
+        return 10 * spend.steps * tuning.learning_rate * math.sqrt(numbers)
+    if not spend.noise_multiplier:
+        return math.inf
+    # A step is lr/(q·N) times a noised sum, N ≥ 1 what the client declared, which is not known here. N units, each
+    # clipped to C, come to lr·C/q a step, whatever N. The noise of T steps is one Gaussian of deviation
+    # lr·√T·σ·C/(q·N) in each of D numbers: √D times that, at N = 1 most. Ten times it leaves room for a file that
+    # holds more than was declared, and for noise in all but e⁻⁴⁰ of rounds.
+    numbers = request.subspace.dimensions if request.subspace else numbers
+    noise = spend.noise_multiplier * math.sqrt(spend.steps * numbers)
+    return 10 * tuning.learning_rate * tuning.clip_norm / spend.sample_rate * (spend.steps + noise)
 
 
 def combine(prompts: Mapping[str, SoftPrompt], start: SoftPrompt, strategy: str = DEFAULT) -> Aggregate:
