@@ -35,6 +35,8 @@ REQUEST = RoundRequest(
     3,
     Roster(()),
 )
+SGD = replace(REQUEST, tuning=replace(REQUEST.tuning, optimizer="sgd"))
+AXES = Subspace(torch.eye(6).reshape(6, 2, 3)[:2].contiguous())
 
 
 def prompt(values, model=PROXY):
@@ -54,8 +56,7 @@ def release(**changes):
 
 
 def test_an_update_stays_in_the_subspace_it_was_asked_in():
-    axes = Subspace(torch.eye(6).reshape(6, 2, 3)[:2].contiguous())
-    request = replace(REQUEST, subspace=axes)
+    request = replace(REQUEST, subspace=AXES)
     inside, outside = torch.zeros(2, 3), torch.zeros(2, 3)
     inside[0, :2] = 0.1
     outside[0] = 0.1
@@ -97,10 +98,6 @@ def test_the_gate_refuses_whatever_was_not_asked_for(changes, words):
         gate(release(**changes), REQUEST)
 
 
-SGD = replace(REQUEST, tuning=replace(REQUEST.tuning, optimizer="sgd"))
-AXES = Subspace(torch.eye(6).reshape(6, 2, 3)[:2].contiguous())
-
-
 @pytest.mark.parametrize("sigma", [1.0, 50.0])
 @pytest.mark.parametrize("units", [1, 7])
 @pytest.mark.parametrize("axes", [None, AXES])
@@ -116,7 +113,7 @@ def test_an_honest_update_by_sgd_passes_at_its_longest(sigma, units, axes):
         optimizer.step()
         optimizer.zero_grad()
     answer = release(prompt=prompt(tuned.vectors()), spend=tuning.spend)
-    assert answer.prompt.vectors.norm() > 1
+    assert answer.prompt.vectors.any()
     gate(answer, replace(SGD, tuning=tuning, subspace=axes))
 
 
@@ -125,6 +122,8 @@ def test_an_honest_update_by_sgd_passes_at_its_longest(sigma, units, axes):
     [
         ({}, None, 35.5),  # 10 · 0.1 · 1 / 0.5 · (10 + 1 · √(10 · 6))
         ({}, AXES, 28.9),  # two numbers are noised, not six
+        ({"optimizer": "adam"}, None, 24.5),  # 10 · 0.1 · 10 · √6
+        ({"optimizer": "adam"}, AXES, 14.1),
         ({"clip_norm": 0.01}, None, 0.355),
         ({"learning_rate": 1.0}, None, 355),
         ({"spend": Spend(4.0, 0.5, 10)}, None, 82.0),
@@ -132,7 +131,7 @@ def test_an_honest_update_by_sgd_passes_at_its_longest(sigma, units, axes):
         ({"spend": Spend(1.0, 0.5, 40)}, None, 111),
     ],
 )
-def test_the_gate_refuses_an_update_by_sgd_that_is_longer_than_an_honest_one(changes, axes, longest):
+def test_the_gate_refuses_an_update_that_is_longer_than_an_honest_one(changes, axes, longest):
     request = replace(SGD, tuning=replace(SGD.tuning, **changes), subspace=axes)
     far = torch.zeros(2, 3)
     far[0, 0] = longest

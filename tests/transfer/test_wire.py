@@ -279,8 +279,9 @@ def test_a_unit_nobody_knows_is_refused():
 def test_an_adam_request_has_the_bytes_from_before_there_was_a_choice():
     message = rounds_pb2.RoundRequest.FromString(round_wire.request_to_bytes(REQUEST))
     assert "optimizer" not in {field.name for field, _ in message.tuning.ListFields()}
-    message.tuning.optimizer = rounds_pb2.OPTIMIZER_SGD
-    assert round_wire.request_from_bytes(message.SerializeToString()).tuning.optimizer == "sgd"
+    sgd = round_wire.request_to_bytes(replace(REQUEST, tuning=replace(REQUEST.tuning, optimizer="sgd")))
+    assert rounds_pb2.RoundRequest.FromString(sgd).tuning.optimizer == rounds_pb2.OPTIMIZER_SGD
+    assert round_wire.request_from_bytes(sgd).tuning.optimizer == "sgd"
 
 
 def test_an_optimizer_nobody_knows_is_refused_in_one_line():
