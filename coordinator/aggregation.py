@@ -101,7 +101,7 @@ def _require_inside(subspace: Subspace, prompt: SoftPrompt, request: RoundReques
 
 
 def longest_update(request: RoundRequest) -> float:
-    """Norm that honest tuning stays far below: about ten times what all steps in one direction come to.
+    """Norm that honest tuning stays far below: a few times what all steps in one direction come to.
 
     Adam moves each of D tuned numbers by at most (1 − β₁)/√(1 − β₂) ≈ 3.2 learning rates a step (Kingma and Ba
     2015, https://arxiv.org/abs/1412.6980, §2.1), whatever the clipping norm and the noise. SGD without noise clips
