@@ -18,7 +18,7 @@ from torch import nn
 from client.bounds import Scores, follows_itself, gaussian_epsilon, two_world_mu
 from client.findings import Finding
 from client.noise import NoiseSource
-from client.tuning import NoisyAdam
+from client.tuning import NoisyOptimizer
 from transfer.console import OnStep
 from transfer.errors import UsageError
 from transfer.privacy import Spend, epsilon
@@ -107,7 +107,7 @@ def _world(spend: Spend, trials: int, present: bool, tell: Callable[[int], None]
             scores.append(parameter.grad[0, 0].item())
 
     # the denominator is public and the same in both worlds
-    optimizer = NoisyAdam(parameter, Tuning(spend, CLIP_NORM, 1e-3), 1.0, NoiseSource())
+    optimizer = NoisyOptimizer(parameter, Tuning(spend, CLIP_NORM, 1e-3), 1.0, NoiseSource())
     optimizer.attach_step_hook(keep)
     for trial in range(trials):
         parameter.grad_sample = rows  # type: ignore[attr-defined]

@@ -2,8 +2,8 @@
 
 Unit of privacy: one record, or one user with all records of theirs (`spend.unit`); neighbours differ by adding or
 removing it. The result of `tune` is the output of `spend.steps` draws of the Poisson-subsampled Gaussian mechanism
-and nothing else: starting point, schedule, denominator and number of steps come from the request and from declared,
-public numbers.
+and nothing else: starting point, optimizer, schedule, denominator and number of steps come from the request and from
+declared, public numbers.
 
 A user's share of a step is the mean of the gradients of their records, clipped as a whole: however many there are,
 adding the user moves the sum by at most C.
@@ -12,7 +12,7 @@ Letters: B records of a physical batch, U users of a step, P prompt tokens (and 
 read by one: one clip and one noise cover both), H hidden size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from opacus.optimizers import DPOptimizer
@@ -29,21 +29,28 @@ from transfer.prompt import SoftPrompt
 from transfer.rounds import Tuning
 from transfer.subspace import Subspace
 from transfer.tasks import Task
+from transfer.tuning_table import Optimizer
+
+OPTIMIZERS: Mapping[Optimizer, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+}
 
 
-class NoisyAdam(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
-    """Opacus' optimiser around Adam with exact clipping and noise nobody can predict.
+class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus carries no types
+    """Opacus' optimiser around Adam or SGD with exact clipping and noise nobody can predict.
 
     Clipped gradients, one a unit, are summed as whole steps of the grid g = σ·C/2**GRID_BITS and the noise is
     drawn in the same steps, so that floating point neither leaks nor breaks the sensitivity bound C. Without
-    noise (σ = 0) there is nothing to protect: plain sums, no clipping.
+    noise (σ = 0) there is nothing to protect: plain sums, no clipping. Which of the two steps along the noised sum
+    is post-processing: ε is the same.
     """
 
     def __init__(
         self, vectors: nn.Parameter, tuning: Tuning, expected_units: float, randomness: Randomness
     ) -> None:
         super().__init__(
-            torch.optim.Adam([vectors], lr=tuning.learning_rate),
+            OPTIMIZERS[tuning.optimizer]([vectors], lr=tuning.learning_rate),
             noise_multiplier=tuning.spend.noise_multiplier,
             max_grad_norm=tuning.clip_norm,
             expected_batch_size=expected_units,
@@ -107,7 +114,7 @@ def tune(
     spend = tuning.spend
     users = records.by_user() if spend.unit == "user" else None
     units = len(lines if users is None else users)
-    optimizer = NoisyAdam(tuned.parameter, tuning, spend.sample_rate * declared_units, randomness)
+    optimizer = NoisyOptimizer(tuned.parameter, tuning, spend.sample_rate * declared_units, randomness)
     schedule = LambdaLR(optimizer.original_optimizer, lambda step: 1 - step / spend.steps)
     for step in range(spend.steps):
         included = randomness.bernoulli(units, spend.sample_rate).nonzero()[0].tolist()
@@ -151,7 +158,7 @@ def noisy_step(
     data: LabelledLines,
     included: Sequence[int],
     tuned: Tuned,
-    optimizer: NoisyAdam,
+    optimizer: NoisyOptimizer,
     forward_tokens: int = FORWARD_TOKENS,
 ) -> None:
     """One logical step over the `included` records in physical batches of `forward_tokens`.
@@ -205,7 +212,7 @@ def noisy_step_of_users(
     data: LabelledLines,
     users: Sequence[Sequence[int]],
     tuned: Tuned,
-    optimizer: NoisyAdam,
+    optimizer: NoisyOptimizer,
     forward_tokens: int = FORWARD_TOKENS,
 ) -> None:
     """One logical step over the sampled `users`, given by the indices of their records.

@@ -101,13 +101,24 @@ def _require_inside(subspace: Subspace, prompt: SoftPrompt, request: RoundReques
 
 
 def longest_update(request: RoundRequest) -> float:
-    """Norm that honest tuning stays far below: ten learning rates a step, all steps in one direction.
+    """Norm that honest tuning stays far below: a few times what all steps in one direction come to.
 
-    Clients step with Adam, which moves a coordinate by at most (1 − β₁)/√(1 − β₂) ≈ 3.2 learning rates
-    (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, §2.1), whatever the clipping norm and the noise.
+    Adam moves each of D tuned numbers by at most (1 − β₁)/√(1 − β₂) ≈ 3.2 learning rates a step (Kingma and Ba
+    2015, https://arxiv.org/abs/1412.6980, §2.1), whatever the clipping norm and the noise. SGD without noise clips
+    nothing, so no norm is too long: ∞.
     """
-    prompt, tuning = request.prompt, request.tuning
-    return 10 * tuning.spend.steps * tuning.learning_rate * math.sqrt(prompt.length * prompt.width)
+    tuning, spend = request.tuning, request.tuning.spend
+    numbers = request.subspace.dimensions if request.subspace else request.prompt.vectors.numel()
+    if tuning.optimizer == "adam":
+        return 10 * spend.steps * tuning.learning_rate * math.sqrt(numbers)
+    if not spend.noise_multiplier:
+        return math.inf
+    # A step is lr/(q·N) times a noised sum, where N ≥ 1 is what the client declared, which is not known here. N
+    # units, each clipped to C, come to lr·C/q a step, whatever N is. The noise of all T steps is one Gaussian of
+    # deviation lr·√T·σ·C/(q·N) at most in each of D numbers, about √D times as long, and longest for N = 1. Ten
+    # times both leaves room for a file that holds more than was declared; noise alone exceeds it once in e⁴⁰ rounds.
+    noise = spend.noise_multiplier * math.sqrt(spend.steps * numbers)
+    return 10 * tuning.learning_rate * tuning.clip_norm / spend.sample_rate * (spend.steps + noise)
 
 
 def combine(prompts: Mapping[str, SoftPrompt], start: SoftPrompt, strategy: str = DEFAULT) -> Aggregate:

@@ -95,7 +95,9 @@ class _PlanFile(Settings):
             min_clients=self.min_clients,
             strategy=self.strategy,
             start=Start(self.prompt.length, self.prompt.init),
-            tuning=Tuning(asked.spend(self.rounds), asked.clip_norm, asked.step_size(dimensions)),
+            tuning=Tuning(
+                asked.spend(self.rounds), asked.clip_norm, asked.step_size(dimensions), asked.optimizer
+            ),
             dimensions=dimensions,
             delta=asked.delta,
             transfer=self.transfer.settings(self.seed),

@@ -8,6 +8,7 @@ from transfer.prompt import SoftPrompt
 from transfer.roster import Roster
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.subspace import Subspace
+from transfer.tuning_table import Optimizer
 from transfer.wire import model_message, model_value, reading, task_message, task_value
 
 
@@ -24,6 +25,11 @@ def _spend_value(message: rounds_pb2.Tuning | rounds_pb2.Spend) -> Spend:
     return Spend(message.noise_multiplier, message.sample_rate, message.steps, unit)
 
 
+def _tuning_value(message: rounds_pb2.Tuning) -> Tuning:
+    name = rounds_pb2.Optimizer.Name(message.optimizer).removeprefix("OPTIMIZER_").lower()
+    return Tuning(_spend_value(message), message.clip_norm, message.learning_rate, cast(Optimizer, name))
+
+
 def request_to_bytes(request: RoundRequest) -> bytes:
     """Round request as the bytes that get signed."""
     spend = request.tuning.spend
@@ -34,6 +40,7 @@ def request_to_bytes(request: RoundRequest) -> bytes:
         clip_norm=request.tuning.clip_norm,
         learning_rate=request.tuning.learning_rate,
         unit=_unit_message(spend.unit),
+        optimizer=rounds_pb2.Optimizer.Value(f"OPTIMIZER_{request.tuning.optimizer.upper()}"),
     )
     message = rounds_pb2.RoundRequest(
         round=request.round,
@@ -59,14 +66,13 @@ def request_from_bytes(payload: bytes) -> RoundRequest:
     """
     with reading("round request"):
         message = rounds_pb2.RoundRequest.FromString(payload)
-        tuning = message.tuning
         return RoundRequest(
             round=message.round,
             rounds=message.rounds,
             client=message.client,
             nonce=message.nonce,
             task=task_value(message.task),
-            tuning=Tuning(_spend_value(tuning), tuning.clip_norm, tuning.learning_rate),
+            tuning=_tuning_value(message.tuning),
             prompt=SoftPrompt.from_bytes(message.prompt, model_value(message.proxy)),
             cohort=message.cohort,
             roster=Roster(tuple(message.roster)),

@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import get_args
 
 from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
@@ -17,6 +18,7 @@ from transfer.prompt import SoftPrompt
 from transfer.roster import Roster
 from transfer.subspace import Subspace
 from transfer.tasks import Task
+from transfer.tuning_table import Optimizer
 
 ROUND_NAME = re.compile(r"campaigns/[a-z0-9][a-z0-9-]{0,62}/rounds/[1-9][0-9]{0,5}")
 NONCE_BYTES = 16
@@ -29,18 +31,22 @@ class Tuning:
     Attributes:
         spend: steps T, sample rate q and noise multiplier σ, and the unit they are for: the privacy cost.
         clip_norm: C > 0, largest L2 norm of one unit's gradient.
-        learning_rate: step size, > 0.
+        learning_rate: step size at the first step, > 0.
+        optimizer: what steps along the noised gradients; being post-processing, it changes no privacy cost.
     """
 
     spend: Spend
     clip_norm: float
     learning_rate: float
+    optimizer: Optimizer = "adam"
 
     def __post_init__(self) -> None:
         for name in ("clip_norm", "learning_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{name} {value} must be finite and > 0")
+        if self.optimizer not in get_args(Optimizer):
+            raise UsageError(f"optimizer {self.optimizer!r} must be {' or '.join(get_args(Optimizer))}")
 
 
 @dataclass(frozen=True, slots=True)

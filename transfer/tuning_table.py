@@ -4,9 +4,9 @@ It knows no tensors: a data owner is shown the cost of a plan without loading Py
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from transfer.errors import UsageError
 from transfer.privacy import Spend, Unit, calibrate
@@ -20,6 +20,8 @@ DIMENSIONS = 32
 """Under noise and with labels; otherwise the whole prompt is tuned."""
 DELTA = 1e-6
 
+Optimizer = Literal["adam", "sgd"]
+"""What a client makes of a noised gradient: steps of Adam, or of plain SGD."""
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -30,7 +32,11 @@ def usual_learning_rate(dimensions: int) -> float:
 
 
 class TuningTable(Settings):
-    """Keys of the table; `deploy/plan.toml` explains them."""
+    """Keys of the table; `deploy/plan.toml` explains them.
+
+    Raises:
+        UsageError: SGD without a step size.
+    """
 
     epsilon: Positive | None = None
     noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -39,8 +45,15 @@ class TuningTable(Settings):
     steps: Count = STEPS
     sample_rate: Annotated[float, Field(gt=0, le=1)] = SAMPLE_RATE
     clip_norm: Positive = CLIP_NORM
+    optimizer: Optimizer = "adam"
     learning_rate: Positive | None = None
     dimensions: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _can_step(self) -> Self:
+        if self.optimizer == "sgd" and self.learning_rate is None:
+            raise UsageError('[tuning] optimizer "sgd" needs a learning_rate: the usual ones are Adam\'s')
+        return self
 
     def directions(self, kind: Kind) -> int:
         """How many directions are tuned in for a task of this kind, 0 for all."""

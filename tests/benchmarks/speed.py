@@ -26,7 +26,7 @@ from rich.table import Table
 
 from client.noise import NoiseSource
 from client.private_data import PrivateRecords
-from client.tuning import NoisyAdam, Tuned, noisy_step, tune
+from client.tuning import NoisyOptimizer, Tuned, noisy_step, tune
 from tests.benchmarks import reference
 from tests.benchmarks.timing import CLOCKS, OnStep, Stage, input_gradient, measure, weight_gradients
 from tests.benchmarks.workload import CONFIGS, Workload, made_up_texts, proxy_of, random_model
@@ -67,7 +67,7 @@ def tuning(work: Workload, batch: int, *, private: bool) -> Stage:
         )  # fmt: skip
 
     tuned = Tuned(start.vectors)
-    optimizer = NoisyAdam(tuned.parameter, asked(0.0), records, NoiseSource())
+    optimizer = NoisyOptimizer(tuned.parameter, asked(0.0), records, NoiseSource())
     return Stage(
         name="tune, DP" if private else "tune, no DP",
         ours=ours,

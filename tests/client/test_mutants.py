@@ -22,7 +22,7 @@ from client.ledger import Ledger
 from client.ledger_file import LedgerFile
 from client.ledger_place import LedgerPlace
 from client.noise import NoiseSource
-from client.tuning import NoisyAdam
+from client.tuning import NoisyOptimizer
 from tests.client import test_audits, test_noise, test_tuning
 from transfer.batches import Batch, Line
 from transfer.gradients import LabelledLines
@@ -129,7 +129,7 @@ def seeded_noise(_draw: Callable) -> Callable:
 
 
 def noise_shared_over_the_batch(add: Callable) -> Callable:
-    def shared(self: NoisyAdam) -> None:
+    def shared(self: NoisyOptimizer) -> None:
         (parameter,) = self.params
         exact = parameter.summed_grad.double() * self._grid
         add(self)
@@ -139,7 +139,7 @@ def noise_shared_over_the_batch(add: Callable) -> Callable:
 
 
 def noise_drawn_once(_add: Callable) -> Callable:
-    def same(self: NoisyAdam) -> None:
+    def same(self: NoisyOptimizer) -> None:
         (parameter,) = self.params
         if not hasattr(self, "kept"):
             self.kept = torch.from_numpy(self._randomness.integers(tuple(parameter.shape)))
@@ -149,7 +149,7 @@ def noise_drawn_once(_add: Callable) -> Callable:
 
 
 def divided_by_the_actual_batch(add: Callable) -> Callable:
-    def divided(self: NoisyAdam) -> None:
+    def divided(self: NoisyOptimizer) -> None:
         self.expected_batch_size = len(self.params[0].grad_sample)
         add(self)
 
@@ -225,12 +225,12 @@ FAULTS = [
     Fault(clip_the_batch, client.tuning, "clip_to_grid", mechanism),
     Fault(no_noise, NoiseSource, "integers", mechanism),
     Fault(less_noise, NoiseSource, "integers", mechanism_closely),
-    Fault(noise_shared_over_the_batch, NoisyAdam, "add_noise", mechanism),
-    Fault(noise_drawn_once, NoisyAdam, "add_noise", mechanism),
+    Fault(noise_shared_over_the_batch, NoisyOptimizer, "add_noise", mechanism),
+    Fault(noise_drawn_once, NoisyOptimizer, "add_noise", mechanism),
     Fault(seeded_noise, NoiseSource, "integers", noise_has_its_own_source),
     Fault(empty_steps_left_out, client.tuning, "noisy_step", every_step_is_noised),
     Fault(a_record_for_an_empty_step, client.tuning, "noisy_step", an_empty_step_learns_nothing),
-    Fault(divided_by_the_actual_batch, NoisyAdam, "add_noise", the_denominator_is_declared),
+    Fault(divided_by_the_actual_batch, NoisyOptimizer, "add_noise", the_denominator_is_declared),
     Fault(a_ledger_made_anew_when_opened, ledger.Ledger, "open", one_run),
     Fault(a_mean_over_the_batchs_tokens, transfer.gradients, "answer_loss", answers_are_each_records_own),
     Fault(padding_on_the_left, transfer.models, "collate", records_are_as_if_alone),

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from client.noise import GRID_BITS, NoiseSource
 from client.private_data import PrivateRecords
-from client.tuning import NoisyAdam, Tuned, noisy_step, tune
+from client.tuning import OPTIMIZERS, NoisyOptimizer, Tuned, noisy_step, tune
 from tests.promises import Measured
 from transfer.errors import ModelError
 from transfer.evaluation import accuracy
@@ -27,6 +28,7 @@ from transfer.reading import label_logits
 from transfer.rounds import Tuning
 from transfer.subspace import Subspace
 from transfer.tasks import Label, Task
+from transfer.tuning_table import Optimizer
 
 TEXTS = (
     "The film was great.",
@@ -167,7 +169,7 @@ def test_one_clip_bounds_a_record_over_prompt_and_head(
     assert unclipped[:2].norm() > 0
     assert unclipped[2:].norm() > 0
     clip = 0.5 * unclipped.norm().item()
-    optimizer = NoisyAdam(vectors, tuning(1.0, clip=clip), 1.0, Silent())
+    optimizer = NoisyOptimizer(vectors, tuning(1.0, clip=clip), 1.0, Silent())
     seen: list[torch.Tensor] = []
     optimizer.attach_step_hook(lambda _: seen.append(vectors.grad.clone()))  # type: ignore[union-attr]
     noisy_step(model, data, [3], whole(vectors), optimizer)
@@ -250,7 +252,7 @@ def test_virtual_batches_give_the_weights_of_full_batches(
     start = vectors.detach().double()
     full, virtual = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     for parameter, tokens in ((full, 10_000), (virtual, 30)):
-        optimizer = NoisyAdam(parameter, tuning(1.0), len(TEXTS), Silent())
+        optimizer = NoisyOptimizer(parameter, tuning(1.0), len(TEXTS), Silent())
         for included in ([0, 1, 2, 3, 4, 5], [2, 5], [], [1, 2, 3, 4]):
             noisy_step(model, data, included, whole(parameter), optimizer, tokens)
     assert not torch.equal(full, start)
@@ -273,7 +275,7 @@ def test_an_empty_step_still_moves_by_noise(
     model: LanguageModel, data: LabelledLines, vectors: nn.Parameter
 ) -> None:
     before = vectors.detach().clone()
-    optimizer = NoisyAdam(vectors, tuning(1.0), 6, NoiseSource())
+    optimizer = NoisyOptimizer(vectors, tuning(1.0), 6, NoiseSource())
     noisy_step(model, data, [], whole(vectors), optimizer)
     assert not torch.equal(before, vectors)
 
@@ -287,7 +289,7 @@ def test_released_gradient_is_the_clipped_sum_plus_the_drawn_noise(
     clipped = (gradients * scale[:, None, None]).sum(0)
     noise = np.random.default_rng(0).normal(0, 2**GRID_BITS, (P, 32)).round().astype(np.int64)
     seen: list[torch.Tensor] = []
-    optimizer = NoisyAdam(vectors, tuning(sigma, clip=clip), denominator, Fixed(noise))
+    optimizer = NoisyOptimizer(vectors, tuning(sigma, clip=clip), denominator, Fixed(noise))
     optimizer.attach_step_hook(lambda _: seen.append(vectors.grad.clone()))  # type: ignore[union-attr]
     noisy_step(model, data, range(6), whole(vectors), optimizer)
     grid = sigma * clip / 2**GRID_BITS
@@ -322,19 +324,45 @@ def test_steps_without_records_learn_nothing_from_any(model: LanguageModel, tiny
     assert torch.equal(tuned.vectors, start.vectors)
 
 
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
 def test_the_step_size_falls_linearly_to_nothing(
-    model: LanguageModel, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, tiny_task: Task, optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
 
-    def step(self: torch.optim.Adam) -> None:
+    def step(self: torch.optim.Optimizer) -> None:
         seen.append(self.param_groups[0]["lr"])
 
-    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    monkeypatch.setattr(OPTIMIZERS[optimizer], "step", step)
     records, start = PrivateRecords(TEXTS, LABELS), model.text_prompt(tiny_task.init_text, P)
-    asked = tuning(1.0, steps=4)
+    asked = replace(tuning(1.0, steps=4), optimizer=optimizer)
     tune(model, records, tiny_task, start, asked, declared_units=6, randomness=NoiseSource())
     assert seen == pytest.approx([asked.learning_rate * share for share in (1, 0.75, 0.5, 0.25)])
+
+
+@pytest.mark.parametrize("axes", [None, subspace(3)], ids=["whole", "subspace"])
+def test_sgd_goes_from_its_start_by_learning_rate_times_noised_mean(
+    model: LanguageModel, data: LabelledLines, tiny_task: Task, axes: Subspace | None
+) -> None:
+    """Two steps, the second half as long and along the gradients where the first one ended."""
+    sigma, clip, declared, rate = 0.5, 0.05, 9, 20.0
+    basis = torch.eye(P * 32) if axes is None else axes.directions.flatten(1)
+    drawn = np.random.default_rng(0).normal(0, 2**GRID_BITS, len(basis)).round().astype(np.int64)
+    start = model.text_prompt(tiny_task.init_text, P)
+    expected = start.vectors.clone()
+    for share in (1.0, 0.5):
+        rows = torch.stack([looped(model, data, index, expected).flatten() for index in range(6)]) @ basis.T
+        clipped = (rows * (clip / rows.norm(dim=1, keepdim=True)).clamp(max=1)).sum(0)
+        noised = (clipped + sigma * clip * torch.from_numpy(drawn).float() / 2**GRID_BITS) / declared
+        expected -= rate * share * (noised @ basis).view(P, 32)
+    asked = Tuning(Spend(sigma, 1.0, 2), clip, rate, "sgd")
+    noise = Fixed(drawn.reshape(P, 32) if axes is None else drawn)
+    tuned = tune(
+        model, PrivateRecords(TEXTS, LABELS), tiny_task, start, asked,
+        declared_units=declared, randomness=noise, subspace=axes,
+    )  # fmt: skip
+    assert (expected - start.vectors).abs().max() > 1e-2
+    torch.testing.assert_close(tuned.vectors, expected, rtol=0, atol=1e-5)
 
 
 def test_without_noise_tuning_learns_the_labels(model: LanguageModel, tiny_task: Task) -> None:
@@ -362,7 +390,7 @@ def test_the_denominator_is_declared_not_counted(
     grads = []
     for included in ([0], [0, 1, 2, 3, 4, 5]):
         parameter = copy.deepcopy(vectors)
-        optimizer = NoisyAdam(parameter, tuning(1.0, clip=1e-6), 10.0, Silent())
+        optimizer = NoisyOptimizer(parameter, tuning(1.0, clip=1e-6), 10.0, Silent())
         optimizer.attach_step_hook(lambda _, p=parameter: grads.append(p.grad.norm().item()))
         noisy_step(model, data, included, whole(parameter), optimizer)
     assert grads[0] == pytest.approx(1e-7, rel=0.1), "one clipped record over the declared ten"
@@ -377,7 +405,7 @@ def test_in_a_subspace_only_its_coordinates_are_clipped_and_noised(
     clip = inside.norm(dim=1).median().item()  # after the projection: half the records are clipped
     noise = np.array([5 << GRID_BITS, -(2 << GRID_BITS), 1 << GRID_BITS])
     tuned = Tuned(vectors.detach(), axes)
-    optimizer = NoisyAdam(tuned.parameter, tuning(sigma, clip=clip), 10.0, Fixed(noise))
+    optimizer = NoisyOptimizer(tuned.parameter, tuning(sigma, clip=clip), 10.0, Fixed(noise))
     seen: list[torch.Tensor] = []
     optimizer.attach_step_hook(lambda _: seen.append(tuned.parameter.grad.clone()))
     noisy_step(model, data, range(6), tuned, optimizer)

@@ -13,7 +13,7 @@ from torch import nn
 
 from client.noise import GRID_BITS, clip_to_grid
 from client.private_data import PrivateRecords
-from client.tuning import NoisyAdam, Tuned, UserMeans, noisy_step, noisy_step_of_users, tune
+from client.tuning import NoisyOptimizer, Tuned, UserMeans, noisy_step, noisy_step_of_users, tune
 from tests.promises import Measured
 from transfer.errors import DataError
 from transfer.gradients import LabelledLines, per_record_gradients
@@ -96,7 +96,7 @@ def tuned_by(model, task, users, asked, randomness, directions=None):
 def sums(model, task, users, data, tokens=1536, directions=None):
     """The clipped sum [P, H] (or [D]) of one step, in whole grid steps."""
     tuned = Tuned(model.text_prompt(task.init_text, P).vectors, directions)
-    optimizer = NoisyAdam(tuned.parameter, tuning(), 1.0, Silent())
+    optimizer = NoisyOptimizer(tuned.parameter, tuning(), 1.0, Silent())
     seen: list[torch.Tensor] = []
     optimizer.attach_step_hook(lambda _: seen.append(tuned.parameter.summed_grad.clone()))
     noisy_step_of_users(model, data, users, tuned, optimizer, tokens)
@@ -175,7 +175,7 @@ def test_the_size_of_the_physical_batch_changes_nothing(model: LanguageModel, ti
     prompts = []
     for tokens in (10_000, 60, 1):
         tuned = Tuned(start)
-        optimizer = NoisyAdam(tuned.parameter, tuning(), 3.0, Silent())
+        optimizer = NoisyOptimizer(tuned.parameter, tuning(), 3.0, Silent())
         for users in (BY_USER, [BY_USER[0]], [], BY_USER[1:]):
             noisy_step_of_users(model, data, users, tuned, optimizer, tokens)
         prompts.append(tuned.vectors())
@@ -232,7 +232,7 @@ def test_the_denominator_is_the_declared_number_of_users(causal: LanguageModel, 
     for expected in (1.0, 10.0):
         vectors = causal.text_prompt(tiny_task.init_text, P).vectors
         tuned = Tuned(vectors)
-        optimizer = NoisyAdam(tuned.parameter, tuning(), expected, Silent())
+        optimizer = NoisyOptimizer(tuned.parameter, tuning(), expected, Silent())
         optimizer.attach_step_hook(lambda _, at=tuned.parameter: seen.append(at.grad.clone()))
         noisy_step_of_users(causal, encoded(causal, tiny_task), BY_USER, tuned, optimizer)
     torch.testing.assert_close(seen[0], 10 * seen[1])
@@ -242,7 +242,7 @@ def test_without_noise_the_users_are_weighed_alike(causal: LanguageModel, tiny_t
     data = encoded(causal, tiny_task)
     tuned = Tuned(causal.text_prompt(tiny_task.init_text, P).vectors)
     gradients = per_record_gradients(causal, data, range(6), tuned.vectors())
-    optimizer = NoisyAdam(tuned.parameter, tuning(sigma=0.0), 1.0, Silent())
+    optimizer = NoisyOptimizer(tuned.parameter, tuning(sigma=0.0), 1.0, Silent())
     seen: list[torch.Tensor] = []
     optimizer.attach_step_hook(lambda _: seen.append(tuned.parameter.grad.clone()))
     noisy_step_of_users(causal, data, BY_USER, tuned, optimizer)
@@ -269,5 +269,5 @@ def test_a_step_of_single_record_users_is_the_step_of_the_records(
         tuned = Tuned(start)
         tuned.parameter = parameter
         included = [0, 2, 3] if step is noisy_step else [[0], [2], [3]]
-        step(causal, data, included, tuned, NoisyAdam(parameter, tuning(), 6.0, Seeded(1)), 40)
+        step(causal, data, included, tuned, NoisyOptimizer(parameter, tuning(), 6.0, Seeded(1)), 40)
     assert torch.equal(*parameters)

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.noise import NoiseSource
+from client.tuning import NoisyOptimizer, Tuned
 from coordinator.aggregation import STRATEGIES, combine, gate
 from transfer.errors import UsageError, VerificationError
 from transfer.model_ref import ModelRef
@@ -33,6 +35,8 @@ REQUEST = RoundRequest(
     3,
     Roster(()),
 )
+SGD = replace(REQUEST, tuning=replace(REQUEST.tuning, optimizer="sgd"))
+AXES = Subspace(torch.eye(6).reshape(6, 2, 3)[:2].contiguous())
 
 
 def prompt(values, model=PROXY):
@@ -52,8 +56,7 @@ def release(**changes):
 
 
 def test_an_update_stays_in_the_subspace_it_was_asked_in():
-    axes = Subspace(torch.eye(6).reshape(6, 2, 3)[:2].contiguous())
-    request = replace(REQUEST, subspace=axes)
+    request = replace(REQUEST, subspace=AXES)
     inside, outside = torch.zeros(2, 3), torch.zeros(2, 3)
     inside[0, :2] = 0.1
     outside[0] = 0.1
@@ -93,6 +96,54 @@ def test_an_exact_answer_passes_the_gate_unchanged():
 def test_the_gate_refuses_whatever_was_not_asked_for(changes, words):
     with pytest.raises(VerificationError, match=words):
         gate(release(**changes), REQUEST)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 50.0])
+@pytest.mark.parametrize("units", [1, 7])
+@pytest.mark.parametrize("axes", [None, AXES])
+def test_an_honest_update_by_sgd_passes_at_its_longest(sigma, units, axes):
+    """All units take part in all steps at full size and pull one way, the noise is real."""
+    tuning = replace(SGD.tuning, spend=Spend(sigma, 0.5, 10))
+    tuned = Tuned(START.vectors, axes)
+    pull = torch.zeros_like(tuned.parameter)
+    pull.view(-1)[0] = 9.0
+    optimizer = NoisyOptimizer(tuned.parameter, tuning, 0.5 * units, NoiseSource())
+    for _ in range(10):
+        tuned.parameter.grad_sample = pull.expand(units, *pull.shape)
+        optimizer.step()
+        optimizer.zero_grad()
+    answer = release(prompt=prompt(tuned.vectors()), spend=tuning.spend)
+    assert answer.prompt.vectors.any()
+    gate(answer, replace(SGD, tuning=tuning, subspace=axes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "axes", "longest"),
+    [
+        ({}, None, 35.5),  # 10 · 0.1 · 1 / 0.5 · (10 + 1 · √(10 · 6))
+        ({}, AXES, 28.9),  # two numbers are noised, not six
+        ({"optimizer": "adam"}, None, 24.5),  # 10 · 0.1 · 10 · √6
+        ({"optimizer": "adam"}, AXES, 14.1),
+        ({"clip_norm": 0.01}, None, 0.355),
+        ({"learning_rate": 1.0}, None, 355),
+        ({"spend": Spend(4.0, 0.5, 10)}, None, 82.0),
+        ({"spend": Spend(1.0, 1.0, 10)}, None, 17.7),
+        ({"spend": Spend(1.0, 0.5, 40)}, None, 111),
+    ],
+)
+def test_the_gate_refuses_an_update_that_is_longer_than_an_honest_one(changes, axes, longest):
+    request = replace(SGD, tuning=replace(SGD.tuning, **changes), subspace=axes)
+    far = torch.zeros(2, 3)
+    far[0, 0] = longest
+    answer = release(prompt=prompt(0.99 * far), spend=request.tuning.spend)
+    gate(answer, request)
+    with pytest.raises(VerificationError, match=r"update of ada has norm .*, no honest one exceeds"):
+        gate(replace(answer, prompt=prompt(1.01 * far)), request)
+
+
+def test_without_noise_sgd_is_not_clipped_and_no_update_too_long():
+    request = replace(SGD, tuning=replace(SGD.tuning, spend=Spend(0.0, 0.5, 10)))
+    gate(release(prompt=prompt(torch.full((2, 3), 1e6)), spend=request.tuning.spend), request)
 
 
 @given(prompts, st.randoms(use_true_random=False), st.sampled_from([*STRATEGIES, "default"]))

@@ -4,6 +4,7 @@ import math
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from transfer.privacy import Spend
 from transfer.rounds import Tuning
 from transfer.tasks import Label, Task
 from transfer.transfer_settings import TransferSettings
+from transfer.tuning_table import Optimizer
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "plan.toml"
 TASK = """
@@ -82,6 +84,26 @@ def test_a_plan_protects_records_unless_it_says_users_and_so_do_plans_stored_bef
     assert CampaignPlan.from_json(json.dumps(older)) == read
     with pytest.raises(ConfigError, match=r"\[tuning\] unit: input should be 'record' or 'user', got 'house"):
         plan(directory, UNCALIBRATED.replace("[tuning]", '[tuning]\nunit = "household"'))
+
+
+def test_clients_step_with_adam_unless_the_plan_says_sgd_and_in_plans_stored_before(directory):
+    read = plan(directory, UNCALIBRATED)
+    assert read.tuning.optimizer == "adam"
+    sgd = plan(
+        directory, UNCALIBRATED.replace("[tuning]", '[tuning]\noptimizer = "sgd"\nlearning_rate = 0.5')
+    )
+    assert sgd.tuning == replace(read.tuning, optimizer="sgd", learning_rate=0.5)
+    assert CampaignPlan.from_json(sgd.to_json()) == sgd
+    older = json.loads(read.to_json())
+    del older["tuning"]["optimizer"]
+    assert CampaignPlan.from_json(json.dumps(older)) == read
+
+
+def test_a_data_owner_is_told_too_that_sgd_needs_a_learning_rate(directory):
+    path = directory / "plan.toml"
+    path.write_text(UNCALIBRATED.replace("[tuning]", '[tuning]\noptimizer = "sgd"'), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r'plan\.toml: \[tuning\] optimizer "sgd" needs a learning_rate'):
+        owners_plan_file.read(path)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +188,12 @@ def test_the_examples_commented_keys_are_the_defaults_too():
         ("epsilon = 8.0", "epsilon = -1.0", r"\[tuning\] epsilon"),
         ("epsilon = 8.0", "epsilon = nan", r"\[tuning\] epsilon"),
         ("steps = 5", "steps = 0", r"\[tuning\] steps"),
+        (
+            "steps = 5",
+            'optimizer = "lion"',
+            r"\[tuning\] optimizer: input should be 'adam' or 'sgd', got 'lion'",
+        ),
+        ("steps = 5", 'optimizer = "sgd"', r'\[tuning\] optimizer "sgd" needs a learning_rate'),
         ("steps = 5", "stepz = 5", "unknown key 'stepz' in .tuning.; did you mean 'steps'"),
         ("[publish]", "[transfer]\nalpha = 2.0\n[publish]", "alpha"),
         ("[publish]", "[prompt]\ninit = 'zeros'\n[publish]", r"\[prompt\] init"),
@@ -231,6 +259,7 @@ plans = st.builds(
         st.builds(Spend, st.just(0.0) | st.floats(0.001, 100), st.floats(0.001, 1), st.integers(1, 1000)),
         st.floats(0.01, 10),
         st.floats(1e-5, 1),
+        st.sampled_from(get_args(Optimizer)),
     ),
     delta=st.floats(1e-12, 0.1),
     transfer=st.builds(TransferSettings, alpha=st.floats(0, 1), steps=st.integers(1, 500)),

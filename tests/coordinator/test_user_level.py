@@ -1,6 +1,7 @@
-"""A campaign that protects users, with data owners who really tune; only the network is left out."""
+"""Campaigns whose data owners really tune, to protect users; only the network is left out."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def test_a_campaign_for_users_is_published_as_one(world, owners, dimensions):
     key = world.identity.publisher.public_key()
     claim = Claim.of(Statement.verified(version.statement, key, PROMPT_PREDICATE))
     assert claim.privacy.unit == "user"
+
+
+def test_a_campaign_by_sgd_steps_as_far_as_sgd_does(world, owners):
+    """Clipped at 500, a step is about 500 times as long as Adam's, and than Adam's gate would let through."""
+    tuning = Tuning(SPEND, clip_norm=500.0, learning_rate=1e-4, optimizer="sgd")
+    campaign = world.carry_out(tuning=tuning)
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    for index in (1, 2):
+        released = {name for name, outcome in world.outcomes("first", index).items() if outcome == "released"}
+        assert released == {"dora", "emil", "fay"}
+    moved = world.prompt("first", 2) - world.prompt("first", 1)
+    adam_at_most = 10 * SPEND.steps * tuning.learning_rate * math.sqrt(moved.numel())
+    assert moved.norm() > 3 * adam_at_most
 
 
 def test_who_gave_to_a_campaign_for_users_gives_to_none_for_records_on_the_same_data(world, owners):

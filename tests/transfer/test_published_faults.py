@@ -55,7 +55,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from client.noise import NoiseSource
 from client.private_data import PrivateRecords
-from client.tuning import NoisyAdam, tune
+from client.tuning import NoisyOptimizer, tune
 from transfer.distillation import DistilSettings, make
 from transfer.models import LanguageModel, load
 from transfer.objectives import transfer_losses
@@ -172,7 +172,7 @@ def test_clipping_does_not_shrink_the_step(causal, tiny_task):
     """Plain SGD would move a clipped prompt by no more than the learning rate times the clipping norm."""
     start = causal.text_prompt(tiny_task.init_text, P).vectors
     vectors = nn.Parameter(start.clone())
-    optimizer = NoisyAdam(vectors, Tuning(Spend(1.0, 1.0, 1), 1e-3, 0.02), 8, NoiseSource())
+    optimizer = NoisyOptimizer(vectors, Tuning(Spend(1.0, 1.0, 1), 1e-3, 0.02), 8, NoiseSource())
     vectors.grad_sample = torch.ones(8, *start.shape)
     optimizer.step()
     assert (vectors.detach() - start).abs().median() == pytest.approx(0.02, rel=0.01)

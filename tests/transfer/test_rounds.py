@@ -78,6 +78,11 @@ def test_tuning_needs_finite_positive_settings(field, value):
         replace(TUNING, **{field: value})
 
 
+def test_tuning_knows_its_optimizers():
+    with pytest.raises(UsageError, match="optimizer 'lion' must be adam or sgd"):
+        replace(TUNING, optimizer="lion")
+
+
 def test_a_refusal_says_nothing_about_data():
     assert {refusal.name for refusal in Refusal} == {"POLICY", "BUDGET", "SPENT", "FAILED"}
     assert 0 not in {refusal.value for refusal in Refusal}  # 0 on the wire is "does not refuse"

@@ -19,6 +19,7 @@ from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest
 from transfer.signing import Envelope
 from transfer.subspace import Subspace
 from transfer.tasks import Kind, Label, Task
+from transfer.tuning_table import Optimizer
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1, max_size=8)
@@ -69,7 +70,7 @@ REQUESTS = st.builds(
     client=NAMES,
     nonce=NONCES,
     task=tasks(),
-    tuning=st.builds(Tuning, SPENDS, POSITIVE, POSITIVE),
+    tuning=st.builds(Tuning, SPENDS, POSITIVE, POSITIVE, st.sampled_from(get_args(Optimizer))),
     prompt=prompts(),
     cohort=st.integers(0, 1000),
     roster=st.builds(Roster.of, st.sets(st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES), max_size=4)),
@@ -273,6 +274,22 @@ def test_a_unit_nobody_knows_is_refused():
     for message, read in ((request, round_wire.request_from_bytes), (reply, round_wire.reply_from_bytes)):
         with pytest.raises(VerificationError, match="7"):
             read(message.SerializeToString())
+
+
+def test_an_adam_request_has_the_bytes_from_before_there_was_a_choice():
+    message = rounds_pb2.RoundRequest.FromString(round_wire.request_to_bytes(REQUEST))
+    assert "optimizer" not in {field.name for field, _ in message.tuning.ListFields()}
+    sgd = round_wire.request_to_bytes(replace(REQUEST, tuning=replace(REQUEST.tuning, optimizer="sgd")))
+    assert rounds_pb2.RoundRequest.FromString(sgd).tuning.optimizer == rounds_pb2.OPTIMIZER_SGD
+    assert round_wire.request_from_bytes(sgd).tuning.optimizer == "sgd"
+
+
+def test_an_optimizer_nobody_knows_is_refused_in_one_line():
+    request = rounds_pb2.RoundRequest.FromString(round_wire.request_to_bytes(REQUEST))
+    request.tuning.optimizer = 7
+    with pytest.raises(VerificationError, match=r"round request cannot be read: .*Optimizer .*7") as caught:
+        round_wire.request_from_bytes(request.SerializeToString())
+    assert "\n" not in str(caught.value)
 
 
 def test_a_decline_carries_no_prompt_and_no_cost():

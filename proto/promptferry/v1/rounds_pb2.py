@@ -25,23 +25,25 @@ _sym_db = _symbol_database.Default()
 from promptferry.v1 import common_pb2 as promptferry_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpromptferry/v1/rounds.proto\x12\x0epromptferry.v1\x1a\x1bpromptferry/v1/common.proto\"\x94\x01\n\x06Tuning\x12\r\n\x05steps\x18\x01 \x01(\x05\x12\x13\n\x0bsample_rate\x18\x02 \x01(\x01\x12\x18\n\x10noise_multiplier\x18\x03 \x01(\x01\x12\x11\n\tclip_norm\x18\x04 \x01(\x01\x12\x15\n\rlearning_rate\x18\x05 \x01(\x01\x12\"\n\x04unit\x18\x06 \x01(\x0e\x32\x14.promptferry.v1.Unit\"\x83\x02\n\x0cRoundRequest\x12\r\n\x05round\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\x05\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\"\n\x04task\x18\x05 \x01(\x0b\x32\x14.promptferry.v1.Task\x12\'\n\x05proxy\x18\x06 \x01(\x0b\x32\x18.promptferry.v1.ModelRef\x12&\n\x06tuning\x18\x07 \x01(\x0b\x32\x16.promptferry.v1.Tuning\x12\x0e\n\x06prompt\x18\x08 \x01(\x0c\x12\x0e\n\x06\x63ohort\x18\t \x01(\x05\x12\x10\n\x08subspace\x18\n \x01(\x0c\x12\x0e\n\x06roster\x18\x0b \x03(\x0c\"i\n\x05Spend\x12\x18\n\x10noise_multiplier\x18\x01 \x01(\x01\x12\x13\n\x0bsample_rate\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x03\x12\"\n\x04unit\x18\x04 \x01(\x0e\x32\x14.promptferry.v1.Unit\"\xe3\x01\n\nRoundReply\x12\r\n\x05round\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\'\n\x05proxy\x18\x04 \x01(\x0b\x32\x18.promptferry.v1.ModelRef\x12(\n\x07refusal\x18\x05 \x01(\x0e\x32\x17.promptferry.v1.Refusal\x12\x0e\n\x06prompt\x18\x06 \x01(\x0c\x12$\n\x05spend\x18\x07 \x01(\x0b\x32\x15.promptferry.v1.Spend\x12\x0f\n\x07\x65psilon\x18\x08 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\t \x01(\x01*&\n\x04Unit\x12\x0f\n\x0bUNIT_RECORD\x10\x00\x12\r\n\tUNIT_USER\x10\x01*q\n\x07Refusal\x12\x17\n\x13REFUSAL_UNSPECIFIED\x10\x00\x12\x12\n\x0eREFUSAL_POLICY\x10\x01\x12\x12\n\x0eREFUSAL_BUDGET\x10\x02\x12\x11\n\rREFUSAL_SPENT\x10\x03\x12\x12\n\x0eREFUSAL_FAILED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpromptferry/v1/rounds.proto\x12\x0epromptferry.v1\x1a\x1bpromptferry/v1/common.proto\"\xc2\x01\n\x06Tuning\x12\r\n\x05steps\x18\x01 \x01(\x05\x12\x13\n\x0bsample_rate\x18\x02 \x01(\x01\x12\x18\n\x10noise_multiplier\x18\x03 \x01(\x01\x12\x11\n\tclip_norm\x18\x04 \x01(\x01\x12\x15\n\rlearning_rate\x18\x05 \x01(\x01\x12\"\n\x04unit\x18\x06 \x01(\x0e\x32\x14.promptferry.v1.Unit\x12,\n\toptimizer\x18\x07 \x01(\x0e\x32\x19.promptferry.v1.Optimizer\"\x83\x02\n\x0cRoundRequest\x12\r\n\x05round\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\x05\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\"\n\x04task\x18\x05 \x01(\x0b\x32\x14.promptferry.v1.Task\x12\'\n\x05proxy\x18\x06 \x01(\x0b\x32\x18.promptferry.v1.ModelRef\x12&\n\x06tuning\x18\x07 \x01(\x0b\x32\x16.promptferry.v1.Tuning\x12\x0e\n\x06prompt\x18\x08 \x01(\x0c\x12\x0e\n\x06\x63ohort\x18\t \x01(\x05\x12\x10\n\x08subspace\x18\n \x01(\x0c\x12\x0e\n\x06roster\x18\x0b \x03(\x0c\"i\n\x05Spend\x12\x18\n\x10noise_multiplier\x18\x01 \x01(\x01\x12\x13\n\x0bsample_rate\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x03\x12\"\n\x04unit\x18\x04 \x01(\x0e\x32\x14.promptferry.v1.Unit\"\xe3\x01\n\nRoundReply\x12\r\n\x05round\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\'\n\x05proxy\x18\x04 \x01(\x0b\x32\x18.promptferry.v1.ModelRef\x12(\n\x07refusal\x18\x05 \x01(\x0e\x32\x17.promptferry.v1.Refusal\x12\x0e\n\x06prompt\x18\x06 \x01(\x0c\x12$\n\x05spend\x18\x07 \x01(\x0b\x32\x15.promptferry.v1.Spend\x12\x0f\n\x07\x65psilon\x18\x08 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\t \x01(\x01*&\n\x04Unit\x12\x0f\n\x0bUNIT_RECORD\x10\x00\x12\r\n\tUNIT_USER\x10\x01*2\n\tOptimizer\x12\x12\n\x0eOPTIMIZER_ADAM\x10\x00\x12\x11\n\rOPTIMIZER_SGD\x10\x01*q\n\x07Refusal\x12\x17\n\x13REFUSAL_UNSPECIFIED\x10\x00\x12\x12\n\x0eREFUSAL_POLICY\x10\x01\x12\x12\n\x0eREFUSAL_BUDGET\x10\x02\x12\x11\n\rREFUSAL_SPENT\x10\x03\x12\x12\n\x0eREFUSAL_FAILED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'promptferry.v1.rounds_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UNIT']._serialized_start=826
-  _globals['_UNIT']._serialized_end=864
-  _globals['_REFUSAL']._serialized_start=866
-  _globals['_REFUSAL']._serialized_end=979
+  _globals['_UNIT']._serialized_start=872
+  _globals['_UNIT']._serialized_end=910
+  _globals['_OPTIMIZER']._serialized_start=912
+  _globals['_OPTIMIZER']._serialized_end=962
+  _globals['_REFUSAL']._serialized_start=964
+  _globals['_REFUSAL']._serialized_end=1077
   _globals['_TUNING']._serialized_start=77
-  _globals['_TUNING']._serialized_end=225
-  _globals['_ROUNDREQUEST']._serialized_start=228
-  _globals['_ROUNDREQUEST']._serialized_end=487
-  _globals['_SPEND']._serialized_start=489
-  _globals['_SPEND']._serialized_end=594
-  _globals['_ROUNDREPLY']._serialized_start=597
-  _globals['_ROUNDREPLY']._serialized_end=824
+  _globals['_TUNING']._serialized_end=271
+  _globals['_ROUNDREQUEST']._serialized_start=274
+  _globals['_ROUNDREQUEST']._serialized_end=533
+  _globals['_SPEND']._serialized_start=535
+  _globals['_SPEND']._serialized_end=640
+  _globals['_ROUNDREPLY']._serialized_start=643
+  _globals['_ROUNDREPLY']._serialized_end=870
 # @@protoc_insertion_point(module_scope)

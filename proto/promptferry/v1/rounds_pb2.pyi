@@ -40,6 +40,26 @@ UNIT_USER: Unit.ValueType  # 1
 """A user with all records of theirs."""
 Global___Unit: typing_extensions.TypeAlias = Unit
 
+class _Optimizer:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OptimizerEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Optimizer.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OPTIMIZER_ADAM: _Optimizer.ValueType  # 0
+    """Adam. Messages from before there was a choice mean it, and their bytes stay what they were."""
+    OPTIMIZER_SGD: _Optimizer.ValueType  # 1
+    """Plain SGD: no momentum, no weight decay."""
+
+class Optimizer(_Optimizer, metaclass=_OptimizerEnumTypeWrapper):
+    """What steps along the noised gradients."""
+
+OPTIMIZER_ADAM: Optimizer.ValueType  # 0
+"""Adam. Messages from before there was a choice mean it, and their bytes stay what they were."""
+OPTIMIZER_SGD: Optimizer.ValueType  # 1
+"""Plain SGD: no momentum, no weight decay."""
+Global___Optimizer: typing_extensions.TypeAlias = Optimizer
+
 class _Refusal:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -82,6 +102,7 @@ class Tuning(google.protobuf.message.Message):
     CLIP_NORM_FIELD_NUMBER: builtins.int
     LEARNING_RATE_FIELD_NUMBER: builtins.int
     UNIT_FIELD_NUMBER: builtins.int
+    OPTIMIZER_FIELD_NUMBER: builtins.int
     steps: builtins.int
     """Noisy steps, > 0."""
     sample_rate: builtins.float
@@ -94,6 +115,7 @@ class Tuning(google.protobuf.message.Message):
     """Step size, > 0."""
     unit: Global___Unit.ValueType
     """What the privacy cost is counted for."""
+    optimizer: Global___Optimizer.ValueType
     def __init__(
         self,
         *,
@@ -103,8 +125,9 @@ class Tuning(google.protobuf.message.Message):
         clip_norm: builtins.float = ...,
         learning_rate: builtins.float = ...,
         unit: Global___Unit.ValueType = ...,
+        optimizer: Global___Optimizer.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["clip_norm", b"clip_norm", "learning_rate", b"learning_rate", "noise_multiplier", b"noise_multiplier", "sample_rate", b"sample_rate", "steps", b"steps", "unit", b"unit"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clip_norm", b"clip_norm", "learning_rate", b"learning_rate", "noise_multiplier", b"noise_multiplier", "optimizer", b"optimizer", "sample_rate", b"sample_rate", "steps", b"steps", "unit", b"unit"]) -> None: ...
 
 Global___Tuning: typing_extensions.TypeAlias = Tuning
 
