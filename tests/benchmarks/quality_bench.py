@@ -26,7 +26,7 @@ from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_recipe import Recipe
 from transfer import files
 from transfer.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
-from transfer.evaluation import class_logits, score
+from transfer.evaluation import Accuracy, accuracy, exact_match, score
 from transfer.library import Newcomer
 from transfer.models import LanguageModel
 from transfer.panda import transfer_with_library
@@ -81,8 +81,7 @@ class Bench:
         test = taken(self.world.test, drawn(len(self.world.test.texts), self.grid.recipe.test_rows, 0))
         tuned = None if cell.method in ZERO_SHOT else self._tuned(cell)
         start = time.monotonic()
-        logits = self._logits(cell, tuned.prompt, test.texts) if tuned else self._zero_shot(cell, test.texts)
-        reached = score(logits, test.labels)
+        reached = self._reached(cell, tuned.prompt if tuned else None, test)
         return {
             "key": cell.key,
             "method": cell.method,
@@ -94,27 +93,27 @@ class Bench:
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
 
-    def _zero_shot(self, cell: Cell, texts: Sequence[str]) -> torch.Tensor:
-        """Class logits [N, C] of a method that has seen no record."""
+    def _reached(self, cell: Cell, tuned: SoftPrompt | None, test: PrivateRecords) -> Accuracy:
+        """How often a method is right; of answers in free text both counts are exact match."""
+        world = self.world
+        if cell.method == "arithmetic" and tuned:
+            logits = logit_arithmetic(tuned, world.proxy, world.target, world.task, test.texts)
+            return score(logits, test.labels)
+        model = world.proxy if cell.method in ("proxy", "proxy-bare") else world.target
+        prompt = self._delivered(cell, tuned)
+        if world.task.kind == "text":
+            matched = exact_match(model, world.task, test.texts, test.answers, prompt)
+            return Accuracy(matched, matched)
+        return accuracy(model, world.task, test.texts, test.labels, prompt)
+
+    def _delivered(self, cell: Cell, tuned: SoftPrompt | None) -> SoftPrompt | None:
+        """What a method puts before the model it asks, given the prompt it starts from."""
         world = self.world
         if cell.method == "text":
-            start = text_prompt(world.target, world.task, self.grid.recipe.prompt_length)
-            return class_logits(world.target, world.task, texts, start)
-        model = world.proxy if cell.method == "proxy-bare" else world.target
-        return class_logits(model, world.task, texts, None)
-
-    def _logits(self, cell: Cell, prompt: SoftPrompt, texts: Sequence[str]) -> torch.Tensor:
-        """Class logits [N, C] of a method that starts from a tuned prompt."""
-        world = self.world
-        if cell.method == "proxy":
-            return class_logits(world.proxy, world.task, texts, prompt)
-        if cell.method == "arithmetic":
-            return logit_arithmetic(prompt, world.proxy, world.target, world.task, texts)
-        if cell.method == "direct":
-            prompt = direct(prompt, world.target)
-        elif cell.method in TRANSFERS:
-            prompt = self._transferred(cell, prompt)
-        return class_logits(world.target, world.task, texts, prompt)
+            return text_prompt(world.target, world.task, self.grid.recipe.prompt_length)
+        if cell.method == "direct" and tuned:
+            return direct(tuned, world.target)
+        return self._transferred(cell, tuned) if cell.method in TRANSFERS and tuned else tuned
 
     def _tuned(self, cell: Cell) -> Tuned:
         """The prompt tuned on private records that a cell starts from."""

@@ -20,6 +20,8 @@ ZERO_SHOT = ("bare", "text", "proxy-bare")
 LIBRARY = ("library", "shuffled")
 TRANSFERS = ("l1", "l2", "post", "undistilled", *LIBRARY)
 FEDERATED = ("same-model", "proxy", "direct", "arithmetic", *TRANSFERS)
+BY_LABELS = ("arithmetic", *LIBRARY)
+"""Those without a meaning where answers are free text."""
 ALONE = {0.0: "l1", 1.0: "l2"}
 """What POST is called at an α that leaves one of its losses."""
 METHODS = (*ZERO_SHOT, "ceiling", *FEDERATED)
