@@ -1,7 +1,6 @@
 """What a cell of the quality benchmark is worth: everything loaded once, every shared prompt tuned once."""
 
 import json
-import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from tests.benchmarks.quality_cells import (
 )
 from tests.benchmarks.quality_federation import drawn, taken, tune_together
 from tests.benchmarks.quality_library import Shelf
+from tests.benchmarks.quality_memory import forget_peak, peak_mib
 from tests.benchmarks.quality_recipe import Recipe
 from transfer import files
 from transfer.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
@@ -76,8 +76,9 @@ class Bench:
         """The finished cell as a line of the results file.
 
         `seconds` are those of this cell alone and `tuning_seconds` those of the prompt it may share with
-        others; `peak_mib` is the most memory the process ever held until now.
+        others; `peak_mib` is the most memory held meanwhile, tuning included where it was not done before.
         """
+        forget_peak()
         test = taken(self.world.test, drawn(len(self.world.test.texts), self.grid.recipe.test_rows, 0))
         tuned = None if cell.method in ZERO_SHOT else self._tuned(cell)
         start = time.monotonic()
@@ -90,7 +91,7 @@ class Bench:
             "macro": reached.macro,
             "seconds": round(time.monotonic() - start, 3),
             "tuning_seconds": round(tuned.seconds, 3) if tuned else 0.0,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_mib": peak_mib(),
         }
 
     def _reached(self, cell: Cell, tuned: SoftPrompt | None, test: PrivateRecords) -> Accuracy:
