@@ -5,8 +5,9 @@
         --epsilon 1,3,8,inf --clients 1,3,10 --seeds 3 --methods all --out out.json
 
 Each finished cell is a line of OUT and is not measured again; any changed setting is another cell. Distilled
-proxies, unfinished ones too, and tuned prompts are kept beside it. A table (OUT with .md) and a plot (.svg) are
-written at the end;
+proxies, unfinished ones too, and tuned prompts are kept beside it. A table (OUT with .md), a plot (.svg) and
+both accuracies of every row with their spread over seeds (.summary.json, see `quality_summary`) are written at
+the end;
 
     python -m tests.benchmarks.quality --report a.json b.json --out results.md
 
@@ -16,6 +17,7 @@ compared by --space vocabulary. Settings of the transfer that go by a name of tu
 
 import argparse
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -36,6 +38,7 @@ from tests.benchmarks.quality_options import asked, parser
 from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
+from tests.benchmarks.quality_summary import summary
 from transfer.console import INTERRUPTED
 from transfer.distillation import DistilSettings, make
 from transfer.errors import PromptferryError, UsageError
@@ -144,10 +147,12 @@ def _told(record: Record) -> str:
 
 
 def write_report(records: Sequence[Record], out: Path, metric: str) -> str:
-    """Write the table to OUT with .md and the plot with .svg; return the table."""
+    """Write the table to OUT with .md, the plot with .svg and the figures with .summary.json; return the table."""
     table = markdown(records, metric)
     out.with_suffix(".md").write_text(table, encoding="utf-8")
     out.with_suffix(".svg").write_text(svg(rows(records, metric)), encoding="utf-8")
+    figures = json.dumps(summary(records), indent=1, ensure_ascii=False, allow_nan=False)
+    out.with_suffix(".summary.json").write_text(figures + "\n", encoding="utf-8")
     return table
 
 
