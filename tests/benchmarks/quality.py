@@ -143,7 +143,17 @@ def _told(record: Record) -> str:
     names = ("epsilon", "clients", "partition", "share", "seed")
     where = " ".join(f"{name} {record['settings'][name]}" for name in names if name in record["settings"])
     seconds = f"{record['seconds']:.1f} s + {record['tuning_seconds']:.1f} s of tuning"
-    return f"{record['method']:12} {record['micro']:6.1%}  {seconds}, {record['peak_mib']} MiB  {where}"
+    reached = f"{record['method']:12} {record['micro']:6.1%}"
+    return f"{reached}  {seconds}, {record['peak_mib']} MiB  {where}{_chosen(record)}"
+
+
+def _chosen(record: Record) -> str:
+    """What became of a library, if one was asked."""
+    if "library" not in record:
+        return ""
+    if record["library"] is None:
+        return "  no library prompt was eligible"
+    return f"  library prompt {record['library']} {'kept' if record['kept'] else 'not kept'}"
 
 
 def write_report(records: Sequence[Record], out: Path, metric: str) -> str:

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,18 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Delivered:
+    """The prompt of a method, if it has one, and what its record says of how that came about.
+
+    Of a library `told` has the `library` prompt that went through the whole transfer, None if there was none, and
+    whether it was `kept`.
+    """
+
+    prompt: SoftPrompt | None
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Bench:
     """Measures cells of `grid`; tuned prompts are kept in `cache` by what they depend on."""
 
@@ -82,7 +94,8 @@ class Bench:
         test = taken(self.world.test, drawn(len(self.world.test.texts), self.grid.recipe.test_rows, 0))
         tuned = None if cell.method in ZERO_SHOT else self._tuned(cell)
         start = time.monotonic()
-        reached = self._reached(cell, tuned.prompt if tuned else None, test)
+        delivered = self._delivered(cell, tuned.prompt if tuned else None)
+        reached = self._reached(cell, delivered.prompt, test)
         return {
             "key": cell.key,
             "method": cell.method,
@@ -92,29 +105,29 @@ class Bench:
             "seconds": round(time.monotonic() - start, 3),
             "tuning_seconds": round(tuned.seconds, 3) if tuned else 0.0,
             "peak_mib": peak_mib(),
+            **delivered.told,
         }
 
-    def _reached(self, cell: Cell, tuned: SoftPrompt | None, test: PrivateRecords) -> Accuracy:
+    def _reached(self, cell: Cell, prompt: SoftPrompt | None, test: PrivateRecords) -> Accuracy:
         """How often a method is right; of answers in free text both counts are exact match."""
         world = self.world
-        if cell.method == "arithmetic" and tuned:
-            logits = logit_arithmetic(tuned, world.proxy, world.target, world.task, test.texts)
+        if cell.method == "arithmetic" and prompt:
+            logits = logit_arithmetic(prompt, world.proxy, world.target, world.task, test.texts)
             return score(logits, test.labels)
         model = world.proxy if cell.method in ("proxy", "proxy-bare") else world.target
-        prompt = self._delivered(cell, tuned)
         if world.task.kind == "text":
             matched = exact_match(model, world.task, test.texts, test.answers, prompt)
             return Accuracy(matched, matched)
         return accuracy(model, world.task, test.texts, test.labels, prompt)
 
-    def _delivered(self, cell: Cell, tuned: SoftPrompt | None) -> SoftPrompt | None:
-        """What a method puts before the model it asks, given the prompt it starts from."""
+    def _delivered(self, cell: Cell, tuned: SoftPrompt | None) -> Delivered:
+        """What a method asks a model with, given the prompt it starts from."""
         world = self.world
         if cell.method == "text":
-            return text_prompt(world.target, world.task, self.grid.recipe.prompt_length)
+            return Delivered(text_prompt(world.target, world.task, self.grid.recipe.prompt_length))
         if cell.method == "direct" and tuned:
-            return direct(tuned, world.target)
-        return self._transferred(cell, tuned) if cell.method in TRANSFERS and tuned else tuned
+            return Delivered(direct(tuned, world.target))
+        return self._transferred(cell, tuned) if cell.method in TRANSFERS and tuned else Delivered(tuned)
 
     def _tuned(self, cell: Cell) -> Tuned:
         """The prompt tuned on private records that a cell starts from."""
@@ -161,7 +174,7 @@ class Bench:
         chosen = drawn(len(self.world.public), self.grid.recipe.public_rows, condition.seed)
         return [self.world.public[row] for row in chosen]
 
-    def _transferred(self, cell: Cell, prompt: SoftPrompt) -> SoftPrompt:
+    def _transferred(self, cell: Cell, prompt: SoftPrompt) -> Delivered:
         """The prompt carried over to the target on public text."""
         world, seed = self.world, cell.condition.seed
         settings = replace(self.grid.transfer, seed=seed)
@@ -178,7 +191,7 @@ class Bench:
         moved = transfer(prompt, proxy, world.target, world.task, texts, settings, on_step).prompt
         if world.library and cell.method in ("post", ALONE.get(self.grid.transfer.alpha)):
             world.library.keep(moved, prompt, self._guarantee(cell.condition))
-        return moved
+        return Delivered(moved)
 
     def _with_library(
         self,
@@ -187,7 +200,7 @@ class Bench:
         texts: Sequence[str],
         settings: TransferSettings,
         on_step: Callable[[int, int], None],
-    ) -> SoftPrompt:
+    ) -> Delivered:
         """The same, other tasks' prompts being asked: those themselves, or the control."""
         world, shelf = self.world, self.world.library
         assert shelf, "the grid has no such method without a library"
@@ -196,7 +209,9 @@ class Bench:
             prompt, world.proxy, world.target, world.task, tuple(texts), world.task.name,
             self._guarantee(cell.condition),
         )  # fmt: skip
-        return transfer_with_library(new, new.problem(settings), records, on_step).transferred.prompt
+        choice = transfer_with_library(new, new.problem(settings), records, on_step)
+        told = {"library": choice.finalist, "kept": choice.chosen is not None}
+        return Delivered(choice.transferred.prompt, told)
 
     def _guarantee(self, condition: Condition) -> Guarantee:
         return Guarantee(condition.epsilon, self.grid.recipe.delta)

@@ -85,9 +85,18 @@ def test_a_library_of_other_tasks_is_filled_by_one_run_and_asked_by_the_next(inp
     other = tmp_path / "other.toml"
     task = inputs[inputs.index("--task") + 1]
     other.write_text(Path(task).read_text().replace('"reviews"', '"other"'))
-    quality.main([*given, "--task", str(other), "--methods", "post,library,shuffled"])
+    asked = [*given, "--task", str(other), "--methods", "post,library,shuffled"]
+    quality.main(asked)
     mine = [line for line in lines_of(out) if line["settings"]["task"].startswith("other")]
     assert [line["method"] for line in mine] == ["post", "library", "shuffled"]
+    assert [line.get("library") for line in mine] == [None, "reviews", "reviews"]
+    told = capfd.readouterr().err
+    for line in mine[1:]:
+        assert line["kept"] or line["micro"] == mine[0]["micro"]
+        assert f"library prompt reviews {'kept' if line['kept'] else 'not kept'}" in told
+    before = out.read_bytes()
+    quality.main(asked)
+    assert out.read_bytes() == before
     assert len(list(library.iterdir())) == 2
     (record,) = shelf_of(inputs, out, library, "other").records()
     assert record.name == "reviews"
