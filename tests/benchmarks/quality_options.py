@@ -95,7 +95,7 @@ def asked(
 
 
 def _methods(given: argparse.Namespace, task: Task, tell: Callable[[str], object]) -> list[str]:
-    """Those asked for; "all" does not ask a library, which is a second pass over prompts of a first.
+    """Those asked for; "all" asks a library if there is one.
 
     Raises:
         UsageError: a method is named that cannot be measured here.
@@ -110,4 +110,4 @@ def _methods(given: argparse.Namespace, task: Task, tell: Callable[[str], object
         return list(given.methods)
     if task.kind == "text":
         tell(f"all leaves out {', '.join(BY_LABELS)}: {hindered[BY_LABELS[0]]}")
-    return [method for method in METHODS if method not in (*LIBRARY, *hindered)]
+    return [method for method in METHODS if method not in hindered]

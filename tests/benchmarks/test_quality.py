@@ -105,6 +105,17 @@ def test_a_library_of_other_tasks_is_filled_by_one_run_and_asked_by_the_next(inp
     assert record.guarantee.epsilon == math.inf
 
 
+def test_all_methods_are_those_of_a_library_too_if_one_is_given(inputs, tmp_path, capfd):
+    given = ["--clients", "1", "--epsilon", "8", "--library", str(tmp_path / "library")]
+    quality.main([*inputs, *given, "--out", str(tmp_path / "out.json")])
+    lines = {line["method"]: line for line in lines_of(tmp_path / "out.json")}
+    assert set(lines) == set(METHODS)
+    for method in LIBRARY:  # no other task's prompt is there yet
+        assert (lines[method]["library"], lines[method]["kept"]) == (None, False)
+        assert lines[method]["micro"] == lines["post"]["micro"]
+    assert capfd.readouterr().err.count("no library prompt was eligible") == len(LIBRARY)
+
+
 def test_the_control_has_the_librarys_numbers_and_nothing_it_knew(inputs, tmp_path):
     library, out = tmp_path / "library", tmp_path / "out.json"
     given = [*inputs, "--clients", "1", "--epsilon", "8", "--out", str(out), "--library", str(library)]
