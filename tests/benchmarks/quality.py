@@ -158,9 +158,10 @@ def _chosen(record: Record) -> str:
 
 def write_report(records: Sequence[Record], out: Path, metric: str) -> str:
     """Write the table to OUT with .md, the plot with .svg and the figures with .summary.json; return the table."""
-    table = markdown(records, metric)
+    plot = out.with_suffix(".svg")
+    plot.write_text(svg(rows(records, metric)), encoding="utf-8")
+    table = markdown(records, metric) + f"\n![accuracy against ε]({plot.name})\n"
     out.with_suffix(".md").write_text(table, encoding="utf-8")
-    out.with_suffix(".svg").write_text(svg(rows(records, metric)), encoding="utf-8")
     figures = json.dumps(summary(records), indent=1, ensure_ascii=False, allow_nan=False)
     out.with_suffix(".summary.json").write_text(figures + "\n", encoding="utf-8")
     return table

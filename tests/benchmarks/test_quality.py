@@ -323,6 +323,7 @@ def test_the_table_says_what_the_cells_say(finished, capsys, tmp_path):
     quality.main(["--report", str(finished), "--out", str(tmp_path / "all.md")])
     table = capsys.readouterr().out
     assert (tmp_path / "all.md").read_text() == table
+    assert "![accuracy against ε](all.svg)\n" in table
     plot = ElementTree.fromstring((tmp_path / "all.svg").read_text())  # noqa: S314  # our own
     assert len(plot.findall("{*}g")) == 2  # a panel for one client and one for three
     titles, _, *body = [
@@ -423,6 +424,17 @@ def test_cells_of_one_epsilon_are_drawn_all_the_same():
     plot = ElementTree.fromstring(svg(rows(cells)))  # noqa: S314  # our own
     assert len(plot.findall("{*}g")) == 2
     assert len(plot.findall("{*}g/{*}circle")) == 2
+
+
+def test_every_method_is_drawn_in_a_colour_of_its_own():
+    where = {"epsilon": 8.0, "clients": 3, "share": 1.0, "partition": "iid", "seed": 0}
+    cells = [cell(method, 0.5, **where) for method in METHODS]
+    plot = ElementTree.fromstring(svg(rows(cells)))  # noqa: S314  # our own
+    drawn = [dot.get("fill") for dot in plot.findall("{*}g/{*}circle")]
+    assert len(set(drawn)) == len(drawn) == len(METHODS)
+    assert sorted(line.get("fill") for line in plot.findall("{*}rect[@height='3']")) == sorted(drawn)
+    *_, lowest = plot.findall("{*}text")
+    assert float(lowest.get("y")) + 10 < float(plot.get("height"))
 
 
 def grid(**given):
