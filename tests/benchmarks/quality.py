@@ -35,6 +35,7 @@ from tests.benchmarks.quality_bench import Bench, World
 from tests.benchmarks.quality_cells import Grid, Inputs, digest_of
 from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_options import asked, parser
+from tests.benchmarks.quality_paper import sources
 from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
@@ -92,6 +93,8 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
     check_possible(target, target, task, public, transfer)  # refused now or after the distillation
     proxy = distilled(given, target, cache, shown)
     shelf = Shelf(given.library, task, target.ref, proxy.model.ref) if given.library else None
+    if shelf and "paper" in axes.methods:
+        sources(shelf)  # refused now or after hours
     world = World(
         target, proxy.model, control_of(proxy, target), task,
         private, public, test, shelf,

@@ -23,6 +23,7 @@ from tests.benchmarks.quality_cells import (
 from tests.benchmarks.quality_federation import drawn, taken, tune_together
 from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_memory import forget_peak, peak_mib
+from tests.benchmarks.quality_paper import Paper, sources
 from tests.benchmarks.quality_recipe import Recipe
 from transfer import files
 from transfer.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
@@ -92,7 +93,7 @@ class Bench:
         """
         forget_peak()
         test = taken(self.world.test, drawn(len(self.world.test.texts), self.grid.recipe.test_rows, 0))
-        tuned = None if cell.method in ZERO_SHOT else self._tuned(cell)
+        tuned = None if cell.method in (*ZERO_SHOT, "paper") else self._tuned(cell)
         start = time.monotonic()
         delivered = self._delivered(cell, tuned.prompt if tuned else None)
         reached = self._reached(cell, delivered.prompt, test)
@@ -125,6 +126,8 @@ class Bench:
         world = self.world
         if cell.method == "text":
             return Delivered(text_prompt(world.target, world.task, self.grid.recipe.prompt_length))
+        if cell.method == "paper":
+            return self._as_published(cell)
         if cell.method == "direct" and tuned:
             return Delivered(direct(tuned, world.target))
         return self._transferred(cell, tuned) if cell.method in TRANSFERS and tuned else Delivered(tuned)
@@ -190,7 +193,7 @@ class Bench:
         proxy = world.control if cell.method == "undistilled" else world.proxy
         moved = transfer(prompt, proxy, world.target, world.task, texts, settings, on_step).prompt
         if world.library and cell.method in ("post", ALONE.get(self.grid.transfer.alpha)):
-            world.library.keep(moved, prompt, self._guarantee(cell.condition))
+            world.library.keep(moved, prompt, self._guarantee(cell.condition), texts)
         return Delivered(moved)
 
     def _with_library(
@@ -212,6 +215,20 @@ class Bench:
         choice = transfer_with_library(new, new.problem(settings), records, on_step)
         told = {"library": choice.finalist, "kept": choice.chosen is not None}
         return Delivered(choice.transferred.prompt, told)
+
+    def _as_published(self, cell: Cell) -> Delivered:
+        """A prompt that PANDA's paper learns from labels and a library."""
+        world, records = self.world, self._private(cell.condition)
+        assert world.library, "the grid has no such method without a library"
+        paper = Paper(
+            world.target, world.task, list(zip(records.texts, records.labels, strict=True)),
+            self._public(cell.condition), replace(self.grid.transfer, seed=cell.condition.seed),
+        )  # fmt: skip
+        start = text_prompt(world.target, world.task, self.grid.recipe.prompt_length)
+        prompt, source = paper.transferred(
+            start, sources(world.library), lambda step, steps: self.on_step("PANDA's paper", step, steps)
+        )
+        return Delivered(prompt, {"library": source.name, "kept": True})
 
     def _guarantee(self, condition: Condition) -> Guarantee:
         return Guarantee(condition.epsilon, self.grid.recipe.delta)

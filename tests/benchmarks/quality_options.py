@@ -8,7 +8,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.quality_cells import BY_LABELS, LIBRARY, METHODS, Axes
+from tests.benchmarks.quality_cells import ALL, BY_LABELS, METHODS, SHELVED, Axes
 from tests.benchmarks.quality_recipe import Recipe
 from transfer.distillation import DistilSettings
 from transfer.errors import UsageError
@@ -95,19 +95,22 @@ def asked(
 
 
 def _methods(given: argparse.Namespace, task: Task, tell: Callable[[str], object]) -> list[str]:
-    """Those asked for; "all" asks a library if there is one.
+    """Those asked for; "all" asks a library if there is one, and leaves PANDA's paper to who names it.
 
     Raises:
         UsageError: a method is named that cannot be measured here.
     """
-    hindered = {} if given.library else dict.fromkeys(LIBRARY, "needs --library DIR, filled by other tasks")
+    hindered = {} if given.library else dict.fromkeys(SHELVED, "needs --library DIR, filled by other tasks")
     if task.kind == "text":
         hindered |= dict.fromkeys(BY_LABELS, "needs labels, and the task's answers are free text")
+    elif not task.has_words:
+        hindered |= dict.fromkeys(SHELVED, "needs label words, and the task is read by a head")
     if given.methods != ["all"]:
         for method in given.methods:
             if method in hindered:
                 raise UsageError(f"method {method!r} {hindered[method]}")
         return list(given.methods)
-    if task.kind == "text":
-        tell(f"all leaves out {', '.join(BY_LABELS)}: {hindered[BY_LABELS[0]]}")
-    return [method for method in METHODS if method not in hindered]
+    left_out = [method for method in ALL if method in hindered]
+    if not task.has_words:
+        tell(f"all leaves out {', '.join(left_out)}: {hindered[left_out[0]]}")
+    return [method for method in ALL if method not in hindered]

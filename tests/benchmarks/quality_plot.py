@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from textwrap import wrap
 
-from tests.benchmarks.quality_cells import METHODS, ZERO_SHOT
+from tests.benchmarks.quality_cells import CENTRAL, METHODS, ZERO_SHOT
 from tests.benchmarks.quality_report import TITLES, Row, short
 
 WIDTH, HEIGHT, ACROSS = 300, 260, 3
@@ -26,9 +26,10 @@ COLOURS = {
     "post": "#d1242f",
     "library": "#e85aad",
     "shuffled": "#7d4e00",
+    "paper": "#4d2d8f",
 }
 assert set(COLOURS) == set(METHODS)
-WITHOUT_EPSILON = (*ZERO_SHOT, "ceiling")
+WITHOUT_EPSILON = (*ZERO_SHOT, *CENTRAL)
 
 
 def svg(found: Sequence[Row]) -> str:

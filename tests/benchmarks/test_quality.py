@@ -14,7 +14,7 @@ import torch
 from client.private_data import PrivateRecords
 from tests.benchmarks import quality
 from tests.benchmarks.quality_bench import Bench
-from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Condition, Grid, Inputs
+from tests.benchmarks.quality_cells import ALL, LIBRARY, METHODS, SHELVED, Axes, Condition, Grid, Inputs
 from tests.benchmarks.quality_directions import UNLEARNT, low_rank
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tune_together, tunings
 from tests.benchmarks.quality_library import Shelf
@@ -61,7 +61,7 @@ def test_every_method_is_measured_in_every_condition_it_depends_on_and_no_other(
         assert (line["tuning_seconds"] > 0) == (line["method"] not in ("bare", "text", "proxy-bare"))
     once, a_seed, noisy, every = 1, 2, 2 * 2, 2 * 2 * 2
     expected = {"bare": once, "text": once, "proxy-bare": once, "ceiling": a_seed, "same-model": noisy}
-    measured = [method for method in METHODS if method not in LIBRARY]
+    measured = [method for method in ALL if method not in LIBRARY]
     assert counts == {method: expected.get(method, every) for method in measured}
 
 
@@ -109,7 +109,7 @@ def test_all_methods_are_those_of_a_library_too_if_one_is_given(inputs, tmp_path
     given = ["--clients", "1", "--epsilon", "8", "--library", str(tmp_path / "library")]
     quality.main([*inputs, *given, "--out", str(tmp_path / "out.json")])
     lines = {line["method"]: line for line in lines_of(tmp_path / "out.json")}
-    assert set(lines) == set(METHODS)
+    assert set(lines) == set(ALL)
     for method in LIBRARY:  # no other task's prompt is there yet
         assert (lines[method]["library"], lines[method]["kept"]) == (None, False)
         assert lines[method]["micro"] == lines["post"]["micro"]
@@ -169,7 +169,7 @@ def test_every_method_is_measured_of_a_model_without_an_lm_head(embedding, tmp_p
     out = tmp_path / "out.json"
     quality.main([*embedding, "--clients", "1", "--epsilon", "8", "--out", str(out)])
     found = {line["method"]: line["micro"] for line in lines_of(out)}
-    assert set(found) == set(METHODS) - set(LIBRARY)
+    assert set(found) == set(ALL) - set(LIBRARY)
     assert found["bare"] == found["text"] == found["proxy-bare"]  # without a head the first class is as good
     (prompt, *_) = out.with_name("out.json.cache").glob("prompt-*.json")
     assert len(json.loads(prompt.read_text())["vectors"]) == 2 + 2
@@ -453,9 +453,10 @@ def keys(grid, method):
     [
         ({"recipe": Recipe(test_rows=9)}, set(METHODS)),
         ({"recipe": Recipe(prompt_length=9)}, {*METHODS} - {"bare", "proxy-bare"}),
-        ({"recipe": Recipe(steps=9)}, {*METHODS} - {"bare", "text", "proxy-bare", "ceiling"}),
+        ({"recipe": Recipe(steps=9)}, {*ALL} - {"bare", "text", "proxy-bare", "ceiling"}),
         ({"recipe": Recipe(plain_lot=9)}, {"ceiling"}),
-        ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled", *LIBRARY}),
+        ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled", *SHELVED}),
+        ({"inputs": replace(grid().inputs, library="other")}, {*SHELVED}),
         ({"transfer": TransferSettings(alpha=0.9)}, {"post", "undistilled", *LIBRARY}),
     ],
 )
