@@ -5,19 +5,19 @@
         --epsilon 1,3,8,inf --clients 1,3,10 --seeds 3 --methods all --out out.json
 
 Each finished cell is a line of OUT and is not measured again; any changed setting is another cell. Distilled
-proxies, unfinished ones too, and tuned prompts are kept beside it. A table (OUT with .md), a plot (.svg) and
-both accuracies of every row with their spread over seeds (.summary.json, see `quality_summary`) are written at
-the end;
+proxies, unfinished ones too, and tuned prompts are kept beside it. At the end a table (OUT with .md), a plot
+(.svg) and every row's figures with their spread over seeds (.summary.json, see `quality_summary`) are written;
 
     python -m tests.benchmarks.quality --report a.json b.json --out results.md
 
-makes them of several files. Of a task whose answers are free text, accuracy is exact match, and public text is
-compared by --space vocabulary. Settings of the transfer that go by a name of tuning have `transfer-` before it.
+makes them of several files. With --library the methods that ask other tasks' prompts are measured too, and tell
+which prompt was tried and whether it was kept; `paper`, PANDA with labels in one place, only if it is named. Of a
+task whose answers are free text, accuracy is exact match, and public text is compared by --space vocabulary.
+Settings of the transfer that go by a name of tuning have `transfer-` before it.
 """
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ from tests.benchmarks.quality_paper import sources
 from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
-from tests.benchmarks.quality_summary import summary
+from tests.benchmarks.quality_summary import document, summary
 from transfer.console import INTERRUPTED
 from transfer.distillation import DistilSettings, make
 from transfer.errors import PromptferryError, UsageError
@@ -165,8 +165,7 @@ def write_report(records: Sequence[Record], out: Path, metric: str) -> str:
     plot.write_text(svg(rows(records, metric)), encoding="utf-8")
     table = markdown(records, metric) + f"\n![accuracy against ε]({plot.name})\n"
     out.with_suffix(".md").write_text(table, encoding="utf-8")
-    figures = json.dumps(summary(records), indent=1, ensure_ascii=False, allow_nan=False)
-    out.with_suffix(".summary.json").write_text(figures + "\n", encoding="utf-8")
+    out.with_suffix(".summary.json").write_text(document(summary(records)), encoding="utf-8")
     return table
 
 

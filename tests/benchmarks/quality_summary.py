@@ -11,8 +11,9 @@ An array of objects, one a row:
 Accuracies are shares in [0, 1].
 """
 
+import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.benchmarks.quality_report import TITLES, Record, rows
@@ -22,7 +23,7 @@ FIGURES = (*ACCURACIES, "seconds", "tuning_seconds", "peak_mib")
 
 
 def summary(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The document; its rows do not depend on what is told of them."""
+    """The array; which rows there are does not depend on the figure that is told of them."""
     found = []
     for same in zip(*(rows(records, figure) for figure in FIGURES), strict=True):
         by_figure = dict(zip(FIGURES, same, strict=True))
@@ -37,6 +38,12 @@ def summary(records: Sequence[Record]) -> list[dict[str, Any]]:
             {"names": dict(first.names), "seeds": first.seeds, "recovery": recovery, "methods": methods}
         )
     return found
+
+
+def document(found: Sequence[Mapping[str, Any]]) -> str:
+    """The document as text, a row a line."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in found)
+    return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 def _over_seeds(values: Sequence[float]) -> dict[str, float | None]:

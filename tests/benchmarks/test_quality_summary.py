@@ -53,4 +53,6 @@ def test_a_report_writes_the_summary_beside_the_table(tmp_path):
     given = tmp_path / "cells.json"
     given.write_text("".join(json.dumps(each) + "\n" for each in CELLS))
     quality.main(["--report", str(given), "--out", str(tmp_path / "all.md")])
-    assert json.loads((tmp_path / "all.summary.json").read_text()) == summary(CELLS)
+    written = (tmp_path / "all.summary.json").read_text()
+    assert json.loads(written) == summary(CELLS)
+    assert len(written.splitlines()) == 2 + 2, "a row a line"
