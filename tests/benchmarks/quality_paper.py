@@ -32,11 +32,14 @@ def sources(shelf: Shelf) -> list[LibraryRecord]:
     """
     found = [record for record in shelf.records() if record.task.has_words]
     if not found:
-        raise UsageError(f"{shelf.folder}: no prompt of another task yet; run --methods post on one")
+        raise UsageError(
+            f"--library {shelf.folder}: no prompt of another task yet; run --methods post on one"
+        )
     for record in found:
         if not record.texts:
             raise UsageError(
-                f"{shelf.folder}: the prompt of {record.name!r} has no texts; remove it and measure it again"
+                f"--library {shelf.folder}: the prompt of {record.name!r} has no texts; "
+                "fill another folder by --methods post with another --out"
             )
     return found
 
