@@ -1,10 +1,9 @@
 """What a cell of the quality benchmark is worth: everything loaded once, every shared prompt tuned once."""
 
 import json
-import resource
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,12 @@ from tests.benchmarks.quality_cells import (
 )
 from tests.benchmarks.quality_federation import drawn, taken, tune_together
 from tests.benchmarks.quality_library import Shelf
+from tests.benchmarks.quality_memory import forget_peak, peak_mib
+from tests.benchmarks.quality_paper import Paper, sources
 from tests.benchmarks.quality_recipe import Recipe
 from transfer import files
 from transfer.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
-from transfer.evaluation import class_logits, score
+from transfer.evaluation import Accuracy, accuracy, exact_match, score
 from transfer.library import Newcomer
 from transfer.models import LanguageModel
 from transfer.panda import transfer_with_library
@@ -64,6 +65,18 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Delivered:
+    """The prompt of a method, if it has one, and what its record says of how that came about.
+
+    Of a library `told` has the `library` prompt that went through the whole transfer, None if there was none, and
+    whether it was `kept`.
+    """
+
+    prompt: SoftPrompt | None
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Bench:
     """Measures cells of `grid`; tuned prompts are kept in `cache` by what they depend on."""
 
@@ -76,13 +89,14 @@ class Bench:
         """The finished cell as a line of the results file.
 
         `seconds` are those of this cell alone and `tuning_seconds` those of the prompt it may share with
-        others; `peak_mib` is the most memory the process ever held until now.
+        others; `peak_mib` is the most memory held meanwhile, tuning included where it was not done before.
         """
+        forget_peak()
         test = taken(self.world.test, drawn(len(self.world.test.texts), self.grid.recipe.test_rows, 0))
-        tuned = None if cell.method in ZERO_SHOT else self._tuned(cell)
+        tuned = None if cell.method in (*ZERO_SHOT, "paper") else self._tuned(cell)
         start = time.monotonic()
-        logits = self._logits(cell, tuned.prompt, test.texts) if tuned else self._zero_shot(cell, test.texts)
-        reached = score(logits, test.labels)
+        delivered = self._delivered(cell, tuned.prompt if tuned else None)
+        reached = self._reached(cell, delivered.prompt, test)
         return {
             "key": cell.key,
             "method": cell.method,
@@ -91,30 +105,32 @@ class Bench:
             "macro": reached.macro,
             "seconds": round(time.monotonic() - start, 3),
             "tuning_seconds": round(tuned.seconds, 3) if tuned else 0.0,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_mib": peak_mib(),
+            **delivered.told,
         }
 
-    def _zero_shot(self, cell: Cell, texts: Sequence[str]) -> torch.Tensor:
-        """Class logits [N, C] of a method that has seen no record."""
+    def _reached(self, cell: Cell, prompt: SoftPrompt | None, test: PrivateRecords) -> Accuracy:
+        """How often a method is right; of answers in free text both counts are exact match."""
+        world = self.world
+        if cell.method == "arithmetic" and prompt:
+            logits = logit_arithmetic(prompt, world.proxy, world.target, world.task, test.texts)
+            return score(logits, test.labels)
+        model = world.proxy if cell.method in ("proxy", "proxy-bare") else world.target
+        if world.task.kind == "text":
+            matched = exact_match(model, world.task, test.texts, test.answers, prompt)
+            return Accuracy(matched, matched)
+        return accuracy(model, world.task, test.texts, test.labels, prompt)
+
+    def _delivered(self, cell: Cell, tuned: SoftPrompt | None) -> Delivered:
+        """What a method asks a model with, given the prompt it starts from."""
         world = self.world
         if cell.method == "text":
-            start = text_prompt(world.target, world.task, self.grid.recipe.prompt_length)
-            return class_logits(world.target, world.task, texts, start)
-        model = world.proxy if cell.method == "proxy-bare" else world.target
-        return class_logits(model, world.task, texts, None)
-
-    def _logits(self, cell: Cell, prompt: SoftPrompt, texts: Sequence[str]) -> torch.Tensor:
-        """Class logits [N, C] of a method that starts from a tuned prompt."""
-        world = self.world
-        if cell.method == "proxy":
-            return class_logits(world.proxy, world.task, texts, prompt)
-        if cell.method == "arithmetic":
-            return logit_arithmetic(prompt, world.proxy, world.target, world.task, texts)
-        if cell.method == "direct":
-            prompt = direct(prompt, world.target)
-        elif cell.method in TRANSFERS:
-            prompt = self._transferred(cell, prompt)
-        return class_logits(world.target, world.task, texts, prompt)
+            return Delivered(text_prompt(world.target, world.task, self.grid.recipe.prompt_length))
+        if cell.method == "paper":
+            return self._as_published(cell)
+        if cell.method == "direct" and tuned:
+            return Delivered(direct(tuned, world.target))
+        return self._transferred(cell, tuned) if cell.method in TRANSFERS and tuned else Delivered(tuned)
 
     def _tuned(self, cell: Cell) -> Tuned:
         """The prompt tuned on private records that a cell starts from."""
@@ -161,7 +177,7 @@ class Bench:
         chosen = drawn(len(self.world.public), self.grid.recipe.public_rows, condition.seed)
         return [self.world.public[row] for row in chosen]
 
-    def _transferred(self, cell: Cell, prompt: SoftPrompt) -> SoftPrompt:
+    def _transferred(self, cell: Cell, prompt: SoftPrompt) -> Delivered:
         """The prompt carried over to the target on public text."""
         world, seed = self.world, cell.condition.seed
         settings = replace(self.grid.transfer, seed=seed)
@@ -177,8 +193,8 @@ class Bench:
         proxy = world.control if cell.method == "undistilled" else world.proxy
         moved = transfer(prompt, proxy, world.target, world.task, texts, settings, on_step).prompt
         if world.library and cell.method in ("post", ALONE.get(self.grid.transfer.alpha)):
-            world.library.keep(moved, prompt, self._guarantee(cell.condition))
-        return moved
+            world.library.keep(moved, prompt, self._guarantee(cell.condition), texts)
+        return Delivered(moved)
 
     def _with_library(
         self,
@@ -187,7 +203,7 @@ class Bench:
         texts: Sequence[str],
         settings: TransferSettings,
         on_step: Callable[[int, int], None],
-    ) -> SoftPrompt:
+    ) -> Delivered:
         """The same, other tasks' prompts being asked: those themselves, or the control."""
         world, shelf = self.world, self.world.library
         assert shelf, "the grid has no such method without a library"
@@ -196,7 +212,23 @@ class Bench:
             prompt, world.proxy, world.target, world.task, tuple(texts), world.task.name,
             self._guarantee(cell.condition),
         )  # fmt: skip
-        return transfer_with_library(new, new.problem(settings), records, on_step).transferred.prompt
+        choice = transfer_with_library(new, new.problem(settings), records, on_step)
+        told = {"library": choice.finalist, "kept": choice.chosen is not None}
+        return Delivered(choice.transferred.prompt, told)
+
+    def _as_published(self, cell: Cell) -> Delivered:
+        """A prompt that PANDA's paper learns from labels and a library."""
+        world, records = self.world, self._private(cell.condition)
+        assert world.library, "the grid has no such method without a library"
+        paper = Paper(
+            world.target, world.task, list(zip(records.texts, records.labels, strict=True)),
+            self._public(cell.condition), replace(self.grid.transfer, seed=cell.condition.seed),
+        )  # fmt: skip
+        start = text_prompt(world.target, world.task, self.grid.recipe.prompt_length)
+        prompt, source = paper.transferred(
+            start, sources(world.library), lambda step, steps: self.on_step("PANDA's paper", step, steps)
+        )
+        return Delivered(prompt, {"library": source.name, "kept": True})
 
     def _guarantee(self, condition: Condition) -> Guarantee:
         return Guarantee(condition.epsilon, self.grid.recipe.delta)

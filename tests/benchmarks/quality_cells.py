@@ -17,12 +17,21 @@ from transfer.errors import UsageError
 from transfer.transfer_settings import TransferSettings
 
 ZERO_SHOT = ("bare", "text", "proxy-bare")
+CENTRAL = ("ceiling", "paper")
+"""Those that have all records in one place, and no noise."""
 LIBRARY = ("library", "shuffled")
 TRANSFERS = ("l1", "l2", "post", "undistilled", *LIBRARY)
 FEDERATED = ("same-model", "proxy", "direct", "arithmetic", *TRANSFERS)
+SHELVED = (*LIBRARY, "paper")
+"""Those that need prompts of other tasks, and label words."""
+BY_LABELS = ("arithmetic", *SHELVED)
+"""Those without a meaning where answers are free text."""
 ALONE = {0.0: "l1", 1.0: "l2"}
 """What POST is called at an α that leaves one of its losses."""
-METHODS = (*ZERO_SHOT, "ceiling", *FEDERATED)
+ALL = (*ZERO_SHOT, "ceiling", *FEDERATED)
+METHODS = (*ALL, "paper")
+DESCENT = ("steps", "batch_size", "learning_rate", "held_out", "check_every")
+"""Settings of a transfer that have nothing to do with its loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,7 @@ class Grid:
         for method in axes.chosen(ZERO_SHOT):
             yield self.cell(method, Condition.central(0))
         for seed in range(axes.seeds):
-            for method in axes.chosen(("ceiling",)):
+            for method in axes.chosen(CENTRAL):
                 yield self.cell(method, Condition.central(seed))
             for condition, method in product(axes.conditions(seed), axes.chosen(FEDERATED)):
                 if method != "same-model" or condition.private:  # without noise it is the ceiling's
@@ -151,7 +160,7 @@ class Grid:
         }
         if method == "text":
             settings["prompt_length"] = recipe.prompt_length
-        if method not in ("bare", "text", "ceiling", "same-model"):
+        if method not in ("bare", "text", "same-model", *CENTRAL):
             settings["proxy"] = inputs.proxy  # of the undistilled one it says which layers
         if method == "ceiling":
             settings |= self._tuned(condition)
@@ -159,7 +168,9 @@ class Grid:
             settings |= self._tuned(condition) | self._federation(condition)
         if method in TRANSFERS:
             settings |= self._transferred(alpha=method not in ("l1", "l2"))
-        if method in LIBRARY:
+        if method == "paper":
+            settings |= self._labelled(condition)
+        if method in SHELVED:
             settings["library"] = inputs.library
         return Cell(method, condition, settings)
 
@@ -196,6 +207,11 @@ class Grid:
         left_out = ("seed",) if alpha else ("seed", "alpha")  # L1 and L2 are what they are
         settings = asdict(self.transfer).items()
         return {f"transfer_{name}": value for name, value in settings if name not in left_out} | self._public
+
+    def _labelled(self, condition: Condition) -> dict[str, Any]:
+        told = {name: getattr(self.recipe, name) for name in ("prompt_length", "train_rows")}
+        told |= {f"transfer_{name}": getattr(self.transfer, name) for name in DESCENT}
+        return told | {"private": self.inputs.private, "seed": condition.seed} | self._public
 
     @property
     def _public(self) -> dict[str, Any]:

@@ -54,9 +54,9 @@ def drawn(rows: int, limit: int, seed: int) -> list[int]:
 
 def taken(records: PrivateRecords, rows: Sequence[int]) -> PrivateRecords:
     """Some of the records."""
-    return PrivateRecords(
-        tuple(records.texts[row] for row in rows), tuple(records.labels[row] for row in rows)
-    )
+    labels = tuple(records.labels[row] for row in rows) if records.labels else ()
+    answers = tuple(records.answers[row] for row in rows) if records.answers else ()
+    return PrivateRecords(tuple(records.texts[row] for row in rows), labels, answers)
 
 
 def deal(records: PrivateRecords, clients: int, skew: float | None, seed: int) -> list[PrivateRecords]:

@@ -11,6 +11,7 @@ import torch
 from transfer import files
 from transfer.library import LibraryRecord
 from transfer.model_ref import ModelRef
+from transfer.panda import OWN_TEXTS
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task
@@ -25,8 +26,10 @@ class Shelf:
     target: ModelRef
     proxy: ModelRef
 
-    def keep(self, prompt: SoftPrompt, proxy_prompt: SoftPrompt, guarantee: Guarantee) -> None:
-        """Keep the first prompt of the task; later ones are no better for coming later."""
+    def keep(
+        self, prompt: SoftPrompt, proxy_prompt: SoftPrompt, guarantee: Guarantee, texts: Sequence[str]
+    ) -> None:
+        """Keep the first prompt of the task, with public texts; later ones are no better for coming later."""
         path = self.folder / f"{self._prefix}{self.task.name}.json"
         if not path.exists():
             told = {
@@ -34,6 +37,7 @@ class Shelf:
                 "prompt": prompt.vectors.tolist(),
                 "proxy_prompt": proxy_prompt.vectors.tolist(),
                 "guarantee": [str(guarantee.epsilon), guarantee.delta],
+                "texts": texts[:OWN_TEXTS],
             }
             self.folder.mkdir(parents=True, exist_ok=True)
             files.replace(path, json.dumps(told).encode())
@@ -44,7 +48,7 @@ class Shelf:
         return hashlib.sha256(b"".join(path.read_bytes() for path in self._others)).hexdigest()[:16]
 
     def records(self) -> list[LibraryRecord]:
-        """The prompts of all tasks but this one, without texts of their own."""
+        """The prompts of all tasks but this one; those of older files have no texts."""
         return [self._record(path) for path in self._others]
 
     def shuffled(self, seed: int) -> list[LibraryRecord]:
@@ -78,7 +82,7 @@ class Shelf:
             prompt=SoftPrompt(torch.tensor(told["prompt"]), self.target),
             proxy_prompt=SoftPrompt(torch.tensor(told["proxy_prompt"]), self.proxy),
             task=task,
-            texts=(),
+            texts=tuple(told.get("texts", ())),
             cohorts=(task.name,),
             guarantee=Guarantee(float(epsilon), delta),
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from textwrap import wrap
 
+from tests.benchmarks.quality_cells import CENTRAL, METHODS, ZERO_SHOT
 from tests.benchmarks.quality_report import TITLES, Row, short
 
 WIDTH, HEIGHT, ACROSS = 300, 260, 3
@@ -12,6 +13,8 @@ ACROSS_TITLE = 48
 """Letters of a line above a panel."""
 COLOURS = {
     "bare": "#8c959f",
+    "text": "#b6a17c",
+    "proxy-bare": "#80ccff",
     "ceiling": "#24292f",
     "same-model": "#1b7c83",
     "proxy": "#0969da",
@@ -21,7 +24,12 @@ COLOURS = {
     "l1": "#bf8700",
     "l2": "#1a7f37",
     "post": "#d1242f",
+    "library": "#e85aad",
+    "shuffled": "#7d4e00",
+    "paper": "#4d2d8f",
 }
+assert set(COLOURS) == set(METHODS)
+WITHOUT_EPSILON = (*ZERO_SHOT, *CENTRAL)
 
 
 def svg(found: Sequence[Row]) -> str:
@@ -38,7 +46,7 @@ def svg(found: Sequence[Row]) -> str:
         x, y = LEFT + index % 5 * 172, bottom + 16 + index // 5 * 18
         body += f'<rect x="{x}" y="{y - 8}" width="14" height="3" fill="{COLOURS[method]}"/>'
         body += f'<text x="{x + 20}" y="{y - 3}">{TITLES[method].strip("*")}</text>\n'
-    size = f'width="{ACROSS * WIDTH}" height="{bottom + 50}"'
+    size = f'width="{ACROSS * WIDTH}" height="{bottom + 14 + -(-len(drawn) // 5) * 18}"'
     style = "<style>text{font:11px sans-serif}path{fill:none;stroke-width:2}</style>"
     paper = '<rect width="100%" height="100%" fill="#fff"/>'  # readers may have a dark page
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{paper}\n{body}</svg>\n'
@@ -94,7 +102,7 @@ def _panel(title: Sequence[str], rows: Sequence[Row]) -> str:
         drawn += f'<text x="{x(index):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{label}</text>'
     for method, line in means.items():
         points = [(f"{x(i):.1f}", f"{y(100 * mean):.1f}") for i, mean in enumerate(line) if mean is not None]
-        dash = ' stroke-dasharray="4 3"' if method in ("bare", "ceiling") else ""  # they know no ε
+        dash = ' stroke-dasharray="4 3"' if method in WITHOUT_EPSILON else ""
         if points:
             path = "L".join(map(" ".join, points))
             drawn += f'<path d="M{path}" stroke="{COLOURS[method]}"{dash}/>'

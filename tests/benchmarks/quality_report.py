@@ -24,6 +24,7 @@ TITLES = {
     "post": "**POST**",
     "library": "POST + library",
     "shuffled": "POST + shuffled library",
+    "paper": "PANDA as published",
     "same-model": "same model, DP",
     "ceiling": "same model, no privacy",
 }

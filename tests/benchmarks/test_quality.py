@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 import statistics
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ import torch
 from client.private_data import PrivateRecords
 from tests.benchmarks import quality
 from tests.benchmarks.quality_bench import Bench
-from tests.benchmarks.quality_cells import LIBRARY, METHODS, Axes, Condition, Grid, Inputs
+from tests.benchmarks.quality_cells import ALL, LIBRARY, METHODS, SHELVED, Axes, Condition, Grid, Inputs
 from tests.benchmarks.quality_directions import UNLEARNT, low_rank
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tune_together, tunings
 from tests.benchmarks.quality_library import Shelf
@@ -31,39 +30,6 @@ from transfer.tasks import Task
 from transfer.transfer_settings import TransferSettings
 
 MEASURED = ("seconds", "tuning_seconds", "peak_mib")
-WORDS = ("film", "plot", "music", "train", "food", "match", "bank", "walk", "noise", "team")
-
-
-@pytest.fixture(scope="module")
-def inputs(tiny_causal, tmp_path_factory):
-    """Options that name a tiny target, data and task, and make every stage short."""
-    root = tmp_path_factory.mktemp("quality")
-    generator = random.Random(0)
-    for name, count in (("private", 40), ("test", 25), ("public", 30)):
-        lines = []
-        for _ in range(count):
-            label = generator.randrange(2)
-            text = f"The {generator.choice(WORDS)} was {('great', 'bad')[label]}, the {generator.choice(WORDS)} too."
-            lines.append(json.dumps({"text": text, "label": label}))
-        (root / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    (root / "task.toml").write_text(
-        'name = "reviews"\ntemplate = "{text} It was {answer}"\ninit_text = "A review"\nmax_tokens = 32\n'
-        '[labels]\npositive = ["great", "good"]\nnegative = ["terrible", "bad"]\n'
-    )
-    words = ["--target", str(tiny_causal), "--proxy-layers", "1", "--distil-steps", "2"]
-    for name, file in (("task", "task.toml"), *((n, f"{n}.jsonl") for n in ("private", "test", "public"))):
-        words += [f"--{name}", str(root / file)]
-    short = {
-        "rounds": 2,
-        "steps": 2,
-        "sample-rate": 1.0,
-        "plain-steps": 3,
-        "plain-lot": 8,
-        "prompt-length": 2,
-    }
-    short |= {"transfer-steps": 4, "batch-size": 8, "check-every": 2}
-    return words + [word for name, value in short.items() for word in (f"--{name}", str(value))]
-
 
 GRID = ["--epsilon", "8,inf", "--clients", "1,3", "--seeds", "2"]
 
@@ -95,7 +61,7 @@ def test_every_method_is_measured_in_every_condition_it_depends_on_and_no_other(
         assert (line["tuning_seconds"] > 0) == (line["method"] not in ("bare", "text", "proxy-bare"))
     once, a_seed, noisy, every = 1, 2, 2 * 2, 2 * 2 * 2
     expected = {"bare": once, "text": once, "proxy-bare": once, "ceiling": a_seed, "same-model": noisy}
-    measured = [method for method in METHODS if method not in LIBRARY]
+    measured = [method for method in ALL if method not in LIBRARY]
     assert counts == {method: expected.get(method, every) for method in measured}
 
 
@@ -119,15 +85,35 @@ def test_a_library_of_other_tasks_is_filled_by_one_run_and_asked_by_the_next(inp
     other = tmp_path / "other.toml"
     task = inputs[inputs.index("--task") + 1]
     other.write_text(Path(task).read_text().replace('"reviews"', '"other"'))
-    quality.main([*given, "--task", str(other), "--methods", "post,library,shuffled"])
+    asked = [*given, "--task", str(other), "--methods", "post,library,shuffled"]
+    quality.main(asked)
     mine = [line for line in lines_of(out) if line["settings"]["task"].startswith("other")]
     assert [line["method"] for line in mine] == ["post", "library", "shuffled"]
+    assert [line.get("library") for line in mine] == [None, "reviews", "reviews"]
+    told = capfd.readouterr().err
+    for line in mine[1:]:
+        assert line["kept"] or line["micro"] == mine[0]["micro"]
+        assert f"library prompt reviews {'kept' if line['kept'] else 'not kept'}" in told
+    before = out.read_bytes()
+    quality.main(asked)
+    assert out.read_bytes() == before
     assert len(list(library.iterdir())) == 2
     (record,) = shelf_of(inputs, out, library, "other").records()
     assert record.name == "reviews"
     told = json.loads(kept.read_text())
     assert record.prompt.vectors.tolist() == told["prompt"]
     assert record.guarantee.epsilon == math.inf
+
+
+def test_all_methods_are_those_of_a_library_too_if_one_is_given(inputs, tmp_path, capfd):
+    given = ["--clients", "1", "--epsilon", "8", "--library", str(tmp_path / "library")]
+    quality.main([*inputs, *given, "--out", str(tmp_path / "out.json")])
+    lines = {line["method"]: line for line in lines_of(tmp_path / "out.json")}
+    assert set(lines) == set(ALL)
+    for method in LIBRARY:  # no other task's prompt is there yet
+        assert (lines[method]["library"], lines[method]["kept"]) == (None, False)
+        assert lines[method]["micro"] == lines["post"]["micro"]
+    assert capfd.readouterr().err.count("no library prompt was eligible") == len(LIBRARY)
 
 
 def test_the_control_has_the_librarys_numbers_and_nothing_it_knew(inputs, tmp_path):
@@ -183,7 +169,7 @@ def test_every_method_is_measured_of_a_model_without_an_lm_head(embedding, tmp_p
     out = tmp_path / "out.json"
     quality.main([*embedding, "--clients", "1", "--epsilon", "8", "--out", str(out)])
     found = {line["method"]: line["micro"] for line in lines_of(out)}
-    assert set(found) == set(METHODS) - set(LIBRARY)
+    assert set(found) == set(ALL) - set(LIBRARY)
     assert found["bare"] == found["text"] == found["proxy-bare"]  # without a head the first class is as good
     (prompt, *_) = out.with_name("out.json.cache").glob("prompt-*.json")
     assert len(json.loads(prompt.read_text())["vectors"]) == 2 + 2
@@ -337,6 +323,7 @@ def test_the_table_says_what_the_cells_say(finished, capsys, tmp_path):
     quality.main(["--report", str(finished), "--out", str(tmp_path / "all.md")])
     table = capsys.readouterr().out
     assert (tmp_path / "all.md").read_text() == table
+    assert "![accuracy against ε](all.svg)\n" in table
     plot = ElementTree.fromstring((tmp_path / "all.svg").read_text())  # noqa: S314  # our own
     assert len(plot.findall("{*}g")) == 2  # a panel for one client and one for three
     titles, _, *body = [
@@ -439,6 +426,17 @@ def test_cells_of_one_epsilon_are_drawn_all_the_same():
     assert len(plot.findall("{*}g/{*}circle")) == 2
 
 
+def test_every_method_is_drawn_in_a_colour_of_its_own():
+    where = {"epsilon": 8.0, "clients": 3, "share": 1.0, "partition": "iid", "seed": 0}
+    cells = [cell(method, 0.5, **where) for method in METHODS]
+    plot = ElementTree.fromstring(svg(rows(cells)))  # noqa: S314  # our own
+    drawn = [dot.get("fill") for dot in plot.findall("{*}g/{*}circle")]
+    assert len(set(drawn)) == len(drawn) == len(METHODS)
+    assert sorted(line.get("fill") for line in plot.findall("{*}rect[@height='3']")) == sorted(drawn)
+    *_, lowest = plot.findall("{*}text")
+    assert float(lowest.get("y")) + 10 < float(plot.get("height"))
+
+
 def grid(**given):
     names = {name: name for name in ("target", "task", "proxy", "private", "public", "test")}
     recipe = given.pop("recipe", Recipe())
@@ -455,9 +453,10 @@ def keys(grid, method):
     [
         ({"recipe": Recipe(test_rows=9)}, set(METHODS)),
         ({"recipe": Recipe(prompt_length=9)}, {*METHODS} - {"bare", "proxy-bare"}),
-        ({"recipe": Recipe(steps=9)}, {*METHODS} - {"bare", "text", "proxy-bare", "ceiling"}),
+        ({"recipe": Recipe(steps=9)}, {*ALL} - {"bare", "text", "proxy-bare", "ceiling"}),
         ({"recipe": Recipe(plain_lot=9)}, {"ceiling"}),
-        ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled", *LIBRARY}),
+        ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled", *SHELVED}),
+        ({"inputs": replace(grid().inputs, library="other")}, {*SHELVED}),
         ({"transfer": TransferSettings(alpha=0.9)}, {"post", "undistilled", *LIBRARY}),
     ],
 )

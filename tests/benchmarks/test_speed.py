@@ -1,9 +1,11 @@
 """Both recipes do the same work, and the table says what was measured. How fast they are is not tested."""
 
 import json
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from client.noise import NoiseSource
 from tests.benchmarks import reference, speed
 from tests.benchmarks.timing import Batch, Result, Stage, bound_s, measure, watched
 from tests.benchmarks.workload import LEAST, MOST, Workload, made_up_texts, proxy_of, random_model
+from transfer import proxy
 from transfer.cloze import sequences_of
 from transfer.console import run
 from transfer.errors import UsageError
@@ -130,6 +133,66 @@ def test_distillation_learns_from_the_same_gradient(causal_work):
     same = speed.distilling(replace(causal_work, texts=learnt), len(learnt))
     ours = of_first_step(lambda: stage.ours(1, lambda *_: None))
     assert difference(ours, of_first_step(same.reference)) < 1e-4
+
+
+@contextmanager
+def paid(model):
+    """(rows, columns) of every pass through the model's layers, and of every one through its head."""
+    heads = []
+    handle = model.model.get_output_embeddings().register_forward_pre_hook(
+        lambda _module, inputs: heads.append(tuple(inputs[0].shape[:-1]))
+    )
+    with watched(model) as seen:
+        yield seen, heads
+    handle.remove()
+
+
+def shapes(seen):
+    return [(batch.rows, batch.columns) for batch in seen]
+
+
+BARE, PROMPTED = (8, 64), (8, 64 + 4)
+"""Records and columns of a reference step: the full length, and the prompt before it."""
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_the_recipes_tuning_pads_to_the_full_length_and_reads_every_position(work, private):
+    stage = speed.tuning(work, 8, private=private)
+    with paid(work.target) as (seen, heads):
+        stage.reference()
+    assert shapes(seen) == heads == [PROMPTED]
+    assert seen[0].tokens < PROMPTED[0] * PROMPTED[1] / 2, "the records are not short, so nothing was padded"
+
+
+def test_a_transfer_step_of_the_recipe_is_four_padded_passes_read_at_every_position(work):
+    stage = speed.transferring(work, 8)
+    with paid(work.proxy) as (theirs, their_heads), paid(work.target) as (ours, our_heads):
+        stage.reference()
+    assert shapes(theirs) == their_heads == [PROMPTED, BARE]
+    assert shapes(ours) == our_heads == [BARE, PROMPTED]
+
+
+def test_the_recipes_distillation_pads_to_the_full_length_and_reads_every_position(causal_work, monkeypatch):
+    cuts = []
+    monkeypatch.setattr(speed, "cut", lambda *given: cuts.append(proxy.cut(*given)) or cuts[-1])
+    stage = speed.distilling(causal_work, 8)
+    learner = SimpleNamespace(model=cuts[0])
+    with paid(causal_work.target) as (ours, our_heads), paid(learner) as (theirs, their_heads):
+        stage.reference()
+    assert shapes(ours) == our_heads == shapes(theirs) == their_heads == [BARE]
+
+
+def test_our_steps_pay_none_of_it(causal_work):
+    """Ours have no padding to speak of, and the head sees the answers alone."""
+    stage = speed.transferring(causal_work, 8)
+    steps = []
+    with paid(causal_work.target) as (seen, heads):
+        stage.ours(2, lambda *_: steps.append((len(seen), len(heads))))
+    (first, first_head), (last, last_head) = steps
+    one, read = seen[first:last], heads[first_head:last_head]
+    assert sum(batch.rows for batch in one) >= len(TEXTS) - 2
+    assert max(batch.columns for batch in one) < 64
+    assert sum(map(math.prod, read)) == sum(batch.rows for batch in one)
 
 
 def test_everyone_takes_turns_between_our_steps_and_the_first_and_last_do_not_count(causal_work):

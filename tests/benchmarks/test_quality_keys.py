@@ -1,0 +1,45 @@
+"""What was measured once stays measured: committed cells keep their keys, and today's grid still asks for them."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.quality_cells import Axes, Condition, Grid, Inputs, digest_of
+from tests.benchmarks.quality_recipe import Recipe
+from transfer.transfer_settings import TransferSettings
+
+RESULTS = [
+    path
+    for path in sorted((Path(__file__).parent / "results").glob("*.json"))
+    if not path.name.startswith("speed-") and not path.name.endswith(".summary.json")
+]
+
+
+def grid_of(settings):
+    """The grid of a cell with these settings, all it does not name being at its default."""
+    recipe = {item.name: settings[item.name] for item in fields(Recipe) if item.name in settings}
+    inputs = {item.name: settings.get(item.name, "") for item in fields(Inputs)}
+    transfer = {
+        name.removeprefix("transfer_"): value
+        for name, value in settings.items()
+        if name.startswith("transfer_")
+    }
+    return Grid(Inputs(**inputs), Recipe(**recipe), TransferSettings(**transfer), Axes([], [], [], 0))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_committed_cells_keep_their_keys(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines
+    for line in lines:
+        told = line["settings"]
+        assert line["key"] == digest_of({"method": line["method"], **told})
+        condition = Condition(
+            float(told.get("epsilon", "inf")),
+            told.get("clients", 1),
+            told.get("share", 1.0),
+            told.get("seed", 0),
+        )
+        assert grid_of(told).cell(line["method"], condition).settings == told
