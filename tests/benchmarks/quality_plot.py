@@ -7,8 +7,9 @@ from textwrap import wrap
 from tests.benchmarks.quality_cells import CENTRAL, METHODS, ZERO_SHOT
 from tests.benchmarks.quality_report import TITLES, Row, short
 
-WIDTH, HEIGHT, ACROSS = 300, 260, 3
-LEFT, TOP, RIGHT, BOTTOM = 38, 74, 12, 30
+WIDTH, HEIGHT, ACROSS = 300, 186, 3
+LEFT, RIGHT, BOTTOM = 38, 12, 30
+LINE = 14
 ACROSS_TITLE = 48
 """Letters of a line above a panel."""
 COLOURS = {
@@ -37,10 +38,12 @@ def svg(found: Sequence[Row]) -> str:
     panels = _panels(found)
     names = [name for row in found[:1] for name in row.names if name not in ("target", "task", "epsilon")]
     differing = [name for name in names if len({repr(rows[0].names[name]) for rows in panels}) > 1]
-    body, bottom = "", -(-len(panels) // ACROSS) * HEIGHT
-    for index, rows in enumerate(panels):
-        x, y = index % ACROSS * WIDTH, index // ACROSS * HEIGHT
-        body += f'<g transform="translate({x},{y})">{_panel(_title(rows[0], differing), rows)}</g>\n'
+    titles = [_title(rows[0], differing) for rows in panels]
+    top = LINE * max(map(len, titles), default=0) + 12
+    body, bottom = "", -(-len(panels) // ACROSS) * (top + HEIGHT)
+    for index, (title, rows) in enumerate(zip(titles, panels, strict=True)):
+        x, y = index % ACROSS * WIDTH, index // ACROSS * (top + HEIGHT)
+        body += f'<g transform="translate({x},{y})">{_panel(title, rows, top)}</g>\n'
     drawn = [method for method in COLOURS if any(method in row.reached for rows in panels for row in rows)]
     for index, method in enumerate(drawn):
         x, y = LEFT + index % 5 * 172, bottom + 16 + index // 5 * 18
@@ -79,7 +82,7 @@ def _title(row: Row, differing: Sequence[str]) -> list[str]:
     return [f"{short(row.names['target'])} · {short(row.names['task'])}", *wrap(told, ACROSS_TITLE)]
 
 
-def _panel(title: Sequence[str], rows: Sequence[Row]) -> str:
+def _panel(title: Sequence[str], rows: Sequence[Row], top: int) -> str:
     """One panel; every ε takes the same room, ∞ included."""
     means = {method: [row.mean(method) for row in rows] for method in COLOURS}
     every = [100 * mean for line in means.values() for mean in line if mean is not None] or [0.0]
@@ -89,17 +92,17 @@ def _panel(title: Sequence[str], rows: Sequence[Row]) -> str:
         return LEFT + (WIDTH - LEFT - RIGHT) * (index + 0.5) / len(rows)
 
     def y(value: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
+        return top + (HEIGHT - BOTTOM) * (high - value) / (high - low)
 
     drawn = "".join(
-        f'<text x="{LEFT}" y="{16 + 14 * index}">{escape(line)}</text>' for index, line in enumerate(title)
+        f'<text x="{LEFT}" y="{16 + LINE * index}">{escape(line)}</text>' for index, line in enumerate(title)
     )
     for value in (low, (low + high) / 2, high):
         drawn += f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="#d0d7de"/>'
         drawn += f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
     for index, row in enumerate(rows):
         label = f"ε {short(row.names['epsilon'])}"
-        drawn += f'<text x="{x(index):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{label}</text>'
+        drawn += f'<text x="{x(index):.1f}" y="{top + HEIGHT - 12}" text-anchor="middle">{label}</text>'
     for method, line in means.items():
         points = [(f"{x(i):.1f}", f"{y(100 * mean):.1f}") for i, mean in enumerate(line) if mean is not None]
         dash = ' stroke-dasharray="4 3"' if method in WITHOUT_EPSILON else ""

@@ -167,7 +167,7 @@ def _table(lines: Sequence[_Line]) -> str:
     ]
     columns = [title for title in cells[0] if title == RECOVERY or any(line[title] != NONE for line in cells)]
     table = [columns, ["---"] * len(columns), *([line[title] for title in columns] for line in cells)]
-    return f"{same}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in table)
+    return (f"{same}\n\n" if same else "") + "".join(f"| {' | '.join(line)} |\n" for line in table)
 
 
 def short(value: Any) -> str:
