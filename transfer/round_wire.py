@@ -1,33 +1,30 @@
 """The messages of a round ↔ values; see `transfer.wire`."""
 
-from typing import cast
-
 from promptferry.v1 import rounds_pb2
-from transfer.privacy import Guarantee, Spend, Unit
+from transfer.privacy import Guarantee, Spend
 from transfer.prompt import SoftPrompt
 from transfer.roster import Roster
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
 from transfer.subspace import Subspace
-from transfer.tuning_table import Optimizer
-from transfer.wire import model_message, model_value, reading, task_message, task_value
-
-
-def _unit_message(unit: Unit) -> rounds_pb2.Unit.ValueType:
-    return rounds_pb2.Unit.Value(f"UNIT_{unit.upper()}")
-
-
-def _unit_value(message: rounds_pb2.Unit.ValueType) -> Unit:
-    return cast(Unit, rounds_pb2.Unit.Name(message).removeprefix("UNIT_").lower())
+from transfer.wire import (
+    enum_message,
+    enum_value,
+    model_message,
+    model_value,
+    reading,
+    task_message,
+    task_value,
+)
 
 
 def _spend_value(message: rounds_pb2.Tuning | rounds_pb2.Spend) -> Spend:
-    unit = _unit_value(message.unit)
+    unit = enum_value(rounds_pb2.Unit, message.unit)
     return Spend(message.noise_multiplier, message.sample_rate, message.steps, unit)
 
 
 def _tuning_value(message: rounds_pb2.Tuning) -> Tuning:
-    name = rounds_pb2.Optimizer.Name(message.optimizer).removeprefix("OPTIMIZER_").lower()
-    return Tuning(_spend_value(message), message.clip_norm, message.learning_rate, cast(Optimizer, name))
+    optimizer = enum_value(rounds_pb2.Optimizer, message.optimizer)
+    return Tuning(_spend_value(message), message.clip_norm, message.learning_rate, optimizer)
 
 
 def request_to_bytes(request: RoundRequest) -> bytes:
@@ -39,8 +36,8 @@ def request_to_bytes(request: RoundRequest) -> bytes:
         noise_multiplier=spend.noise_multiplier,
         clip_norm=request.tuning.clip_norm,
         learning_rate=request.tuning.learning_rate,
-        unit=_unit_message(spend.unit),
-        optimizer=rounds_pb2.Optimizer.Value(f"OPTIMIZER_{request.tuning.optimizer.upper()}"),
+        unit=enum_message(rounds_pb2.Unit, spend.unit),
+        optimizer=enum_message(rounds_pb2.Optimizer, request.tuning.optimizer),
     )
     message = rounds_pb2.RoundRequest(
         round=request.round,
@@ -93,7 +90,7 @@ def reply_to_bytes(reply: Reply) -> bytes:
                 noise_multiplier=reply.spend.noise_multiplier,
                 sample_rate=reply.spend.sample_rate,
                 steps=reply.spend.steps,
-                unit=_unit_message(reply.spend.unit),
+                unit=enum_message(rounds_pb2.Unit, reply.spend.unit),
             )
         )
         message.epsilon, message.delta = reply.guarantee.epsilon, reply.guarantee.delta

@@ -4,9 +4,10 @@ No other file knows both. Decoding checks everything a value checks and turns ev
 `VerificationError`, so that a peer can make this code say no but not misbehave.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -14,7 +15,7 @@ from promptferry.v1 import common_pb2
 from transfer.errors import UsageError, VerificationError
 from transfer.model_ref import ModelRef
 from transfer.signing import Envelope
-from transfer.tasks import Kind, Label, LabelReading, Task
+from transfer.tasks import Label, Task
 
 
 @contextmanager
@@ -24,6 +25,20 @@ def reading(what: str) -> Iterator[None]:
         yield
     except (DecodeError, UsageError, ValueError) as error:
         raise VerificationError(f"{what} cannot be read: {error}") from error
+
+
+def enum_message(enum: Any, word: str) -> Any:
+    """The number that a generated `enum` has for a word: SOME_ENUM_WORD of `SomeEnum` for "word"."""
+    return enum.Value(_prefix(enum) + word.upper())
+
+
+def enum_value(enum: Any, message: Any) -> Any:
+    """The word of a number; a ValueError, which `reading` knows, if it has none."""
+    return enum.Name(message).removeprefix(_prefix(enum)).lower()
+
+
+def _prefix(enum: Any) -> str:
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", enum.DESCRIPTOR.name).upper() + "_"
 
 
 def envelope_message(envelope: Envelope) -> common_pb2.Envelope:
@@ -76,8 +91,8 @@ def task_message(task: Task) -> common_pb2.Task:
         labels=labels,
         init_text=task.init_text,
         max_tokens=task.max_tokens,
-        kind=common_pb2.AnswerKind.Value(f"ANSWER_KIND_{task.kind.upper()}"),
-        label_reading=common_pb2.LabelReading.Value(f"LABEL_READING_{task.label_reading.upper()}"),
+        kind=enum_message(common_pb2.AnswerKind, task.kind),
+        label_reading=enum_message(common_pb2.LabelReading, task.label_reading),
         answer_tokens=task.answer_tokens,
     )
 
@@ -86,15 +101,13 @@ def task_value(message: common_pb2.Task) -> Task:
     """Message as a task."""
     with reading("task"):
         labels = tuple(Label(label.name, tuple(label.words)) for label in message.labels)
-        kind = common_pb2.AnswerKind.Name(message.kind).removeprefix("ANSWER_KIND_").lower()
-        read_by = common_pb2.LabelReading.Name(message.label_reading).removeprefix("LABEL_READING_").lower()
         return Task(
             name=message.name,
             template=message.template,
             labels=labels,
             init_text=message.init_text,
             max_tokens=message.max_tokens,
-            kind=cast(Kind, kind),
-            label_reading=cast(LabelReading, read_by),
+            kind=enum_value(common_pb2.AnswerKind, message.kind),
+            label_reading=enum_value(common_pb2.LabelReading, message.label_reading),
             answer_tokens=message.answer_tokens,
         )
