@@ -15,6 +15,7 @@ from itertools import count
 
 import torch
 
+from transfer.console import OnStep
 from transfer.fingerprint import (
     alignment,
     answer_states,
@@ -35,7 +36,7 @@ from transfer.library import (
     shortlist,
 )
 from transfer.objectives import divergences
-from transfer.post import OnStep, descend, initial_prompt
+from transfer.post import descend, initial_prompt
 from transfer.problem import Problem
 from transfer.prompt import SoftPrompt
 

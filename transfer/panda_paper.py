@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import torch
 
+from transfer.console import OnStep
 from transfer.models import LanguageModel
 from transfer.objectives import label_loss
-from transfer.post import OnStep, Transferred, descend
+from transfer.post import Transferred, descend
 from transfer.problem import Problem, check_enough
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task

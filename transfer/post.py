@@ -7,7 +7,7 @@ without one do not depend on what is learnt, so those that the loss asks for are
 then one forward and backward pass of the target. The best step is chosen on held-out public text.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Protocol
@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from transfer.console import OnStep
 from transfer.decoding import answered
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
@@ -24,8 +25,6 @@ from transfer.projection import projected, shared_tokens
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.transfer_settings import Space, Start, TransferSettings
-
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

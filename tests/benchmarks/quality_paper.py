@@ -5,12 +5,13 @@ source's prompt tuned on the new task is the teacher. A fresh prompt then learns
 (`transfer.panda_paper`). All of it happens in one place and without privacy, as same-model tuning does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from tests.benchmarks.quality_library import Shelf
+from transfer.console import OnStep
 from transfer.errors import UsageError
 from transfer.fingerprint import answer_states, task_similarity
 from transfer.library import LibraryRecord
@@ -20,8 +21,6 @@ from transfer.panda_paper import paper_transfer
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.transfer_settings import TransferSettings
-
-OnStep = Callable[[int, int], None]
 
 
 def sources(shelf: Shelf) -> list[LibraryRecord]:

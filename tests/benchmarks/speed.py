@@ -28,10 +28,10 @@ from client.noise import NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import NoisyOptimizer, Tuned, noisy_step, tune
 from tests.benchmarks import reference
-from tests.benchmarks.timing import CLOCKS, OnStep, Stage, input_gradient, measure, weight_gradients
+from tests.benchmarks.timing import CLOCKS, Stage, input_gradient, measure, weight_gradients
 from tests.benchmarks.workload import CONFIGS, Workload, made_up_texts, proxy_of, random_model
 from transfer.cloze import exercises, sequences_of
-from transfer.console import Format, FormatOption, application, emit, run
+from transfer.console import Format, FormatOption, OnStep, application, emit, run
 from transfer.distillation import DistilSettings, distil
 from transfer.errors import UsageError
 from transfer.models import load

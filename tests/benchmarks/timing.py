@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from transfer.console import OnStep
 from transfer.models import LanguageModel
 
-OnStep = Callable[[int, int], None]
 Step = Callable[[], object]
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
