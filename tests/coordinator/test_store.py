@@ -24,7 +24,7 @@ from sqlalchemy import make_url
 
 from coordinator.columns import Base, UtcTime
 from coordinator.database import Database
-from coordinator.migrations import config
+from coordinator.migrations import config, is_current
 from coordinator.records import CampaignState, ClientState, ProxyRecord, RoundState
 from coordinator.store import Store
 from transfer.errors import (
@@ -474,4 +474,7 @@ def test_a_round_from_before_rosters_has_nobody_on_its_own(url: str) -> None:
 def test_databases_open_at_once_migrate_once(url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         for database in pool.map(lambda _: Database.open(url), range(4)):
-            database.close()
+            with closing(database), database.reading() as session:
+                revisions = MigrationContext.configure(session.connection()).get_current_heads()
+                assert len(revisions) == 1
+                assert is_current(session.connection())
