@@ -34,7 +34,7 @@ class Crossing:
             prompt, of the proxy's own vectors where the widths are equal, and of the plain transfer where a
             library prompt was used.
         best_step: step the prompt was taken from.
-        settings: how it was transferred.
+        settings: how it was transferred, α a number.
         texts: number of public texts, `texts_digest` the SHA-256 of their file.
         choice: how the library had a say, None if it was not asked; `books` are those it was chosen among.
     """
@@ -107,7 +107,7 @@ def cross(
         lm_head=target.lm_head,
         losses=losses,
         best_step=moved.best_step,
-        settings=plan.transfer,
+        settings=moved.settings,
         texts=len(texts),
         texts_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         choice=None if plan.library == NO_LIBRARY else choice,

@@ -42,7 +42,7 @@ class _StartTable(Settings):
 
 
 class _TransferTable(Settings):
-    alpha: float | None = None
+    alpha: float | str | None = None
     temperature: float | None = None
     space: Space | None = None
     steps: Count | None = None

@@ -72,6 +72,20 @@ def transfer_losses(
     return (1 - alpha) * imitate + alpha * shift
 
 
+def agreement(first: torch.Tensor, second: torch.Tensor) -> float:
+    """How far two models give the same answers [N, V] more often than by chance, in [0, 1] (Cohen's κ, not below 0).
+
+    POST's rule for α (eq. 6) is (ZS − RG)/(C − RG), at most 1: how much of what the prompted proxy knows (C) the bare
+    target knows already (ZS), both above guessing (RG). Its accuracies cost private labels. With the prompted proxy's
+    answers in place of the labels C is 1, ZS the share of equal answers, and RG their share by chance: κ.
+    """
+    answers = [logits.argmax(dim=-1) for logits in (first, second)]
+    equal = (answers[0] == answers[1]).double().mean().item()
+    shares = [torch.bincount(answer, minlength=first.shape[-1]).double() / len(answer) for answer in answers]
+    chance = (shares[0] @ shares[1]).item()
+    return max(0.0, (equal - chance) / (1 - chance)) if chance < 1 else 0.0
+
+
 def cosine_distance(reference: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     """Mean of 1 − cos over rows of hidden states [N, H] → scalar."""
     return (1 - cosine_similarity(states, reference, dim=-1)).mean()

@@ -8,7 +8,7 @@ then one forward and backward pass of the target. The best step is chosen on hel
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from typing import Protocol
 
@@ -19,23 +19,26 @@ from transfer.console import OnStep
 from transfer.decoding import answered
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
-from transfer.objectives import divergences, record_means, transfer_losses
+from transfer.objectives import agreement, divergences, record_means, transfer_losses
 from transfer.problem import Problem, check_enough
 from transfer.projection import projected, shared_tokens
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
-from transfer.transfer_settings import Space, Start, TransferSettings
+from transfer.transfer_settings import AGREEMENT, Start, TransferSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transferred:
-    """A prompt of the target and how it was chosen, all measured on held-out public text."""
+    """A prompt of the target and how it was chosen, all measured on held-out public text.
+
+    `settings` are those it was transferred with, α a number.
+    """
 
     prompt: SoftPrompt
     start_loss: float
     held_out_loss: float
     best_step: int
-    space: Space
+    settings: TransferSettings
 
 
 class Guide(Protocol):
@@ -79,6 +82,8 @@ def transfer_problem(
 ) -> Problem:
     """What `transfer` minimises: POST's loss with its constant forward passes done, three or at α = 0 one.
 
+    The settings of the problem have a number for α, whatever rule was asked for.
+
     Raises:
         UsageError, TaskError: see `transfer`.
     """
@@ -90,11 +95,13 @@ def transfer_problem(
         proxy_lines, lines = ours.encode(texts), theirs.encode(texts)
     labels = settings.space == "labels"
     our_words, their_words = (ours.words, theirs.words) if labels else (None, None)
-    alpha, temperature = settings.alpha, settings.temperature
     proxy_prompted = proxy.answer_logits(proxy_lines, prompt, our_words)
-    if alpha:  # or else nothing asks what a model answers without a prompt
+    if settings.alpha:  # or else nothing asks what a model answers without a prompt
         proxy_bare = proxy.answer_logits(proxy_lines, None, our_words)
         target_bare = target.answer_logits(lines, None, their_words)
+    asked, temperature = settings.alpha, settings.temperature
+    alpha = agreement(proxy_prompted, target_bare) if asked == AGREEMENT else asked
+    settings = replace(settings, alpha=alpha)
 
     begins = [0, *accumulate(line.reads for line in lines)]
 
@@ -160,7 +167,7 @@ def descend(
             if loss < best_loss:
                 best, best_loss, best_step = vectors.detach().clone(), loss, step
         on_step(step, steps)
-    return Transferred(SoftPrompt(best, problem.target.ref), start_loss, best_loss, best_step, settings.space)
+    return Transferred(SoftPrompt(best, problem.target.ref), start_loss, best_loss, best_step, settings)
 
 
 def _gradient(

@@ -8,6 +8,8 @@ from transfer.errors import UsageError
 
 Space = Literal["labels", "vocabulary"]
 Start = Literal["prompt", "text", "projected"]
+Agreement = Literal["agreement"]
+AGREEMENT: Agreement = "agreement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,8 @@ class TransferSettings:
     """How to transfer.
 
     Attributes:
-        alpha: weight in [0, 1] of imitating the change a prompt makes over imitating its answers.
+        alpha: weight in [0, 1] of imitating the change a prompt makes over imitating its answers, or "agreement":
+            as much as the bare target answers public text like the prompted proxy (`transfer.objectives.agreement`).
         temperature: T > 0 of both KL terms.
         space: compare over the class logits or over the whole vocabulary. The latter needs one vocabulary.
         steps: most optimiser steps; the best held-out one is returned.
@@ -27,7 +30,7 @@ class TransferSettings:
         check_every: steps between held-out measurements.
     """
 
-    alpha: float = 0.0
+    alpha: float | Agreement = 0.0
     temperature: float = 2.0
     space: Space = "labels"
     steps: int = 500
@@ -39,8 +42,8 @@ class TransferSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"transfer alpha {self.alpha} must be in [0, 1]")
+        if self.alpha != AGREEMENT and not (isinstance(self.alpha, float | int) and 0 <= self.alpha <= 1):
+            raise UsageError(f'transfer alpha {self.alpha!r} must be in [0, 1], or "{AGREEMENT}"')
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise UsageError(f"transfer temperature {self.temperature} must be > 0")
         if not 0 < self.held_out < 1:

@@ -68,8 +68,8 @@ class Tuned:
 class Delivered:
     """The prompt of a method, if it has one, and what its record says of how that came about.
 
-    Of a library `told` has the `library` prompt that went through the whole transfer, None if there was none, and
-    whether it was `kept`.
+    Of a plain transfer `told` has the `alpha`, whatever rule chose it; of a library the `library` prompt that went
+    through the whole transfer, None if there was none, and whether it was `kept`.
     """
 
     prompt: SoftPrompt | None
@@ -191,10 +191,10 @@ class Bench:
         if cell.method in ONE_LOSS:
             settings = ONE_LOSS[cell.method](settings)
         proxy = world.control if cell.method == "undistilled" else world.proxy
-        moved = transfer(prompt, proxy, world.target, world.task, texts, settings, on_step).prompt
+        moved = transfer(prompt, proxy, world.target, world.task, texts, settings, on_step)
         if world.library and cell.method in ("post", ALONE.get(self.grid.transfer.alpha)):
-            world.library.keep(moved, prompt, self._guarantee(cell.condition), texts)
-        return Delivered(moved)
+            world.library.keep(moved.prompt, prompt, self._guarantee(cell.condition), texts)
+        return Delivered(moved.prompt, {"alpha": moved.settings.alpha})
 
     def _with_library(
         self,

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,16 @@ from tests.benchmarks.quality_recipe import Recipe
 from transfer.distillation import DistilSettings
 from transfer.errors import UsageError
 from transfer.tasks import Task
-from transfer.transfer_settings import TransferSettings
+from transfer.transfer_settings import Agreement, TransferSettings
 
 OF_TRANSFER = [item for item in fields(TransferSettings) if item.name != "seed"]
 OF_RECIPE = {item.name for item in fields(Recipe)}
+
+
+def _number_or_word(text: str) -> float | str:
+    with suppress(ValueError):
+        return float(text)
+    return text
 
 
 def parser(told: str | None, *, report: bool) -> argparse.ArgumentParser:
@@ -64,7 +71,8 @@ def _list(kind: Any) -> Any:
 def _option(words: argparse.ArgumentParser, name: str, item: Field[Any], told: str) -> None:
     default = item.default
     assert default is not MISSING, f"{name} has no default to show"
-    kind = type(default) if type(default) in (int, float, str) else json.loads
+    simple = type(default) if type(default) in (int, float, str) else json.loads
+    kind = _number_or_word if item.type == float | Agreement else simple
     words.add_argument(
         f"--{name.replace('_', '-')}", type=kind, default=default, help=f"{told} (%(default)s)"
     )

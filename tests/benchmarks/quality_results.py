@@ -12,8 +12,8 @@ from transfer.files import sync_directory
 
 Record = dict[str, Any]
 FIELDS = {"key", "method", "settings", "micro", "macro", "seconds", "tuning_seconds", "peak_mib"}
-OF_LIBRARY = {"library", "kept"}
-"""Fields that cells of methods with a library have besides; see `quality_bench.Delivered`."""
+BESIDES = {"alpha", "library", "kept"}
+"""Fields that cells of a transfer have besides; see `quality_bench.Delivered`."""
 
 
 class Results:
@@ -89,5 +89,5 @@ def _record(line: bytes) -> Record | None:
         record = json.loads(line)
     except ValueError:
         return None
-    whole = line.endswith(b"\n") and isinstance(record, dict) and set(record) - OF_LIBRARY == FIELDS
+    whole = line.endswith(b"\n") and isinstance(record, dict) and set(record) - BESIDES == FIELDS
     return record if whole else None

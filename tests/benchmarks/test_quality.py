@@ -148,6 +148,15 @@ def test_post_at_an_end_of_alpha_is_l1_or_l2_and_not_measured_again(inputs, tmp_
     assert post["settings"] == one["settings"] | {"transfer_alpha": 0.0}
 
 
+def test_an_alpha_by_rule_is_told_as_a_number(inputs, tmp_path):
+    out = tmp_path / "out.json"
+    given = ["--clients", "1", "--epsilon", "inf", "--methods", "post", "--alpha", "agreement"]
+    quality.main([*inputs, *given, "--out", str(out)])
+    (post,) = lines_of(out)
+    assert post["settings"]["transfer_alpha"] == "agreement"
+    assert 0 <= post["alpha"] <= 1
+
+
 def test_asking_a_library_that_is_not_there_is_refused(inputs, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         quality.main([*inputs, "--methods", "library", "--out", str(tmp_path / "out.json")])

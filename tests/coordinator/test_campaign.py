@@ -235,6 +235,13 @@ def test_answers_in_free_text_go_the_whole_way(world):
     assert losses["transferred"] <= losses["start"]
 
 
+def test_the_statement_tells_the_alpha_that_agreement_came_to(world):
+    campaign = world.carry_out(transfer=replace(world.plan.transfer, alpha="agreement"))
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    told = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    assert isinstance(told["lineage"]["transfer"]["alpha"], float)
+
+
 @pytest.mark.parametrize("side", ["proxy", "target"])
 def test_words_are_not_read_without_an_lm_head_and_nobody_is_asked(embedding, tiny_task, side):
     other = {"proxy": {"target": ""}, "target": {"proxy": "tiny"}}[side]

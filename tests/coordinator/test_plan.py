@@ -195,7 +195,8 @@ def test_the_examples_commented_keys_are_the_defaults_too():
         ),
         ("steps = 5", 'optimizer = "sgd"', r'\[tuning\] optimizer "sgd" needs a learning_rate'),
         ("steps = 5", "stepz = 5", "unknown key 'stepz' in .tuning.; did you mean 'steps'"),
-        ("[publish]", "[transfer]\nalpha = 2.0\n[publish]", "alpha"),
+        ("[publish]", "[transfer]\nalpha = 2.0\n[publish]", "alpha 2.0 must be in"),
+        ("[publish]", "[transfer]\nalpha = 'agree'\n[publish]", "alpha 'agree' must be .*, or \"agreement\""),
         ("[publish]", "[prompt]\ninit = 'zeros'\n[publish]", r"\[prompt\] init"),
         ("rounds = 2", 'strategy = "krum"', "strategy 'krum' is none of default, mean, .*, fedavgm, fedadam"),
         (
@@ -262,7 +263,9 @@ plans = st.builds(
         st.sampled_from(get_args(Optimizer)),
     ),
     delta=st.floats(1e-12, 0.1),
-    transfer=st.builds(TransferSettings, alpha=st.floats(0, 1), steps=st.integers(1, 500)),
+    transfer=st.builds(
+        TransferSettings, alpha=st.floats(0, 1) | st.just("agreement"), steps=st.integers(1, 500)
+    ),
     publish=st.builds(Publication, names, st.booleans()),
     seed=st.integers(0, 2**31),
     library=names,

@@ -7,8 +7,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from transfer.decoding import answered
 from transfer.errors import TaskError, UsageError
+from transfer.evaluation import class_logits
 from transfer.models import LanguageModel
-from transfer.objectives import divergences
+from transfer.objectives import agreement, divergences
 from transfer.post import held_out_losses, initial_prompt, transfer, transfer_problem
 from transfer.prompt import SoftPrompt
 from transfer.proxy import cut
@@ -154,6 +155,23 @@ def test_the_references_are_computed_once(prompt, proxy, target, tiny_task, alph
     assert len(later) == 13
 
 
+def test_alpha_by_agreement_is_the_transfer_at_that_alpha(proxy, target, tiny_task):
+    generator = torch.Generator().manual_seed(1)  # behind this prompt some answers are the bare target's
+    prompt = SoftPrompt(torch.randn(4, proxy.width, generator=generator), proxy.ref)
+    prompted, bare = (
+        class_logits(proxy, tiny_task, TEXTS, prompt),
+        class_logits(target, tiny_task, TEXTS, None),
+    )
+    alpha = agreement(prompted, bare)
+    assert 0 < alpha < 1
+    named, found = (
+        transfer(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, alpha=value))
+        for value in (alpha, "agreement")
+    )
+    assert found.settings == named.settings
+    assert found.prompt.to_bytes() == named.prompt.to_bytes()
+
+
 def test_held_out_texts_are_never_trained_on(prompt, proxy, target, tiny_task):
     encoded = {line.ids: index for index, line in enumerate(target.encoder(tiny_task).encode(TEXTS))}
     trained, measured = set(), set()
@@ -212,7 +230,7 @@ def test_the_start_is_what_the_settings_say(prompt, proxy, target, tiny_task):
 @pytest.mark.parametrize("space", ["labels", "vocabulary"])
 def test_one_vocabulary_allows_either_space(prompt, proxy, target, tiny_task, space):
     found = transfer(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, space=space))
-    assert found.space == space
+    assert found.settings.space == space
     assert found.held_out_loss < found.start_loss
 
 
@@ -261,7 +279,7 @@ def test_progress_counts_every_step(prompt, proxy, target, tiny_task):
 @pytest.mark.parametrize(
     "change",
     [
-        *({"alpha": value} for value in (-0.1, 1.1, float("nan"))),
+        *({"alpha": value} for value in (-0.1, 1.1, float("nan"), "agreed", "0.5")),
         *({"temperature": value} for value in (0.0, -1.0, float("inf"), float("nan"))),
         *({"held_out": value} for value in (0.0, 1.0)),
         *({"learning_rate": value} for value in (0.0, float("nan"))),
