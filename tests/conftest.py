@@ -55,6 +55,14 @@ LINES = (
 )
 
 
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real models and data sets."""
+    if "PROMPTFERRY_ASSETS" not in os.environ:
+        pytest.skip("PROMPTFERRY_ASSETS is unset: no real models to load")
+    return Path(os.environ["PROMPTFERRY_ASSETS"])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """One torch thread: tiny tensors gain nothing from more, and test processes share the cores."""

@@ -1,7 +1,6 @@
 """The task files of deploy/tasks fit the real models and data sets."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,6 @@ from transfer.encoding import Encoder
 from transfer.tasks import Task
 
 FILES = sorted((Path(__file__).parents[2] / "deploy" / "tasks").glob("*.toml"))
-
-
-@pytest.fixture(scope="module")
-def assets():
-    if "PROMPTFERRY_ASSETS" not in os.environ:
-        pytest.skip("PROMPTFERRY_ASSETS is unset: no real tokenisers to load")
-    return Path(os.environ["PROMPTFERRY_ASSETS"])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

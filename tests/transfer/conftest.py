@@ -1,6 +1,5 @@
-"""More tiny models: learned positions (GPT-2), another width, windowed layers (Qwen2); real assets."""
+"""More tiny models: learned positions (GPT-2), another width, windowed layers (Qwen2)."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -140,14 +139,6 @@ def headless(request: pytest.FixtureRequest) -> LanguageModel:
     """Each tiny model without an LM head in turn."""
     loaded: LanguageModel = request.getfixturevalue(request.param)
     return loaded
-
-
-@pytest.fixture(scope="session")
-def assets() -> Path:
-    """The folder of real models and data sets."""
-    if "PROMPTFERRY_ASSETS" not in os.environ:
-        pytest.skip("PROMPTFERRY_ASSETS is unset: no real models to load")
-    return Path(os.environ["PROMPTFERRY_ASSETS"])
 
 
 @pytest.fixture
