@@ -49,7 +49,7 @@ PROBE = (10, 3)
 
 A few steps tell more than any score (PANDA's own tables), so in a small library none is left out by its scores.
 """
-PROBE_STEPS = 30
+PROBE_STEPS = 60
 TEACHER_WEIGHT = 1.0
 """λ₀, the most a library teacher weighs beside the proxy."""
 MOMENTUM = 0.9

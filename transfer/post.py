@@ -26,6 +26,9 @@ from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.transfer_settings import AGREEMENT, Start, TransferSettings
 
+BETAS = 0.9, 0.95
+"""Of Adam. Gradients shrink as a prompt comes near: with the usual 0.999 the first ones hold all later steps back."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transferred:
@@ -154,7 +157,7 @@ def descend(
     """Minimise the problem's loss from `start` in `steps` ≥ 0 steps of Adam; keep the best held-out step."""
     settings = problem.settings
     vectors = nn.Parameter(start.vectors.clone())  # a copy: the prompt it starts from must not move along
-    optimizer = torch.optim.Adam([vectors], lr=settings.learning_rate)
+    optimizer = torch.optim.Adam([vectors], lr=settings.learning_rate, betas=BETAS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     best, best_step = vectors.detach().clone(), 0
     best_loss = start_loss = problem.held_out_loss(best)

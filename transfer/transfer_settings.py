@@ -33,12 +33,12 @@ class TransferSettings:
     alpha: float | Agreement = 0.0
     temperature: float = 2.0
     space: Space = "labels"
-    steps: int = 500
-    batch_size: int = 16
+    steps: int = 1000
+    batch_size: int = 8
     learning_rate: float = 0.03
     start: Start = "prompt"
     held_out: float = 0.2
-    check_every: int = 25
+    check_every: int = 50
     seed: int = 0
 
     def __post_init__(self) -> None:
