@@ -100,8 +100,6 @@ class CampaignPlan:
     def _check_space(self) -> None:
         if self.task.kind == "text" and self.transfer.space == "labels":
             raise UsageError('plan transfer.space "labels": free text has none; write space = "vocabulary"')
-        if self.task.kind == "text" and self.dimensions:
-            raise UsageError(f"plan tuning.dimensions {self.dimensions}: free text has no labels; write 0")
         if self.task.head_rows and self.transfer.space == "vocabulary":
             raise UsageError(
                 'plan transfer.space "vocabulary": a head knows labels only; write space = "labels"'

@@ -13,7 +13,8 @@ proxies, unfinished ones too, and tuned prompts are kept beside it. At the end a
 makes them of several files. With --library the methods that ask other tasks' prompts are measured too, and tell
 which prompt was tried and whether it was kept; `paper`, PANDA with labels in one place, only if it is named. Of a
 task whose answers are free text, accuracy is exact match, and public text is compared by --space vocabulary.
-Settings of the transfer that go by a name of tuning have `transfer-` before it.
+Under noise a plan tunes free text whole, which is --dimensions 0 --learning-rate 0.02 here. Settings of the transfer
+that go by a name of tuning have `transfer-` before it.
 """
 
 import argparse

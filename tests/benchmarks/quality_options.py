@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import MISSING, Field, fields
@@ -96,9 +95,6 @@ def asked(
     axes = Axes(methods, given.epsilon, given.clients, given.seeds, given.share, each=each)
     if task.kind == "text" and recipe.skew is not None:
         raise UsageError(f"partition {recipe.partition!r}: free text has no labels to skew; --partition iid")
-    learnt = recipe.dimensions and recipe.directions == "public"
-    if task.kind == "text" and learnt and min(given.epsilon) < math.inf:
-        raise UsageError("free text has no labels to learn public directions from: --dimensions 0")
     return recipe, transfer, axes
 
 

@@ -29,7 +29,7 @@ def free(inputs, tmp_path):
     )
     files = {"task": "task.toml", "private": "private.jsonl", "test": "test.jsonl"}
     own = [word for name, file in files.items() for word in (f"--{name}", str(tmp_path / file))]
-    return [*inputs, *own, "--clients", "2", "--dimensions", "0", "--out", str(tmp_path / "out.json")]
+    return [*inputs, *own, "--clients", "2", "--dimensions", "4", "--out", str(tmp_path / "out.json")]
 
 
 def lines_of(folder):
@@ -63,7 +63,6 @@ def test_an_answer_counts_if_it_is_the_whole_of_what_the_model_writes(free, tmp_
     [
         ([], 'transfer with space = "vocabulary"'),
         (["--space", "vocabulary", "--methods", "bare,arithmetic"], "method 'arithmetic' needs labels"),
-        (["--space", "vocabulary", "--dimensions", "4"], "--dimensions 0"),
         (["--space", "vocabulary", "--partition", "dirichlet:1"], "--partition iid"),
     ],
 )

@@ -25,8 +25,10 @@ from client.proxies import Proxies
 from client.tuning import tune
 from tests.client.test_policy import allowed, asks, policies
 from tests.promises import Measured
+from transfer.directions import public_subspace
 from transfer.errors import LedgerError, UnavailableError, VerificationError
 from transfer.model_ref import ModelRef
+from transfer.models import load
 from transfer.privacy import Budget, Guarantee, Spend, epsilon
 from transfer.prompt import SoftPrompt
 from transfer.roster import KEY_BYTES, Roster
@@ -151,6 +153,19 @@ def test_a_round_ends_in_a_signed_release_with_its_cost_in_the_ledger(owner: Own
     assert release.guarantee.epsilon == epsilon([release.spend], 1e-4)
     assert release.prompt.model == owner.request().proxy
     assert release.prompt.vectors.abs().max() > 0
+
+
+def test_a_round_of_free_text_moves_in_its_directions_and_nowhere_else(owner: Owner) -> None:
+    owner.data.write_text("".join(json.dumps({"text": text, "answer": text}) + "\n" for text, _ in ROWS))
+    task = replace(owner.task, labels=(), kind="text", answer_tokens=4)
+    proxy = load(owner.proxy)
+    start = SoftPrompt(torch.zeros(3, 32), owner.request().proxy)
+    axes = public_subspace(proxy, task, [text for text, _ in ROWS], start, 2, 0)
+    release = owner.read(owner.participant().answer(owner.sent(task=task, subspace=axes)))
+    assert isinstance(release, Release)
+    update = release.prompt.vectors - start.vectors
+    assert update.norm() > 1e-3
+    torch.testing.assert_close(axes.vectors(axes.coordinates(update.unsqueeze(0))[0]), update)
 
 
 def for_users() -> dict[str, Tuning]:

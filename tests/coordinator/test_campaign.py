@@ -60,11 +60,15 @@ def test_the_first_round_starts_from_the_tasks_text_or_from_random_words(world):
     assert not torch.equal(random_start, start_of(world))
 
 
-def test_a_round_moves_in_directions_of_the_public_text_and_nowhere_else(world):
+def stay_inside(world):
     for name in ("ada", "ben", "cleo"):
         world.fleet.owners[name].update = lambda request: request.subspace.vectors(
             torch.tensor([0.1, 0.0, 0.3])
         )
+
+
+def test_a_round_moves_in_directions_of_the_public_text_and_nowhere_else(world):
+    stay_inside(world)
     assert world.carry_out(dimensions=3).state is CampaignState.PUBLISHED
     first, second = world.fleet.owners["ada"].requests
     assert not torch.equal(
@@ -227,7 +231,8 @@ def test_a_model_without_an_lm_head_is_adapted_by_prompt_and_head(embedding, tin
 def test_answers_in_free_text_go_the_whole_way(world):
     task = replace(world.plan.task, labels=(), kind="text", answer_tokens=3)
     settings = replace(world.plan.transfer, space="vocabulary")
-    campaign = world.carry_out(task=task, transfer=settings)
+    stay_inside(world)
+    campaign = world.carry_out(task=task, transfer=settings, dimensions=3)
     assert campaign.state is CampaignState.PUBLISHED, campaign.detail
     told = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
     assert (told["task"]["kind"], told["lineage"]["transfer"]["space"]) == ("text", "vocabulary")

@@ -339,10 +339,12 @@ def test_under_noise_a_few_directions_are_tuned_in_unless_the_plan_says_otherwis
     assert (read.dimensions, read.tuning.learning_rate) == (dimensions, learning_rate)
 
 
-def test_free_text_has_no_labels_to_learn_directions_from(directory):
+def test_free_text_is_tuned_whole_unless_the_plan_says_otherwise(directory):
     (directory / "tasks" / "sst2.toml").write_text(FREE_TEXT, encoding="utf-8")
     space = '[transfer]\nspace = "vocabulary"\n'
     assert plan(directory, UNCALIBRATED + space).dimensions == 0
+    asked = UNCALIBRATED.replace("[tuning]", "[tuning]\ndimensions = 256")
+    assert plan(directory, asked + space).dimensions == 256
 
 
 def test_data_owners_read_every_key_of_a_plan():

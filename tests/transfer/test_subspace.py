@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from transfer.directions import public_subspace
 from transfer.errors import UsageError
+from transfer.objectives import answer_loss
 from transfer.prompt import SoftPrompt
 from transfer.subspace import Subspace
 
@@ -38,6 +41,18 @@ def test_a_few_directions_of_public_text_hold_most_of_a_stranger_s_gradient(mode
         kept = axes.coordinates(gradient).norm() / gradient.norm()
         by_chance = (8 / gradient.numel()) ** 0.5
         assert kept > max(0.8, 2 * by_chance)
+
+
+def test_directions_of_public_words_hold_most_of_a_strangers_gradient_of_free_text(causal, tiny_task):
+    """Of an answer that no public text holds, in several words, and its end."""
+    task = replace(tiny_task, labels=(), kind="text", answer_tokens=8)
+    start = causal.text_prompt(task.init_text, 3)
+    axes = found(causal, task, start, dimensions=16)
+    batch = causal.collate(causal.encoder(task).encode(["We liked the weather."], ["a long walk home"]))
+    rows = start.vectors.clone().unsqueeze(0).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(answer_loss(causal.logits(batch, rows), batch.goal).sum(), rows)
+    assert axes.coordinates(gradient).norm() > 0.93 * gradient.norm()
+    assert torch.equal(axes.directions, found(causal, task, start, dimensions=16).directions)
 
 
 def test_coordinates_and_vectors_undo_each_other(model, tiny_task, start):
