@@ -83,7 +83,7 @@ class _PlanFile(Settings):
     def plan(self, task: Task, directory: Path) -> CampaignPlan:
         """The plan as a value, with the noise calibrated."""
         optimiser(self.strategy, self.server)  # a mistake there is told before the noise, which takes a while
-        asked, dimensions = self.tuning, self.tuning.directions(task.kind)
+        asked, dimensions = self.tuning, self.tuning.directions(task)
         return CampaignPlan(
             name=self.name,
             task=task,

@@ -11,13 +11,13 @@ from pydantic import Field, model_validator
 from transfer.errors import UsageError
 from transfer.privacy import Spend, Unit, calibrate
 from transfer.settings import Settings
-from transfer.tasks import Kind
+from transfer.tasks import Task
 
 ROUNDS, MIN_CLIENTS, PROMPT_LENGTH = 3, 3, 10
 """A plan's defaults for what stands outside of the table."""
 STEPS, SAMPLE_RATE, CLIP_NORM = 80, 0.0625, 1.0
-DIMENSIONS = 32
-"""Under noise and with labels; otherwise the whole prompt is tuned."""
+DIMENSIONS, HEAD_DIMENSIONS = 32, 128
+"""Directions tuned in under noise where label words are read, and where a head is tuned with the prompt."""
 DELTA = 1e-6
 
 Optimizer = Literal["adam", "sgd"]
@@ -55,12 +55,14 @@ class TuningTable(Settings):
             raise UsageError('[tuning] optimizer "sgd" needs a learning_rate: the usual ones are Adam\'s')
         return self
 
-    def directions(self, kind: Kind) -> int:
-        """How many directions are tuned in for a task of this kind, 0 for all."""
+    def directions(self, task: Task) -> int:
+        """How many directions are tuned in for a task, 0 for all."""
         if self.dimensions is not None:
             return self.dimensions
         noisy = self.noise_multiplier != 0 and self.epsilon != math.inf
-        return DIMENSIONS if noisy and kind == "label" else 0
+        if not noisy or task.kind == "text":
+            return 0
+        return HEAD_DIMENSIONS if task.head_rows else DIMENSIONS
 
     def spend(self, rounds: int) -> Spend:
         """One round's privacy cost, with the noise all rounds together need.

@@ -339,10 +339,18 @@ def test_under_noise_a_few_directions_are_tuned_in_unless_the_plan_says_otherwis
     assert (read.dimensions, read.tuning.learning_rate) == (dimensions, learning_rate)
 
 
-def test_free_text_is_tuned_whole_unless_the_plan_says_otherwise(directory):
-    (directory / "tasks" / "sst2.toml").write_text(FREE_TEXT, encoding="utf-8")
-    space = '[transfer]\nspace = "vocabulary"\n'
-    assert plan(directory, UNCALIBRATED + space).dimensions == 0
+HEAD = (
+    'name = "t"\ntemplate = "{text}"\ninit_text = "Any"\nlabel_reading = "head"\n[labels]\na = []\nb = []\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "space", "dimensions"), [(FREE_TEXT, "vocabulary", 0), (HEAD, "labels", 128)]
+)
+def test_free_text_is_tuned_whole_and_a_head_in_more_directions(directory, task, space, dimensions):
+    (directory / "tasks" / "sst2.toml").write_text(task, encoding="utf-8")
+    space = f'[transfer]\nspace = "{space}"\n'
+    assert plan(directory, UNCALIBRATED + space).dimensions == dimensions
     asked = UNCALIBRATED.replace("[tuning]", "[tuning]\ndimensions = 256")
     assert plan(directory, asked + space).dimensions == 256
 
