@@ -30,7 +30,7 @@ class TransferSettings:
         check_every: steps between held-out measurements.
     """
 
-    alpha: float | Agreement = 0.0
+    alpha: float | Agreement = 0.5
     temperature: float = 2.0
     space: Space = "labels"
     steps: int = 1000
