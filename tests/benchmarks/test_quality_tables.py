@@ -54,7 +54,7 @@ def test_each_task_has_its_data_and_enough_public_text(task, assets, tmp_path):
 
 
 @pytest.mark.assets
-def test_one_command_measures_the_tasks_that_are_asked_for(assets, tmp_path, capsys):
+def test_one_command_measures_the_tasks_that_are_asked_for(assets, tmp_path):
     out = tmp_path / "deep" / "out.json"
     given = ["--assets", str(assets), "--model", "lab-llama-7m", "--out", str(out), "--tasks", "trec", "subj"]
     short = ["--proxy-layers", "1", "--distil-steps", "0", "--test-rows", "20", "--methods", "bare"]
