@@ -12,7 +12,7 @@ from client.claim import Claim
 from transfer.batches import Batch, Line
 from transfer.errors import ModelError
 from transfer.models import LanguageModel
-from transfer.reading import Head, Reading, label_logits, only_at, question
+from transfer.reading import Head, Reading, label_logits, question
 from transfer.tasks import Task
 
 
@@ -97,7 +97,6 @@ def _logits(prompted: PeftModel, batch: Batch) -> torch.Tensor:
 
 def _states(prompted: PeftModel, model: LanguageModel, batch: Batch) -> torch.Tensor:
     """Last hidden states [B, T, H] of the text's own positions behind the prompt."""
-    rows = torch.arange(len(batch))
-    with torch.no_grad(), only_at(model.model, rows, rows * 0) as seen:
-        prompted(input_ids=batch.ids, attention_mask=batch.mask)
-    return seen[0][:, -batch.ids.shape[1] :]
+    with torch.no_grad():
+        rows = prompted.get_prompt(batch_size=len(batch))
+        return model.all_states(batch, rows)[:, rows.shape[1] :]

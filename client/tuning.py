@@ -25,6 +25,7 @@ from transfer.batches import FORWARD_TOKENS
 from transfer.errors import PromptferryError
 from transfer.gradients import LabelledLines, per_record_gradients
 from transfer.models import LanguageModel
+from transfer.passes import Passes
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Tuning
 from transfer.subspace import Subspace
@@ -109,9 +110,10 @@ def tune(
     """
     encoder = model.encoder(task)
     lines = encoder.encode(records.texts, records.answers)
-    data = LabelledLines(lines, torch.tensor(records.labels), encoder.words)
-    tuned = Tuned(start.vectors, subspace)
     spend = tuning.spend
+    passes = Passes.expecting(spend.sample_rate * declared_units, task.max_tokens)
+    data = LabelledLines(lines, torch.tensor(records.labels), encoder.words, passes)
+    tuned = Tuned(start.vectors, subspace)
     users = records.by_user() if spend.unit == "user" else None
     units = len(lines if users is None else users)
     optimizer = NoisyOptimizer(tuned.parameter, tuning, spend.sample_rate * declared_units, randomness)
@@ -178,7 +180,7 @@ def noisy_step(
 class UserMeans:
     """Mean gradient of each user's records, gathered over physical batches in double precision.
 
-    A user's records come in the order of `physical_batches`, which no other user's records change, so the mean
+    A user's records come in the order of `Passes.groups`, which no other user's records change, so the mean
     depends on nothing but their gradients, bit for bit.
 
     Args:

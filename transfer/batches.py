@@ -1,5 +1,9 @@
 """Encoded lines, and how they are put into batches.
 
+Public text goes through a model in groups of similar length, whatever fits (`physical_batches`). Private records go
+in passes of fixed shapes (`Passes`): how a kernel rounds depends on the shape of its input, so a record whose pass
+had the shape of its neighbours would have their gradient too, a little.
+
 Letters: B records, T tokens, K answer tokens.
 """
 
@@ -7,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 FORWARD_TOKENS = 1536
@@ -16,12 +21,19 @@ a third faster than 8192 and pads less. Says nothing about the logical batch."""
 FORWARD_PADDING = 48
 """Most padding in one physical forward pass, in tokens: about what another pass costs."""
 
+NO_MORE = -1
+"""Stands in `Batch.goal` behind an answer's end: not read."""
+
+UNCOUNTED = -100
+"""Stands in a goal where a position is read for the sake of a fixed shape and counts for nothing."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Right-padded lines: ids [B, T], mask [B, T] (1 = token), answer [B] (position of the blank).
 
-    `goal` [B, K] holds the tokens of answers in free text, −1 behind an answer's end; None if not known.
+    `goal` [B, K] holds the tokens of answers in free text, `NO_MORE` or `UNCOUNTED` behind an answer's end; None if
+    not known.
     """
 
     ids: torch.Tensor
@@ -50,17 +62,18 @@ class Line:
         return len(self.goal) or 1
 
 
-def collate(lines: Sequence[Line], pad_id: int) -> Batch:
-    """Right-pad lines to their own longest."""
-    ids = _padded([line.ids for line in lines], pad_id)
-    mask = _padded([[1] * len(line.ids) for line in lines], 0)
-    goal = _padded([line.goal for line in lines], -1) if any(line.goal for line in lines) else None
+def collate(lines: Sequence[Line], pad_id: int, tokens: int = 0) -> Batch:
+    """Right-pad lines to their own longest, or to `tokens` if that is more."""
+    ids = _padded([line.ids for line in lines], pad_id, tokens)
+    mask = _padded([[1] * len(line.ids) for line in lines], 0, tokens)
+    goal = _padded([line.goal for line in lines], NO_MORE) if any(line.goal for line in lines) else None
     return Batch(ids, mask, torch.tensor([line.answer for line in lines]), goal)
 
 
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+def _padded(rows: Sequence[Sequence[int]], fill: int, width: int = 0) -> torch.Tensor:
     parts = [torch.tensor(row, dtype=torch.long) for row in rows]
-    return pad_sequence(parts, batch_first=True, padding_value=fill)
+    found = pad_sequence(parts, batch_first=True, padding_value=fill)
+    return pad(found, (0, max(0, width - found.shape[1])), value=fill)
 
 
 def buckets(lengths: Sequence[int], max_tokens: int, max_padding: int | None = None) -> Iterator[list[int]]:
@@ -87,11 +100,12 @@ def physical_batches(
     prompt_length: int,
     copies: int,
     forward_tokens: int = FORWARD_TOKENS,
+    max_padding: int = FORWARD_PADDING,
 ) -> Iterator[list[int]]:
     """The chosen indices in groups of one forward pass each: similar length, ≤ `forward_tokens`, little padding.
 
     A line becomes `copies` rows, each behind the `prompt_length` tokens of a prompt.
     """
     lengths = [(len(lines[index].ids) + prompt_length) * copies for index in chosen]
-    for group in buckets(lengths, forward_tokens, FORWARD_PADDING):
+    for group in buckets(lengths, forward_tokens, max_padding):
         yield [chosen[place] for place in group]

@@ -23,7 +23,10 @@ def compared(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.
     if model.lm_head == "none":
         states: torch.Tensor = model.model(**inputs).last_hidden_state
         return _relations(states.float(), part), states
-    with only_at(model.model, part.rows, part.columns) as seen:
+    if model.traits.shortcuts.states is None:
+        logits = model.model(**inputs).logits[part.rows, part.columns]
+        return logits, model.backbone(**inputs).last_hidden_state
+    with only_at(model.backbone, part.rows, part.columns) as seen:
         logits = model.model(**inputs).logits[:, 0]
     return logits, seen[0]
 

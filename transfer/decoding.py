@@ -5,6 +5,7 @@ Letters: B lines of equal length, T tokens, P prompt tokens, H hidden size, V vo
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 
@@ -74,17 +75,27 @@ def _continued(
     model: LanguageModel, ids: torch.Tensor, prompt: SoftPrompt | None, most: int, end: int
 ) -> list[list[int]]:
     """The next tokens of rows `ids` [B, T], until every row has met its end."""
-    embed = model.model.get_input_embeddings()
+    embed, rows = model.model.get_input_embeddings(), torch.arange(len(ids))
     embeds = embed(ids)
     if prompt is not None:
-        embeds = torch.cat([prompt.vectors.expand(len(ids), -1, -1), embeds], dim=1)
+        embeds = torch.cat([prompt.vectors.to(embeds).expand(len(ids), -1, -1), embeds], dim=1)
     model.require_positions(embeds.shape[1] + most - 1)
-    rows, last = torch.arange(len(ids)), torch.full((len(ids),), -1)
-    cache, tokens = None, ids.new_empty((len(ids), 0))
+    cache, unread, tokens = None, embeds, ids.new_empty((len(ids), 0))
     while tokens.shape[1] < most and not (tokens == end).any(dim=1).all():
-        with only_at(model.model, rows, last):
-            out = model.model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
-        cache, following = out.past_key_values, out.logits[:, 0].argmax(dim=-1, keepdim=True)
-        tokens, embeds = torch.cat([tokens, following], dim=1), embed(following)
+        inputs = {"inputs_embeds": unread, "past_key_values": cache, "use_cache": True}
+        if not model.traits.cached:
+            inputs = {"inputs_embeds": embeds}
+        out = _last(model, inputs, rows)
+        following = out.logits[:, -1].argmax(dim=-1, keepdim=True)
+        cache, unread = getattr(out, "past_key_values", None), embed(following)
+        tokens, embeds = torch.cat([tokens, following], dim=1), torch.cat([embeds, unread], dim=1)
     found: list[list[int]] = tokens.tolist()
     return found
+
+
+def _last(model: LanguageModel, inputs: dict[str, Any], rows: torch.Tensor) -> Any:
+    """The model's output, its logits those of the last position, or of all where the shortcut is not taken."""
+    if model.traits.shortcuts.states is None:
+        return model.model(**inputs)
+    with only_at(model.backbone, rows, torch.full_like(rows, -1)):
+        return model.model(**inputs)

@@ -66,7 +66,7 @@ def make(
     unfinished = place.with_name(f".{place.name}.unfinished")
     if unfinished.exists() and not resume:
         raise AlreadyExistsError(f"{unfinished} holds an unfinished distillation: --resume it, or remove it")
-    kept = spread(layers, target.model.config.num_hidden_layers) if isinstance(layers, int) else layers
+    kept = spread(layers, target.layers) if isinstance(layers, int) else layers
     made = distil(target, kept, texts, settings, lambda step, _kl: on_step(step, settings.steps), unfinished)
     with appearing(place) as draft:
         stored = made.save(draft)

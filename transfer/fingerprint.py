@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import cosine_similarity
 
-from transfer.batches import Line, physical_batches
+from transfer.batches import Line
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
 
@@ -22,11 +22,11 @@ TINY = 1e-12
 @torch.no_grad()
 def answer_states(model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None) -> torch.Tensor:
     """The backbone's last hidden states at the answer, [N, H], behind `prompt` or without one."""
-    found = torch.empty(len(lines), model.width)
-    for group in physical_batches(lines, range(len(lines)), prompt.length if prompt else 0, 1):
+    found = torch.empty(len(lines), model.traits.width)
+    for group in model.groups(lines, range(len(lines)), prompt.length if prompt else 0, 1):
         batch = model.collate([lines[index] for index in group])
         rows = prompt.vectors.expand(len(batch), -1, -1) if prompt else None
-        found[group] = model.states(batch, rows).float()
+        found[group] = model.states(batch, rows)
     return found
 
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import torch
 
-from transfer.batches import FORWARD_TOKENS, Line, physical_batches
+from transfer.batches import FORWARD_TOKENS, Batch, Line
 from transfer.errors import PromptferryError
 from transfer.models import LanguageModel
 from transfer.objectives import answer_loss, label_loss
+from transfer.passes import Passes, filled
 from transfer.reading import Reading, copies
 
 
@@ -26,17 +27,27 @@ class LabelledLines:
     """Encoded records and what the loss needs to know: words of each class, labels by record.
 
     Without words the answers are free text: the goals of the lines.
+
+    Attributes:
+        passes: the shapes in which the records go through a model.
     """
 
     lines: Sequence[Line]
     labels: torch.Tensor
     words: Reading | None
+    passes: Passes = Passes()  # noqa: RUF009 -- frozen
 
     def batches(
         self, included: Sequence[int], prompt_length: int, forward_tokens: int = FORWARD_TOKENS
     ) -> Iterator[list[int]]:
-        """The included records in groups of one forward pass each."""
-        return physical_batches(self.lines, included, prompt_length, copies(self.words), forward_tokens)
+        """The included records in groups for `per_record_gradients`, each of ≤ `forward_tokens` if one record is.
+
+        Which group a record is in changes nothing of its gradient.
+        """
+        rows = copies(self.words)
+        for shape, group in self.passes.groups(self.lines, included, prompt_length, rows):
+            most = max(1, forward_tokens // ((shape.tokens + prompt_length) * rows))
+            yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
 def per_record_gradients(
@@ -44,18 +55,35 @@ def per_record_gradients(
 ) -> torch.Tensor:
     """Gradient [B, P, H] of each record's own loss with respect to the prompt; zeros(0, P, H) for no record.
 
+    Guarantee: a record's gradient is a function of that record, `vectors`, the model and `data.passes`, bit for
+    bit on one machine with one number of threads, whoever else is in the group and in whatever order.
+
     Raises:
         PromptferryError: the gradient is not one [P, H] a record, so clipping would bound something else.
+        ModelError: prompt and line together are longer than the model has positions.
     """
-    shape = (len(group), *vectors.shape)
-    if not group:
-        return vectors.new_zeros(shape)
-    batch = model.collate([data.lines[index] for index in group])
+    lines = [data.lines[index] for index in group]
+    found = torch.zeros(len(lines), *vectors.shape)
+    whose, manners = torch.as_tensor(group, dtype=torch.long), model.manners(vectors.shape[0])
+    for shape, members in data.passes.groups(
+        lines, range(len(lines)), len(vectors), copies(data.words), manners
+    ):
+        batch = filled([lines[place] for place in members], shape, model.pad_id)
+        labels = torch.zeros(shape.records, dtype=torch.long)  # a blank row's label is any
+        if batch.goal is None:
+            labels[: len(members)] = data.labels[whose[members]]
+        found[members] = _gradients(model, batch, labels, data.words, vectors)[: len(members)].float()
+    return found
+
+
+def _gradients(
+    model: LanguageModel, batch: Batch, labels: torch.Tensor, words: Reading | None, vectors: torch.Tensor
+) -> torch.Tensor:
+    """Gradients [B, P, H] of one pass, those of blank rows among them."""
+    shape = (len(batch), *vectors.shape)
     rows = vectors.detach().expand(shape).clone().requires_grad_(True)  # [B, P, H], one copy a record
-    logits, goal = model.logits(batch, rows, data.words), batch.goal
-    losses = (
-        label_loss(logits, data.labels[list(group)]) if goal is None else answer_loss(logits, goal)
-    )  # [B]
+    logits, goal = model.logits(batch, rows, words), batch.goal
+    losses = label_loss(logits, labels) if goal is None else answer_loss(logits, goal)  # [B]
     (gradients,) = torch.autograd.grad(losses.sum(), rows)
     if gradients.shape != shape:
         raise PromptferryError(

@@ -3,29 +3,30 @@
 Letters: B records, T tokens, P prompt tokens, H hidden size, V vocabulary, C classes.
 
 The prompt stands before the whole line, also before a [CLS]; rows are padded on the right and positions count
-on from the prompt, so no record can touch another. Only the hidden state at the answer reaches the LM head: the
-vocabulary projection of all other positions, most of the arithmetic of a small model, is never done.
+on from the prompt. Where the model allows it (`transfer.traits`), only the hidden state at the answer reaches the LM
+head: the vocabulary projection of all other positions, most of the arithmetic of a small model, is never done.
 """
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from transfer.batches import Batch, Line, collate, physical_batches
+from transfer.batches import FORWARD_PADDING, FORWARD_TOKENS, Batch, Line, collate, physical_batches
 from transfer.encoding import Encoder
 from transfer.errors import ModelError, TaskError
 from transfer.model_ref import LmHead, ModelRef
-from transfer.pretrained import pretrained
+from transfer.passes import Manners
+from transfer.pretrained import directory_of, pretrained, tokenizer_of
 from transfer.prompt import SoftPrompt
-from transfer.reading import Head, Reading, copies, label_logits, last_layer_at, only_at, only_of, question
+from transfer.reading import Head, Reading, copies, inputs_of, question, read, states_at
 from transfer.tasks import Task
+from transfer.traits import Traits, traits_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,21 +35,31 @@ class LanguageModel:
 
     Attributes:
         lm_head: what its LM head tells; a model with "none", such as a sentence embedder, has states only.
+        traits: how it may be read, found out by running it when this is made.
 
     Raises:
-        ModelError: `model` is wrapped by PEFT, whose prompt gradient is the batch's and never one record's.
+        ModelError: `model` is wrapped by PEFT, whose prompt gradient is the batch's and never one record's; or it
+            cannot be read behind a prompt, see `traits_of`.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     ref: ModelRef
     lm_head: LmHead
+    traits: Traits = field(init=False)
 
     def __post_init__(self) -> None:
         if hasattr(self.model, "peft_config"):
             raise ModelError("a PEFT model repeats one prompt row over the batch; pass the model it wraps")
         self.model.train(mode=False)
         self.model.requires_grad_(False)
+        try:
+            traits = traits_of(self.model, self.lm_head, self.tokenizer)
+        except ModelError as error:
+            raise ModelError(f"model {self.ref.name!r}: {error}") from error
+        object.__setattr__(self, "traits", traits)
+        special = {*self.tokenizer.all_special_ids}  # no text is read as one of them: see `Encoder`
+        self._require_embedded((i for i in self.tokenizer.get_vocab().values() if i not in special), "its")
 
     @property
     def causal(self) -> bool:
@@ -66,6 +77,27 @@ class LanguageModel:
         weight: torch.Tensor = self.model.get_input_embeddings().get_parameter("weight")
         return weight
 
+    def embedded(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the layers get for tokens [...] → [..., H]: not the bare weights, which some models scale; float32."""
+        with torch.no_grad():
+            vectors: torch.Tensor = self.model.get_input_embeddings()(ids)
+        return vectors.detach().float().cpu()
+
+    @property
+    def layers(self) -> int:
+        """How many layers its backbone has.
+
+        Raises:
+            ModelError: its configuration does not say.
+        """
+        config = self.model.config.get_text_config()
+        total = getattr(config, "num_hidden_layers", None)
+        if not isinstance(total, int):
+            raise ModelError(
+                f"model {self.ref.name!r}: its configuration does not say how many layers it has"
+            )
+        return total
+
     @property
     def positions(self) -> int | None:
         """Most tokens of a row; None if the architecture sets no limit.
@@ -73,6 +105,8 @@ class LanguageModel:
         RoBERTa's table of positions begins with those of padding, up to `padding_idx`, which no token has.
         """
         limit: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        if limit is not None and limit < 1:  # XLNet's −1
+            return None
         embeddings = getattr(self.model.base_model, "embeddings", None)
         table = getattr(embeddings, "position_embeddings", None)
         padding: int | None = getattr(table, "padding_idx", None)
@@ -88,6 +122,17 @@ class LanguageModel:
             raise ModelError(
                 f"model {self.ref.name!r} has {self.positions} positions, prompt and line need {tokens}; {remedy}"
             )
+
+    def manners(self, prompt_length: int) -> Manners:
+        """What the model does to the rows of a pass behind a prompt of that length."""
+        room = None if self.positions is None else self.positions - prompt_length
+        return Manners(self.traits.padded, self.traits.apart, room)
+
+    @property
+    def pad_id(self) -> int:
+        """A token to pad with: the tokeniser's, or the first if it has none or embeddings do not reach so far."""
+        asked = int(self.tokenizer.pad_token_id or 0)
+        return asked if asked < self.embedding.shape[0] else 0
 
     @property
     def tokenizer_digest(self) -> str:
@@ -107,11 +152,32 @@ class LanguageModel:
                 f"task {task.name!r}: {asked} needs a language-model head, model {self.ref.name!r} has none; "
                 'write label_reading = "head", no {answer} in the template, and empty lists of label words'
             )
-        return Encoder(task, self.tokenizer, causal=self.causal)
+        if task.head_rows and self.traits.width != self.width:
+            raise TaskError(
+                f'task {task.name!r}: label_reading "head" reads states as wide as embeddings, which those of model '
+                f"{self.ref.name!r} are not ({self.traits.width} and {self.width}); write label words"
+            )
+        encoder = Encoder(task, self.tokenizer, causal=self.causal)
+        self._require_embedded(encoder.encode([""])[0].ids, f"task {task.name!r}: the template's")
+        return encoder
+
+    def _require_embedded(self, ids: Iterable[int], whose: str) -> None:
+        """Refuse tokens that have no embedding.
+
+        Raises:
+            ModelError: names the first one.
+        """
+        end = self.embedding.shape[0]
+        if beyond := [token for token in ids if token >= end]:
+            token = self.tokenizer.convert_ids_to_tokens(min(beyond))
+            raise ModelError(
+                f"model {self.ref.name!r}: {whose} token {token!r} has number {min(beyond)}, embeddings end at "
+                f"{end - 1}; call model.resize_token_embeddings(len(tokenizer)) and save it again"
+            )
 
     def collate(self, lines: Sequence[Line]) -> Batch:
         """Right-pad lines with this model's padding token; padding is masked, so any token will do."""
-        return collate(lines, int(self.tokenizer.pad_token_id or 0))
+        return collate(lines, self.pad_id)
 
     def logits(
         self, batch: Batch, rows: torch.Tensor | None = None, words: Reading | None = None
@@ -133,35 +199,51 @@ class LanguageModel:
             raise ModelError(f"model {self.ref.name!r} has no language-model head, so no logits of words")
         asked = question(batch, words)
         rows = None if rows is None else rows.repeat_interleave(asked.copies, dim=0)
-        columns = asked.columns + (0 if rows is None else rows.shape[1])
-        inputs = self._inputs(asked.batch, rows)
-        narrowed = last_layer_at(self.model, columns) if asked.one_a_row else nullcontext()
-        with narrowed, only_at(self.model, asked.rows, columns), only_of(self.model, words) as reading:
-            logits: torch.Tensor = self.model(**inputs).logits[:, 0]
-        return label_logits(logits, reading)
+        return read(
+            self.model, self._inputs(asked.batch, rows), asked.behind(rows), words, self.traits.shortcuts
+        )
 
     def states(self, batch: Batch, rows: torch.Tensor | None = None) -> torch.Tensor:
         """The backbone's last hidden states at the answer, [B, H], behind prompt `rows` [B, P, H] if given."""
         columns = batch.answer + (0 if rows is None else rows.shape[1])
-        with last_layer_at(self.model, columns):
-            states: torch.Tensor = self.model.base_model(**self._inputs(batch, rows)).last_hidden_state
-        return states[torch.arange(len(batch)), columns]
+        return states_at(
+            self.model, self._inputs(batch, rows), columns, self.traits.backbone, self.traits.shortcuts
+        )
+
+    def all_states(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+        """The backbone's last hidden states [B, P + T, H] behind prompt `rows` [B, P, H]."""
+        states: torch.Tensor = self.backbone(**self._inputs(batch, rows)).last_hidden_state
+        return states
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The part of the model that gives last hidden states."""
+        return self.model.get_submodule(self.traits.backbone)
 
     def _head_logits(self, batch: Batch, rows: torch.Tensor | None, head: Head) -> torch.Tensor:
         if rows is None:
             return torch.zeros(len(batch), head.classes)
         length = rows.shape[1] - head.classes
-        states = self.model.base_model(**self._inputs(batch, rows[:, :length])).last_hidden_state
+        states = self.all_states(batch, rows[:, :length])
         return head.class_logits(states[:, length:], batch.mask, rows[:, length:])
 
     def _inputs(self, batch: Batch, rows: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """What a forward pass takes: embeddings [B, P + T, H] of the prompt and then the lines, and their mask."""
-        embeds, mask = self.model.get_input_embeddings()(batch.ids), batch.mask
-        if rows is not None:
-            embeds = torch.cat([rows, embeds], dim=1)
-            mask = torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1)
-        self.require_positions(embeds.shape[1])
-        return {"inputs_embeds": embeds, "attention_mask": mask}
+        self.require_positions(batch.ids.shape[1] + (0 if rows is None else rows.shape[1]))
+        return inputs_of(self.model, batch, rows)
+
+    def groups(
+        self,
+        lines: Sequence[Line],
+        chosen: Sequence[int],
+        prompt_length: int,
+        copies: int,
+        forward_tokens: int = FORWARD_TOKENS,
+    ) -> Iterator[list[int]]:
+        """The chosen indices in groups of one forward pass each, of equal length where padding would do harm."""
+        return physical_batches(
+            lines, chosen, prompt_length, copies, forward_tokens, FORWARD_PADDING if self.traits.padded else 0
+        )
 
     @torch.no_grad()
     def answer_logits(
@@ -174,10 +256,10 @@ class LanguageModel:
         out: torch.Tensor | None = None
         starts = [0, *accumulate(line.reads for line in lines)]
         extra = prompt.length if prompt else 0
-        for group in physical_batches(lines, range(len(lines)), extra, copies(words)):
+        for group in self.groups(lines, range(len(lines)), extra, copies(words)):
             batch = self.collate([lines[i] for i in group])
             rows = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)
-            logits = self.logits(batch, rows, words).float()
+            logits = self.logits(batch, rows, words)
             if out is None:
                 out = logits.new_empty((starts[-1], logits.shape[1]))
             out[[place for i in group for place in range(starts[i], starts[i + 1])]] = logits
@@ -191,18 +273,18 @@ class LanguageModel:
         if not ids:
             raise ModelError(f"prompt text {text!r} has no tokens")
         ids = (ids * -(-length // len(ids)))[:length]
-        return self._embedded(torch.tensor(ids))
+        return SoftPrompt(self.embedded(torch.tensor(ids)), self.ref)
 
     def vocabulary_prompt(self, length: int, generator: torch.Generator) -> SoftPrompt:
         """Prompt of `length` embeddings drawn from the vocabulary without replacement."""
-        return self._embedded(torch.randperm(self.embedding.shape[0], generator=generator)[:length])
-
-    def _embedded(self, ids: torch.Tensor) -> SoftPrompt:
-        return SoftPrompt(self.embedding[ids].detach().float().cpu().clone(), self.ref)
+        drawn = torch.randperm(self.embedding.shape[0], generator=generator)[:length]
+        return SoftPrompt(self.embedded(drawn), self.ref)
 
 
 def load(source: str | Path, *, name: str | None = None, lm_head: LmHead | None = None) -> LanguageModel:
     """Load a causal or masked LM or a backbone from a directory or the local cache of a hub name, in float32.
+
+    The network is never asked.
 
     Args:
         source: directory with config.json, weights and tokeniser, or a hub name.
@@ -210,27 +292,11 @@ def load(source: str | Path, *, name: str | None = None, lm_head: LmHead | None 
         lm_head: how to read it; by default what configuration and weights say.
 
     Raises:
-        ModelError: no such directory, or not a whole language model with a fast tokeniser.
+        ModelError: no such directory, not a whole language model with a fast tokeniser, or one that cannot be read
+            behind a prompt.
     """
-    path = Path(source)
-    if not path.exists() and (len(path.parts) > 2 or str(source).startswith(("/", "."))):  # no hub name is so
-        raise ModelError(f"{source}: no such directory")
-    if path.exists() and not (path / "config.json").is_file():
-        raise ModelError(f"{source}: not a model directory: config.json is missing")
-    try:
-        model, lm_head = pretrained(source, lm_head)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{source}: cannot load a language model: {reason}") from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"{source}: needs a fast tokeniser (tokenizer.json)")
-    directory = path if path.is_dir() else _cached(str(source))
-    ref = ModelRef.of_directory(name or path.name, directory)
+    directory = directory_of(source)
+    model, lm_head = pretrained(directory, lm_head, source)
+    tokenizer = tokenizer_of(directory, source)
+    ref = ModelRef.of_directory(name or Path(source).name, directory)
     return LanguageModel(model, tokenizer, ref, lm_head)
-
-
-def _cached(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(repository, local_files_only=True))

@@ -7,6 +7,8 @@ KL(p ‖ q) has the reference p first; references are constants, gradients reach
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, normalize
 
+from transfer.batches import NO_MORE, UNCOUNTED
+
 LIKENESS = 0.05
 """τ of `relations`."""
 
@@ -21,16 +23,21 @@ def answer_loss(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
 
     Args:
         logits: [N, V] at the answer tokens of all records, one record after the other.
-        goal: the tokens [B, K], −1 where a record has no more.
+        goal: the tokens [B, K], `NO_MORE` where a record has no more, `UNCOUNTED` where it has logits all the same.
     """
-    known = goal >= 0
-    return record_means(cross_entropy(logits, goal[known], reduction="none"), known.sum(dim=1))
+    read = goal != NO_MORE
+    losses = cross_entropy(logits, goal[read], reduction="none", ignore_index=UNCOUNTED)
+    return _record_sums(losses, read.sum(dim=1)) / (goal >= 0).sum(dim=1).clamp(min=1)
 
 
 def record_means(values: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
     """Means [B] of `values` [N] over each record's own positions: the first `reads[0]` ≥ 1, and so on."""
+    return _record_sums(values, reads) / reads
+
+
+def _record_sums(values: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
     record = torch.arange(len(reads)).repeat_interleave(reads)
-    return values.new_zeros(len(reads)).index_add(0, record, values) / reads
+    return values.new_zeros(len(reads)).index_add(0, record, values)
 
 
 def divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:

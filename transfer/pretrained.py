@@ -1,42 +1,82 @@
-"""The weights of a checkpoint as a model of transformers, with a language-model head if the checkpoint has one."""
+"""The weights of a checkpoint as a model of transformers, with a language-model head if the checkpoint has one.
 
-from collections.abc import Iterator, Set
+Nothing here asks the network: what is not in a directory must be in the local cache.
+"""
+
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
-from transfer.errors import ModelError
+from transfer.errors import ModelError, PromptferryError
 from transfer.model_ref import LmHead
 
 FACTORIES = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM, "none": AutoModel}
 POOLER = "pooler."
+LONGEST_REASON = 300
 
 
-def pretrained(source: str | Path, lm_head: LmHead | None) -> tuple[PreTrainedModel, LmHead]:
+def directory_of(source: str | Path) -> Path:
+    """The directory of a model: `source` itself, or where the local cache of hub names has it.
+
+    Raises:
+        ModelError: there is none, or no model in it.
+    """
+    path = Path(source)
+    if path.exists():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{source}: not a model directory: config.json is missing")
+        return path
+    if len(path.parts) > 2 or str(source).startswith(("/", ".")):  # no hub name is so
+        raise ModelError(f"{source}: no such directory")
+    try:
+        return Path(snapshot_download(str(source), local_files_only=True))
+    except Exception as error:  # the hub's client has many
+        raise ModelError(
+            f"{source}: cannot load a language model: no such directory, and no such name in the local cache; name a "
+            "directory, or fetch it once with --download"
+        ) from error
+
+
+def pretrained(directory: Path, lm_head: LmHead | None, source: str | Path) -> tuple[PreTrainedModel, LmHead]:
     """The model in float32 and its LM head: the one asked for, or what the configuration says.
 
     A configuration may promise a head that was never saved, as those of sentence embedders often do: then all
     of the head is missing and nothing else is, and the backbone is what there is.
 
     Raises:
-        ModelError: a weight is missing.
-        OSError, ValueError, KeyError, RuntimeError, SafetensorError: transformers cannot load it.
+        ModelError: names `source`: a weight is missing, transformers cannot load it, or it is an encoder-decoder.
     """
-    kind = lm_head or _promised(AutoConfig.from_pretrained(source, trust_remote_code=False))
-    factory: Any = FACTORIES[kind]
-    with _without_warnings():
+    with _one_line(source):
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        kind = lm_head or _promised(config)
+        factory: Any = FACTORIES[kind]
         model, report = factory.from_pretrained(
-            source,
+            directory,
             dtype=torch.float32,
             output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
+            local_files_only=True,
         )
     missing = set(report["missing_keys"])  # transformers would leave them random
     if kind == "none":
@@ -45,7 +85,28 @@ def pretrained(source: str | Path, lm_head: LmHead | None) -> tuple[PreTrainedMo
         model, kind, missing = model.base_model, "none", set()
     if missing:
         raise ModelError(f"{source}: not a whole language model: no weight {min(missing)!r}")
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{source}: cannot load a language model: {type(model).__name__} is an encoder-decoder, with no one line "
+            "to put a prompt before; take a causal or a masked language model"
+        )
+    model.config.return_dict = True  # a configuration may say otherwise
     return without_pooler(model), kind
+
+
+def tokenizer_of(directory: Path, source: str | Path) -> PreTrainedTokenizerBase:
+    """Its fast tokeniser.
+
+    Raises:
+        ModelError: names `source`: there is none, or it cannot be loaded.
+    """
+    with _one_line(source):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            directory, trust_remote_code=False, local_files_only=True
+        )
+    if not tokenizer.is_fast:
+        raise ModelError(f"{source}: needs a fast tokeniser (tokenizer.json)")
+    return tokenizer
 
 
 def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
@@ -59,14 +120,28 @@ def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Transformers calls a head or pooler that was never saved a corrupted checkpoint; here that is told apart."""
+def _one_line(source: str | Path) -> Iterator[None]:
+    """Whatever transformers raises is a ModelError of one line, and what it would print is not printed.
+
+    It calls a head or pooler that was never saved a corrupted checkpoint; here that is told apart.
+    """
     before: int = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
+    except PromptferryError:
+        raise
+    except Exception as error:  # a configuration may hold anything, and so it may raise anything
+        raise ModelError(f"{source}: cannot load a language model: {reason_of(error)}") from error
     finally:
         logging.set_verbosity(before)
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of somebody else's code says, in one line of at most `LONGEST_REASON` characters."""
+    told = " ".join(str(error).split()) or "no reason given"
+    told = told if len(told) <= LONGEST_REASON else f"{told[: LONGEST_REASON - 1]}…"
+    return told if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {told}"
 
 
 def _only_head(missing: Set[str], model: PreTrainedModel) -> bool:
@@ -77,15 +152,25 @@ def _only_head(missing: Set[str], model: PreTrainedModel) -> bool:
 
 
 def _promised(config: Any) -> LmHead:
-    """The LM head that a configuration speaks of; encoder-decoders have no one backbone to read."""
-    architectures = getattr(config, "architectures", None) or []
-    if any("MaskedLM" in name for name in architectures):
-        return "masked"
-    if any("CausalLM" in name or "LMHead" in name for name in architectures):
-        return "causal"
+    """The LM head that a configuration speaks of."""
+    architectures = set(getattr(config, "architectures", None) or [])
+    masked, causal, bare = (
+        architectures & _names(mapping, config.model_type)
+        for mapping in (
+            MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+            MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+            MODEL_MAPPING_NAMES,
+        )
+    )
+    if masked and causal:  # XLM and its kind: one class for both
+        return "causal" if getattr(config, "causal", False) else "masked"
     if not architectures:
         return "causal" if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "masked"
-    bare = MODEL_MAPPING_NAMES.get(config.model_type, ())
-    bare = (bare,) if isinstance(bare, str) else bare
-    whole = not getattr(config, "is_encoder_decoder", False)
-    return "none" if whole and set(architectures) & set(bare) else "masked"
+    if causal or any("CausalLM" in name or "LMHead" in name for name in architectures):
+        return "causal"
+    return "none" if bare and not masked else "masked"
+
+
+def _names(mapping: Mapping[str, Any], model_type: str) -> set[str]:
+    found = mapping.get(model_type, ())
+    return {found} if isinstance(found, str) else set(found)

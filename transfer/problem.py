@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from transfer.batches import Line, physical_batches
+from transfer.batches import Line
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
@@ -131,4 +131,4 @@ class Problem:
 
     def _parts(self, length: int, chosen: Sequence[int]) -> Iterator[list[int]]:
         """The chosen texts in groups of similar length, so that little is padding."""
-        return physical_batches(self.lines, chosen, length, copies(self.words))
+        return self.target.groups(self.lines, chosen, length, copies(self.words))

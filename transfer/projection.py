@@ -27,7 +27,10 @@ def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -
         UsageError: see `shared_tokens`.
     """
     ours, theirs = map(list, zip(*shared_tokens(proxy, target), strict=True))
-    known, wanted = proxy.embedding[ours].double(), target.embedding[theirs].double()
+    known, wanted = (
+        proxy.embedded(torch.tensor(ours)).double(),
+        target.embedded(torch.tensor(theirs)).double(),
+    )
     centre, aim = known.mean(dim=0), wanted.mean(dim=0)
     gram = (known - centre).T @ (known - centre)
     penalty = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)

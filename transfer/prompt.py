@@ -97,6 +97,9 @@ def peft_config(prompt: SoftPrompt, model: str, lm_head: LmHead) -> bytes:
         "base_model_name_or_path": model,
         "num_virtual_tokens": prompt.length,
         "token_dim": prompt.width,
+        # PEFT asks for both and uses neither; from a model whose configuration has other names it cannot learn them
+        "num_layers": 1,
+        "num_attention_heads": 1,
         "num_transformer_submodules": 1,
         "prompt_tuning_init": "RANDOM",
         "inference_mode": True,

@@ -4,22 +4,27 @@ Embeddings, final norm and LM head, if there is one, are copied from the target 
 `transfer.distillation` then teaches the cut the target's own answers.
 """
 
+import copy
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfer.errors import ModelError
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
-from transfer.pretrained import without_pooler
+from transfer.pretrained import reason_of, without_pooler
 
 RECORD_FILE = "proxy.json"
+SAME = 1e-4
+"""Largest difference of a cut from the same layers in place, as a share of the largest number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,35 +130,110 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
     """Copy of the target with only `layers`, in the target's order, everything else as it was.
 
     Raises:
-        ModelError: an index is out of range, repeated or out of order, no layer list can be found, or a layer
-            does not fit where it would stand.
+        ModelError: an index is out of range, repeated or out of order, no layer list can be found, a layer does not
+            fit where it would stand, or it would not do there what it does in the target.
     """
-    total = int(target.model.config.num_hidden_layers)
+    total = target.layers
     if not layers or list(layers) != sorted(set(layers) & set(range(total))):
         raise ModelError(f"layers {list(layers)} must be ascending and among the target's 0–{total - 1}")
     stack = _layer_list(target.model, total)
-    config = type(target.model.config).from_dict(target.model.config.to_dict())
-    config.num_hidden_layers = len(layers)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[index] for index in layers]
-    model = without_pooler(type(target.model)(config))
+    try:
+        model = _rebuilt(target.model, layers, stack)
+        _require_same(model, target, layers, stack)
+    except ModelError:
+        raise
+    except (
+        Exception
+    ) as error:  # ModernBERT's first layer lacks a norm; other configurations cannot be shortened
+        raise ModelError(
+            f"{type(target.model).__name__}: its layers are not all alike, and {list(layers)} do not fit where they "
+            f"would stand ({reason_of(error)}): keep the first layer, as in {list(spread(len(layers), total))}"
+        ) from error
+    return model
+
+
+def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTrainedModel:
+    """A model of the same class with these layers' weights."""
+    config = copy.deepcopy(whole.config)
+    _shorten(config, layers)
+    model = without_pooler(type(whole)(config))
+    model.train(mode=False)
     place = {old: new for new, old in enumerate(layers)}
     pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")
     state = {}
-    for key, value in target.model.state_dict().items():
+    for key, value in whole.state_dict().items():
         found = pattern.match(key)
         if found is None:
             state[key] = value
         elif int(found[1]) in place:
             state[f"{stack}.{place[int(found[1])]}.{key[found.end() :]}"] = value
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:  # ModernBERT's first layer, for one, lacks a norm that all others have
-        raise ModelError(
-            f"{type(model).__name__}: its layers are not all alike, and {list(layers)} do not fit where they would "
-            f"stand: keep the first layer, as in {list(spread(len(layers), total))}"
-        ) from error
+    model.load_state_dict(state)
     return model
+
+
+def _shorten(config: PreTrainedConfig, layers: Sequence[int]) -> None:
+    """Make it that of these layers alone: how many they are, and every list that has an item for each layer."""
+    config = config.get_text_config()
+    total = config.num_hidden_layers
+    if isinstance(getattr(type(config), "layer_types", None), property):
+        raise ModelError(
+            f"{type(config).__name__} derives what its layers are from how many there are, so a proxy's could not "
+            "say what they were in the target; take another family"
+        )
+    for name, value in list(vars(config).items()):
+        if isinstance(value, list) and len(value) == total and name != "architectures":
+            setattr(config, name, [value[index] for index in layers])
+    if hasattr(config, "attention_types"):  # GPT-Neo's: the kinds, and how often all of them are repeated
+        config.attention_types = [[config.attention_layers, 1]]
+    config.num_hidden_layers = len(layers)
+
+
+@contextmanager
+def _only(model: PreTrainedModel, layers: Sequence[int], stack: str) -> Iterator[None]:
+    """Within it the model itself runs these of its layers and leaves out the others."""
+    where, _, leaf = stack.rpartition(".")
+    parent, whole, config = (
+        model.get_submodule(where),
+        model.get_submodule(stack),
+        model.config.get_text_config(),
+    )
+    before = dict(vars(config))
+    try:
+        setattr(parent, leaf, nn.ModuleList([whole[index] for index in layers]))  # type: ignore[index]
+        _shorten(config, layers)
+        yield
+    finally:
+        setattr(parent, leaf, whole)
+        vars(config).clear()
+        vars(config).update(before)
+
+
+def _require_same(kept: PreTrainedModel, target: LanguageModel, layers: Sequence[int], stack: str) -> None:
+    """Refuse a cut whose layers do not make of public lines what the target's own make of them."""
+    for length in (5, 12, min(30, target.positions or 30)):
+        ids = torch.randint(
+            len(target.embedding), (1, length), generator=torch.Generator().manual_seed(length)
+        )
+        with _only(target.model, layers, stack):
+            wanted = _answer(target.model, ids)
+        if not (_answer(kept, ids) - wanted).abs().max() <= SAME * wanted.abs().max():
+            raise ModelError(
+                f"{type(kept).__name__}: layers {list(layers)} would not do in a proxy what they do in "
+                "the target: what a "
+                "layer of it computes depends on its place among all; choose other layers, or another target"
+            )
+
+
+@torch.no_grad()
+def _answer(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    before = getattr(model.config, "use_cache", None)
+    model.config.use_cache = False  # a cache has a place for each layer, which a layer finds by its number
+    try:
+        output = model(input_ids=ids)
+    finally:
+        model.config.use_cache = before
+    found: torch.Tensor = output.logits if "logits" in output else output.last_hidden_state
+    return found.float()
 
 
 def _layer_list(model: PreTrainedModel, total: int) -> str:

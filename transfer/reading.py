@@ -3,9 +3,9 @@
 Letters: B records, T tokens, R rows a record, N places (row, column) that are read, V vocabulary, C classes.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import linear, normalize, pad
 from transformers import PreTrainedModel
 
-from transfer.batches import Batch
+from transfer.batches import NO_MORE, Batch
 from transfer.errors import ModelError
 
 Words = Sequence[Sequence[int]]
@@ -37,6 +37,10 @@ class Question:
     def one_a_row(self) -> bool:
         """Whether every row is read at exactly one place, in their order."""
         return torch.equal(self.rows, torch.arange(len(self.batch)))
+
+    def behind(self, prompt: torch.Tensor | None) -> "Question":
+        """The same where each row stands behind a prompt [B, P, H], if any."""
+        return self if prompt is None else replace(self, columns=self.columns + prompt.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,9 @@ def question(batch: Batch, words: Reading | None) -> Question:
     if isinstance(words, WholeWords):
         return words.question(batch)
     if batch.goal is not None:
-        rows, ahead = (batch.goal >= 0).nonzero(as_tuple=True)
-        return Question(batch, 1, rows, batch.answer[rows] + ahead)
+        rows, ahead = (batch.goal != NO_MORE).nonzero(as_tuple=True)
+        columns = (batch.answer[rows] + ahead).clamp(max=batch.ids.shape[1] - 1)  # what counts stands before
+        return Question(batch, 1, rows, columns)
     return Question(batch, 1, torch.arange(len(batch)), batch.answer)
 
 
@@ -148,14 +153,74 @@ def label_logits(logits: torch.Tensor, words: Reading | None) -> torch.Tensor:
     return torch.stack([logits[:, list(ids)].mean(dim=1) for ids in words], dim=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Shortcuts:
+    """What a forward pass may leave out and still give the same answers; by default nothing.
+
+    Each rests on how transformers lays out most models and not all, so `transfer.traits` tries it first.
+
+    Attributes:
+        states: name of the module whose last hidden states the LM head reads: only those at the answers go on.
+        last_layer: the last layer's MLP may work at the answers alone.
+        label_rows: the LM head may multiply its label words' rows alone.
+    """
+
+    states: str | None = None
+    last_layer: bool = False
+    label_rows: bool = False
+
+
+def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """What a forward pass takes: embeddings [B, P + T, H] of prompts [B, P, H], if any, then lines; their mask."""
+    embeds, mask = model.get_input_embeddings()(batch.ids), batch.mask
+    if prompt is not None:
+        embeds = torch.cat([prompt.to(embeds), embeds], dim=1)
+        mask = torch.cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)
+    return {"inputs_embeds": embeds, "attention_mask": mask}
+
+
+def states_at(
+    model: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
+    columns: torch.Tensor,
+    backbone: str,
+    shortcuts: Shortcuts,
+) -> torch.Tensor:
+    """Last hidden states [B, H] of the module `backbone` at one place a row, float32."""
+    with last_layer_at(model, columns) if shortcuts.last_layer else nullcontext():
+        states: torch.Tensor = model.get_submodule(backbone)(**inputs).last_hidden_state
+    return states[torch.arange(len(columns)), columns].float()
+
+
+def read(
+    model: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
+    asked: Question,
+    words: Reading | None,
+    shortcuts: Shortcuts,
+) -> torch.Tensor:
+    """Logits [N, V] of the LM head at the N places of a question, or class logits [B, C] of its `words`; float32.
+
+    Raises:
+        ModelError: `words` are a head, which reads states and no logits.
+    """
+    if shortcuts.states is None:
+        return label_logits(model(**inputs).logits[asked.rows, asked.columns].float(), words)
+    with ExitStack() as shortened:
+        if shortcuts.last_layer and asked.one_a_row:
+            shortened.enter_context(last_layer_at(model, asked.columns))
+        shortened.enter_context(only_at(model.get_submodule(shortcuts.states), asked.rows, asked.columns))
+        few = words is not None and shortcuts.label_rows
+        reading = shortened.enter_context(only_of(model, words)) if few else words
+        logits: torch.Tensor = model(**inputs).logits[:, 0].float()
+    return label_logits(logits, reading)
+
+
 @contextmanager
-def only_at(
-    model: PreTrainedModel, rows: torch.Tensor, columns: torch.Tensor
-) -> Iterator[list[torch.Tensor]]:
+def only_at(part: nn.Module, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[list[torch.Tensor]]:
     """Within it a forward pass yields logits [N, 1, V] at N chosen (row, column) positions only.
 
-    The yielded list receives the backbone's full last hidden states [B, T, H]. A hook on the backbone serves
-    every architecture; slicing by attribute name would need one rule each.
+    `part` is the module whose states the LM head reads. The yielded list receives all of them, [B, T, H].
     """
     seen: list[torch.Tensor] = []
 
@@ -165,7 +230,7 @@ def only_at(
         output.last_hidden_state = states[rows, columns].unsqueeze(1)
         return output
 
-    handle = model.base_model.register_forward_hook(keep)
+    handle = part.register_forward_hook(keep)
     try:
         yield seen
     finally:

@@ -56,7 +56,7 @@ def distilled(given: argparse.Namespace, target: LanguageModel, cache: Path, sho
     if given.proxy:
         return Proxy.load(given.proxy)
     corpus = given.corpus or given.public
-    layers = spread(given.proxy_layers, int(target.model.config.num_hidden_layers))
+    layers = spread(given.proxy_layers, target.layers)
     settings = DistilSettings(steps=given.distil_steps)
     told = {"target": target.ref.digest, "layers": layers, "corpus": _digest(corpus), **asdict(settings)}
     kept = cache / f"proxy-{digest_of(told)}"

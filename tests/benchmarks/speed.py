@@ -112,9 +112,7 @@ def transferring(work: Workload, batch: int) -> Stage:
 def distilling(work: Workload, batch: int) -> Stage:
     """Distillation of as many of the target's layers as the proxy has, all sequences a step."""
     target = work.target
-    layers = spread(
-        int(work.proxy.model.config.num_hidden_layers), int(target.model.config.num_hidden_layers)
-    )
+    layers = spread(work.proxy.layers, target.layers)
     sequences = sequences_of(target, work.texts, SEQUENCE)
     usual = DistilSettings()
 
@@ -205,8 +203,8 @@ def main(
         result = measure(STAGES[name](work, batch), repeats, clock)
         rows.append(asdict(result) | result.figures())
     setting = {
-        "model": target.ref.name, "layers": target.model.config.num_hidden_layers, "width": target.width,
-        "vocabulary": len(target.embedding), "proxy_layers": work.proxy.model.config.num_hidden_layers,
+        "model": target.ref.name, "layers": target.layers, "width": target.width,
+        "vocabulary": len(target.embedding), "proxy_layers": work.proxy.layers,
         "records": len(given), "prompt_tokens": prompt_tokens, "repeats": repeats, "clock": clock, "threads": threads,
         "torch": torch.__version__,
     }  # fmt: skip

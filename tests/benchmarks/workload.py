@@ -89,8 +89,7 @@ def random_model(name: str, task: Task) -> LanguageModel:
 
 def proxy_of(target: LanguageModel, layers: int) -> LanguageModel:
     """An undistilled cut of the target: it costs what a distilled one costs."""
-    total = int(target.model.config.num_hidden_layers)
-    model = cut(target, spread(layers, total))
+    model = cut(target, spread(layers, target.layers))
     return LanguageModel(model, target.tokenizer, ModelRef("proxy", "1" * 64), target.lm_head)
 
 
