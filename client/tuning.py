@@ -111,7 +111,7 @@ def tune(
     encoder = model.encoder(task)
     lines = encoder.encode(records.texts, records.answers)
     spend = tuning.spend
-    passes = Passes.expecting(spend.sample_rate * declared_units, task.max_tokens)
+    passes = Passes.expecting(spend.sample_rate * declared_units, task.max_tokens, model.width)
     data = LabelledLines(lines, torch.tensor(records.labels), encoder.words, passes)
     tuned = Tuned(start.vectors, subspace)
     users = records.by_user() if spend.unit == "user" else None

@@ -56,13 +56,14 @@ class Passes:
     longest: int = 2**20
 
     @staticmethod
-    def expecting(records: float, longest: int) -> "Passes":
+    def expecting(records: float, longest: int, width: int) -> "Passes":
         """The least work for a step of about so many records, which is q·N of the declared N, not a count.
 
-        Starting a pass costs as much as some 40 tokens, and blank rows about half a pass for every length that
-        occurs: the sum of both is least near 20·√records tokens.
+        Starting a pass costs as much as some tokens do, `_starting` for a model of that width, and blank rows cost
+        about half a pass for every length that occurs. Measured on sentences, the sum is least near this.
         """
-        return Passes(round(min(max(20 * records**0.5, LEAST_TOKENS), FORWARD_TOKENS)), longest)
+        best = 3.6 * (_starting(width) * records) ** 0.5
+        return Passes(round(min(max(best, LEAST_TOKENS), FORWARD_TOKENS)), longest)
 
     def shape(self, line: Line, prompt: int, copies: int, manners: Manners) -> Shape:
         """The shape of the pass of `line`, which becomes `copies` rows behind `prompt` tokens.
@@ -108,7 +109,18 @@ def filled(lines: Sequence[Line], shape: Shape, pad_id: int) -> Batch:
     return collate([*whole, *[blank] * (shape.records - len(lines))], pad_id, shape.tokens)
 
 
+def _starting(width: int) -> float:
+    """Tokens that cost what starting a pass does: reading the weights, and the interpreter's own time.
+
+    Fitted to a CPU core at 768 and 256 wide; a token's work grows with the square of the width.
+    """
+    return 24 + 5e6 / width**2
+
+
 def _step(tokens: int) -> int:
-    """The least of 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, … that is not less: four an octave, so little is padding."""
-    unit = 1 << max(0, (tokens - 1).bit_length() - 3)
+    """The least of 4, 6, 8, 12, 16, 24, … that is not less.
+
+    More steps an octave pad less and leave more rows blank; two cost least in steps of 20 to 600 records.
+    """
+    unit = 1 << max(1, (tokens - 1).bit_length() - 2)
     return max(4, -(-tokens // unit) * unit)

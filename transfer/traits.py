@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from transfer.batches import Line, collate
@@ -30,6 +31,8 @@ PROMPT = 3
 LONGER = 7
 """Tokens of the lines that are tried, of the prompt before them, and of additional padding behind. Short ones are
 within reach of narrow windows; a long one meets what starts late, sparse attention for one."""
+
+SHAPED_BY_VALUES = ("grouped_mm", "nonzero", "masked_select", "unique", "bincount", "histc")
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 """Largest difference of two ways to compute the same numbers, as a share of the largest of them."""
@@ -242,9 +245,10 @@ class _Trial:
             raise ModelError("no gradient reaches a prompt before a line")
         if not torch.equal(alone, self._gradients([own, blank, blank], width, traits)[0]):
             raise ModelError("the same line has another gradient each time")
-        middle = self._gradients([others[0], own, others[1]], width, traits)[1]
+        with _Operators() as seen:
+            middle = self._gradients([others[0], own, others[1]], width, traits)[1]
         last = self._gradients([others[1], others[0], own], width, traits)[2]
-        return torch.equal(alone, middle) and torch.equal(alone, last)
+        return torch.equal(alone, middle) and torch.equal(alone, last) and not seen.shaped_by_values
 
     def _gradients(self, lines: Sequence[Line], width: int, traits: Traits) -> torch.Tensor:
         """Gradient of each row's answer with respect to its prompt: [B, P, H]."""
@@ -273,6 +277,21 @@ class _Trial:
         return ours.shape == theirs.shape and bool(
             (ours - theirs).abs().max() <= self.tolerance * theirs.abs().max()
         )
+
+
+class _Operators(TorchDispatchMode):
+    """Notes whether the shape of anything inside depends on values, as where tokens are sorted by their expert.
+
+    Kernels then get shapes that the neighbours decide. Equal bits on a few lines would be luck.
+    """
+
+    shaped_by_values = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        chosen = args[1] if func is torch.ops.aten.index.Tensor else ()
+        by_mask = any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in chosen)
+        self.shaped_by_values |= by_mask or any(name in str(func) for name in SHAPED_BY_VALUES)
+        return func(*args, **(kwargs or {}))
 
 
 def _backbones(model: PreTrainedModel) -> list[str]:
