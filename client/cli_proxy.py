@@ -1,5 +1,6 @@
 """`promptferry-client proxy fetch | distil | list`: the models a client tunes on."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from rich.table import Table
 from client.session import of
 from transfer import console, distil_options
 from transfer.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
-from transfer.errors import AlreadyExistsError
+from transfer.errors import AlreadyExistsError, ModelError
 from transfer.recipe import DistilSettings
 
 app = console.application("The proxies in this client's directory.")
@@ -55,6 +56,7 @@ def fetch(
     from client import config, enrolment
     from transfer.model_ref import ModelRef
     from transfer.names import checked
+    from transfer.self_check import require_sound_at
 
     session = of(context)
     settings = config.read(session.directory)
@@ -62,6 +64,11 @@ def fetch(
     _require_free(place)
     place.parent.mkdir(mode=0o700, exist_ok=True)
     enrolment.read(settings).fetch(name, place)
+    try:
+        require_sound_at(place)
+    except ModelError:
+        shutil.rmtree(place)
+        raise
     session.emit(ModelRef.of_directory(name, place), lambda ref: f"fetched {ref.name} {ref.digest}")
 
 

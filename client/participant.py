@@ -44,6 +44,7 @@ from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.round_wire import reply_to_bytes, request_from_bytes
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
+from transfer.self_check import require_tunable
 from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
 from transfer.subspace import Subspace
 from transfer.tasks import Task
@@ -184,8 +185,7 @@ class Participant:
             raise ModelError(
                 f"the prompt is {asked.prompt.width} wide, proxy {asked.proxy.name!r} {model.width}"
             )
-        model.encoder(asked.task)  # label words and positions are checked before anything is paid
-        model.require_positions(asked.prompt.length - asked.task.head_rows + asked.task.max_tokens)
+        require_tunable(model, asked.task, asked.prompt.length)  # before anything is paid
         return model
 
     def _release(self, asked: RoundRequest, question: bytes, model: LanguageModel) -> bytes:

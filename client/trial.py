@@ -1,6 +1,5 @@
 """Trying a prompt: stock PEFT puts it before a text, the target's answer is read or written out."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transfer.batches import Batch, Line
 from transfer.errors import ModelError
 from transfer.models import LanguageModel
 from transfer.reading import Head, Reading, label_logits, question
+from transfer.self_check import behind
 from transfer.tasks import Task
 
 
@@ -82,10 +82,7 @@ def _prompted(directory: Path, claim: Claim, model: LanguageModel) -> PeftModel:
             f"the prompt is for {claim.target.name!r} with digest {claim.target.digest[:16]}…, "
             f"{model.ref.name!r} has {model.ref.digest[:16]}…"
         )
-    with warnings.catch_warnings():
-        # PEFT 0.21 asks Transformers for an attribute that was renamed; nothing a user could do about it
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return PeftModel.from_pretrained(model.model, directory)
+    return behind(model, directory)
 
 
 def _logits(prompted: PeftModel, batch: Batch) -> torch.Tensor:

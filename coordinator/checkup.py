@@ -13,6 +13,7 @@ from transfer import checkup
 from transfer.checkup import Finding
 from transfer.errors import UnavailableError, VerificationError
 from transfer.models import load
+from transfer.self_check import require_sound
 from transfer.signing import key_id
 
 
@@ -42,6 +43,7 @@ def _certificate(settings: CoordinatorConfig) -> str:
 
 def _target(settings: CoordinatorConfig) -> str:
     model = load(settings.target.source, name=settings.target.name or None)
+    require_sound(model)
     kind = "without an LM head" if model.lm_head == "none" else model.lm_head
     return f"{model.ref.name} {model.ref.digest[:16]}…, {kind}, hidden size {model.width}"
 

@@ -49,9 +49,11 @@ def init(
 ) -> None:
     """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
     from coordinator import directory as coordinator_directory
+    from transfer.self_check import require_sound_at
 
     path = Path(target).expanduser()
     source = str(path.resolve()) if path.exists() else target
+    require_sound_at(source)
     values: dict[tuple[str, str], object] = {
         ("target", "source"): source,
         ("target", "name"): name,

@@ -12,6 +12,7 @@ from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
 from transfer.names import checked
 from transfer.proxy import Proxy
+from transfer.self_check import require_sound
 from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
 
 
@@ -32,10 +33,10 @@ def copy(source: Path, place: Path) -> None:
     """Copy the proxy directory `source`; `place` appears with it, whole or not at all.
 
     Raises:
-        ModelError: `source` is no proxy.
+        ModelError: `source` is no proxy, or fails its self-check.
         UsageError: the directory cannot be written.
     """
-    Proxy.load(source)
+    require_sound(Proxy.load(source).model)
     with appearing(place) as draft:
         shutil.copytree(source, draft, dirs_exist_ok=True)
 
@@ -44,10 +45,11 @@ def register(store: Store, identity: Identity, place: Path) -> Proxy:
     """Sign the proxy that lies at `place` and offer it to clients under the directory's name.
 
     Raises:
-        ModelError: no proxy lies there.
+        ModelError: no proxy lies there, or it fails its self-check.
         AlreadyExistsError: a proxy of that name is on offer.
     """
     proxy = Proxy.load(place, name=place.name)
+    require_sound(proxy.model)
     files = tuple(FileRef.of_file(path) for path in sorted(place.iterdir()) if path.is_file())
     told = {
         "proxy": {"name": place.name, "digest": proxy.model.ref.digest},

@@ -19,6 +19,7 @@ from coordinator.records import ClientState, utc_now
 from coordinator.server import DeliveryServer
 from coordinator.store import Store
 from transfer.errors import NotFoundError, PromptferryError
+from transfer.self_check import require_sound_at
 from transfer.stopping import stopped_by_signals
 
 logger = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
     Raises:
         UnavailableError: a port is taken.
         ConfigError: a key, certificate or database cannot be used.
+        ModelError: the target cannot be loaded, or fails its self-check.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if config.serve.threads:
         torch.set_num_threads(config.serve.threads)
     ours, paths = identity(config), pki_paths(config)
+    require_sound_at(config.target.source)
     # a long step of a large target is not waited for: the store has everything that was finished
     with stopped_by_signals(STOP_WITHIN_S) as stop, ExitStack() as stack:
         store = Store.open(config.store.url)

@@ -1,12 +1,18 @@
 """Tiny language models of random weights, and a delivery server on loopback for real clients to talk to."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers: a test that reaches for the network is to fail
+if "PYTEST_XDIST_WORKER" not in os.environ:  # what is remembered of models is nobody's but this run's
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="promptferry-cache-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 import pytest
 import torch

@@ -31,10 +31,11 @@ from transfer.console import OnStep
 from transfer.course import Course
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files import appearing
-from transfer.models import LanguageModel
+from transfer.models import LanguageModel, load
 from transfer.objectives import cosine_distance, divergence
 from transfer.proxy import Proxy, cut, spread
 from transfer.recipe import LEAST_TOKENS, DistilSettings
+from transfer.self_check import require_same, require_sound
 
 __all__ = ["DistilSettings", "distil", "make"]
 
@@ -59,10 +60,11 @@ def make(
     `place` until it appears; with `resume` a distillation goes on from there.
 
     Raises:
-        ModelError: too little text, or no such layers.
+        ModelError: too little text, no such layers, or the target fails its self-check.
         AlreadyExistsError: an unfinished one is there and `resume` was not said.
         UsageError: the unfinished one is of another recipe, or the directory cannot be written.
     """
+    require_sound(target)
     unfinished = place.with_name(f".{place.name}.unfinished")
     if unfinished.exists() and not resume:
         raise AlreadyExistsError(f"{unfinished} holds an unfinished distillation: --resume it, or remove it")
@@ -70,6 +72,7 @@ def make(
     made = distil(target, kept, texts, settings, lambda step, _kl: on_step(step, settings.steps), unfinished)
     with appearing(place) as draft:
         stored = made.save(draft)
+        require_same(made.model, load(draft))
     shutil.rmtree(unfinished, ignore_errors=True)
     return stored
 

@@ -9,7 +9,7 @@ Letters: B rows, T tokens, P prompt tokens, H embedding size, V vocabulary.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, product
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ from transfer.errors import ModelError, PromptferryError
 from transfer.model_ref import LmHead
 from transfer.pretrained import reason_of
 from transfer.reading import Question, Shortcuts, inputs_of, label_logits, question, read, states_at
+from transfer.remembered import remembered
 
 _Found = TypeVar("_Found")
 
@@ -60,9 +61,14 @@ class Traits:
     cached: bool
     apart: bool = True
 
+    @staticmethod
+    def of(found: dict[str, Any]) -> "Traits":
+        """From what `asdict` made of one."""
+        return Traits(**{**found, "shortcuts": Shortcuts(**found["shortcuts"])})
+
 
 def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> Traits:
-    """Traits of a model in eval mode; computed once for each architecture, configuration and dtype.
+    """Traits of a model in eval mode; found out once for each architecture, configuration and dtype.
 
     Raises:
         ModelError: its forward pass fails, or gives numbers that are not finite; its layers get more of a token than
@@ -70,19 +76,22 @@ def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedToke
             depend on later tokens though it is to be a causal LM; no gradient reaches a prompt; or it answers the
             same question differently each time.
     """
-    if (known := _SEEN.get(model)) is not None:
-        return known
-    config = model.config.to_json_string(use_diff=False)
-    key = (type(model), config, model.dtype, model.device, lm_head, tokenizer.mask_token_id)
-    if key not in _ALIKE:
-        with _undisturbed(model):
-            _ALIKE[key] = _Trial(model, lm_head, tokenizer).traits()
-    _SEEN[model] = _ALIKE[key]
-    return _ALIKE[key]
+    if (known := _SEEN.get(model)) is None:
+        config = model.config.to_json_string(use_diff=False)
+        layout = (type(model).__qualname__, config, str(model.dtype), str(model.device), lm_head)
+        tokens = (tokenizer.mask_token_id, tokenizer.pad_token_id, sorted(tokenizer.all_special_ids))
+        known = _SEEN[model] = Traits.of(
+            remembered(("traits", layout, tokens), lambda: _tried(model, lm_head, tokenizer))
+        )
+    return known
 
 
 _SEEN: WeakKeyDictionary[PreTrainedModel, Traits] = WeakKeyDictionary()
-_ALIKE: dict[tuple[object, ...], Traits] = {}
+
+
+def _tried(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    with _undisturbed(model):
+        return asdict(_Trial(model, lm_head, tokenizer).traits())
 
 
 @contextmanager
@@ -279,15 +288,17 @@ class _Trial:
         )
 
 
-class _Operators(TorchDispatchMode):
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes whether the shape of anything inside depends on values, as where tokens are sorted by their expert.
 
     Kernels then get shapes that the neighbours decide. Equal bits on a few lines would be luck.
     """
 
-    shaped_by_values = False
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shaped_by_values = False
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         chosen = args[1] if func is torch.ops.aten.index.Tensor else ()
         by_mask = any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in chosen)
         self.shaped_by_values |= by_mask or any(name in str(func) for name in SHAPED_BY_VALUES)

@@ -1,0 +1,50 @@
+"""What was found out about a model once, kept in the user's cache so that it is not found out again at every start.
+
+A file lies in `$XDG_CACHE_HOME/promptferry` (`~/.cache/promptferry`) under the digest of all it depends on: what was
+asked, of which model, with which versions of the libraries and of the code that asked. Whoever deletes it loses time.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transfer import files
+from transfer.errors import PromptferryError
+
+LIBRARIES = ("torch", "transformers", "peft")
+
+
+def remembered(about: object, find: Callable[[], Any]) -> Any:
+    """What `find` gave when it was last asked `about` this, or gives now; something JSON can hold.
+
+    Nothing is kept of a `find` that raises. A cache that cannot be read or written is none.
+
+    Args:
+        about: whatever the answer depends on besides code, told by its `repr`.
+        find: finds it out.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    digest = hashlib.sha256(repr((about, _code())).encode()).hexdigest()
+    path = Path(home) / "promptferry" / f"{digest}.json"
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    found = find()
+    with suppress(OSError, PromptferryError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(path, json.dumps(found).encode())
+    return found
+
+
+@cache
+def _code() -> tuple[str, ...]:
+    """Versions of the libraries, and the digest of this package's own code."""
+    own = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        own.update(path.read_bytes())
+    return (*map(version, LIBRARIES), own.hexdigest())
