@@ -420,6 +420,15 @@ def test_a_row_changed_behind_an_open_ledger_is_found_by_reading_again(path: Pat
             ledger.verify()
 
 
+def test_nothing_is_granted_while_the_head_cannot_be_written(path: Path):
+    with Ledger.open(at(path)) as ledger:
+        [data_set] = ledger.data_sets()
+        at(path).head.unlink()
+        at(path).head.mkdir()
+        with pytest.raises(LedgerError, match="the ledger cannot be used: Is a directory"):
+            ledger.reserve(data_set, "r99", FREE, UNLIMITED)
+
+
 def test_what_a_failed_transaction_appended_is_forgotten(path: Path):
     def stopped(ledger: Ledger, data_set: str) -> None:
         with ledger._file.writing():
