@@ -487,7 +487,10 @@ def test_a_declared_loss_is_charged_to_every_data_set_and_opens_the_ledger(path:
 
 
 def test_a_loss_cannot_be_declared_over_a_damaged_ledger(path: Path):
-    edit(path, "UPDATE replies SET reply = x'00' WHERE entry = 3")
+    edit(path, "INSERT INTO chain SELECT -1, row, digest FROM chain WHERE number = 2")
+    with pytest.raises(LedgerError, match="entries out of order"):
+        Ledger.declare_loss(at(path), FREE)
+    edit(path, "DELETE FROM chain WHERE number = -1", "UPDATE replies SET reply = x'00' WHERE entry = 3")
     before = at(path).head.read_bytes()
     with pytest.raises(LedgerError, match="reply of entry 3"):
         Ledger.declare_loss(at(path), FREE)

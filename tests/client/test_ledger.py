@@ -1,5 +1,6 @@
 """A spend is written down before it is spent, once a round, and only within the budget of its data set."""
 
+import hashlib
 import hmac
 import math
 import os
@@ -179,6 +180,12 @@ def test_fingerprints_stay_what_they_were_when_the_ledger_was_made(ledger: Ledge
         ("user", b"user\ncr\xc3\xa8me br\xc3\xbbl\xc3\xa9e"),
     ):
         assert ledger.fingerprint("Crème  brûlée", unit) == hmac.digest(ledger._file.key, kept, "sha256")
+
+
+def test_the_chain_of_a_ledger_begins_at_its_key_as_it_always_did(ledger: Ledger):
+    """From another beginning no ledger that is in use would open."""
+    genesis = hashlib.sha256(b"promptferry ledger" + ledger._file.key).hexdigest()
+    assert ledger.head() == (0, genesis)
 
 
 def test_words_run_together_and_halves_of_characters_are_other_records(ledger: Ledger):
