@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client import chain
+from client.entries import Kind
 from client.head_file import HeadFile
 from client.ledger import Ledger
 from client.ledger_place import LedgerPlace
@@ -411,6 +412,60 @@ def test_a_ledger_cut_while_open_spends_no_more(path: Path):
             ledger.reserve(data_set, "r99", FREE, UNLIMITED)
 
 
+@pytest.mark.promise("tamper")
+def test_a_row_changed_behind_an_open_ledger_is_found_by_reading_again(path: Path):
+    with Ledger.open(at(path)) as ledger:
+        edit(path, "UPDATE chain SET row = replace(row, '\"steps\":1', '\"steps\":2') WHERE number = 2")
+        with pytest.raises(LedgerError, match="entry 2 was changed"):
+            ledger.verify()
+
+
+def test_nothing_is_granted_while_the_head_cannot_be_written(path: Path):
+    with Ledger.open(at(path)) as ledger:
+        [data_set] = ledger.data_sets()
+        at(path).head.unlink()
+        at(path).head.mkdir()
+        with pytest.raises(LedgerError, match="the ledger cannot be used: Is a directory"):
+            ledger.reserve(data_set, "r99", FREE, UNLIMITED)
+
+
+def test_what_a_failed_transaction_appended_is_forgotten(path: Path):
+    def stopped(ledger: Ledger, data_set: str) -> None:
+        with ledger._file.writing():
+            ledger._file.append(Kind.SPEND, data_set, "r98", FREE)
+            raise KeyboardInterrupt
+
+    with Ledger.open(at(path)) as ledger:
+        head, [data_set] = ledger.head(), ledger.data_sets()
+        with pytest.raises(KeyboardInterrupt):
+            stopped(ledger, data_set)
+        assert ledger.head() == head
+        assert ledger.reserve(data_set, "r99", FREE, UNLIMITED).fresh
+        assert ledger.spends(data_set) == [FREE] * 11
+        assert ledger.verify() == 24
+
+
+def test_a_row_is_canonical_json_of_numbers_that_are_numbers(path: Path):
+    with Ledger.open(at(path)) as ledger, pytest.raises(ValueError, match="JSON"), ledger._file.writing():
+        ledger._file._chain.append({"steps": math.nan})
+    database = sqlite3.connect(path)
+    rows = [row for (row,) in database.execute("SELECT row FROM chain")]
+    database.close()
+    assert rows == [json.dumps(json.loads(row), sort_keys=True, separators=(",", ":")) for row in rows]
+
+
+def test_a_row_kept_as_bytes_is_no_row_of_a_plain_ledger(path: Path):
+    edit(path, "UPDATE chain SET row = CAST(row AS BLOB) WHERE number = 4")
+    with pytest.raises(LedgerError, match="entry 4 was changed"):
+        Ledger.open(at(path))
+
+
+def test_connecting_makes_no_file(tmp_path: Path):
+    with pytest.raises(sqlite3.OperationalError):
+        chain.connect(tmp_path / NAME)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_declared_loss_is_charged_to_every_data_set_and_opens_the_ledger(path: Path):
     with Ledger.open(at(path)) as ledger:
         ledger.data_set([ledger.fingerprint("a data set apart")])
@@ -432,7 +487,10 @@ def test_a_declared_loss_is_charged_to_every_data_set_and_opens_the_ledger(path:
 
 
 def test_a_loss_cannot_be_declared_over_a_damaged_ledger(path: Path):
-    edit(path, "UPDATE replies SET reply = x'00' WHERE entry = 3")
+    edit(path, "INSERT INTO chain SELECT -1, row, digest FROM chain WHERE number = 2")
+    with pytest.raises(LedgerError, match="entries out of order"):
+        Ledger.declare_loss(at(path), FREE)
+    edit(path, "DELETE FROM chain WHERE number = -1", "UPDATE replies SET reply = x'00' WHERE entry = 3")
     before = at(path).head.read_bytes()
     with pytest.raises(LedgerError, match="reply of entry 3"):
         Ledger.declare_loss(at(path), FREE)
@@ -464,3 +522,12 @@ def test_a_connection_that_may_lose_commits_is_refused(
     with pytest.raises(LedgerError, match=message):
         chain.require_durable(connection, path)
     connection.close()
+
+
+@pytest.mark.promise("power-loss")
+def test_a_ledger_is_opened_only_by_asking_sqlite_what_it_does(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(chain, "_FULL", 3)
+    with pytest.raises(
+        LedgerError, match="SQLite synchronous is 2, must be 3: put the ledger on a local disk"
+    ):
+        Ledger.open(at(path))

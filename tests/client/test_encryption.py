@@ -1,5 +1,6 @@
 """A client's directory is sealed, and sealed anew, without a moment in which it is lost or something shows."""
 
+import json
 import math
 import os
 import random
@@ -308,6 +309,16 @@ def test_a_swapped_or_cut_value_is_noticed_and_names_the_entry(
     with pytest.raises(LedgerError, match=message):
         custody.reseal(home.settings(home.old), home.new)
     assert custody.load(home.settings(home.old))
+
+
+def test_a_row_that_is_right_but_not_sealed_is_refused_where_rows_are(sealed: Home, tmp_path: Path):
+    home = copy(sealed, tmp_path)
+    with Ledger.open(home.place(home.old)) as ledger:
+        body = ledger._file._chain.rows()[1].body
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    edit(home, "UPDATE chain SET row = ? WHERE number = 2", text)
+    with pytest.raises(LedgerError, match="entry 2 was changed"):
+        Ledger.open(home.place(home.old))
 
 
 def test_a_loss_can_be_declared_over_an_encrypted_ledger(sealed: Home, tmp_path: Path):

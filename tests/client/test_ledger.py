@@ -1,5 +1,7 @@
 """A spend is written down before it is spent, once a round, and only within the budget of its data set."""
 
+import hashlib
+import hmac
 import math
 import os
 import sqlite3
@@ -168,6 +170,27 @@ def test_a_reservation_never_shows_its_reply(ledger: Ledger):
 def test_a_record_is_known_whatever_its_case_spacing_or_unicode_form(ledger: Ledger, same: str):
     assert ledger.fingerprint(same) == ledger.fingerprint("Crème brûlée")
     assert ledger.fingerprint("Creme brulee") != ledger.fingerprint("Crème brûlée")
+
+
+@pytest.mark.promise("lineage")
+def test_fingerprints_stay_what_they_were_when_the_ledger_was_made(ledger: Ledger):
+    """In another form every known record would be a new one with a new budget."""
+    for unit, kept in (
+        ("record", b"cr\xc3\xa8me br\xc3\xbbl\xc3\xa9e"),
+        ("user", b"user\ncr\xc3\xa8me br\xc3\xbbl\xc3\xa9e"),
+    ):
+        assert ledger.fingerprint("Crème  brûlée", unit) == hmac.digest(ledger._file.key, kept, "sha256")
+
+
+def test_the_chain_of_a_ledger_begins_at_its_key_as_it_always_did(ledger: Ledger):
+    """From another beginning no ledger that is in use would open."""
+    genesis = hashlib.sha256(b"promptferry ledger" + ledger._file.key).hexdigest()
+    assert ledger.head() == (0, genesis)
+
+
+def test_words_run_together_and_halves_of_characters_are_other_records(ledger: Ledger):
+    texts = ["ab c", "a bc", "abc", "a b c", "\ud800", "\udc00", ""]
+    assert len({ledger.fingerprint(text) for text in texts}) == len(texts)
 
 
 def test_fingerprints_mean_nothing_in_another_ledger(tmp_path: Path):

@@ -1,7 +1,8 @@
-"""Fourteen ways to get privacy wrong, each put into the shipped code and each noticed by an audit or a test.
+"""Fifteen ways to get privacy wrong, each put into the shipped code and each noticed by an audit or a test.
 
 A fault is one small patch of one shipped function, and a check that holds without it and must not hold with it.
-Checks are the audits themselves and the very tests of `test_tuning` and `test_noise`.
+Checks are the audits themselves and the very tests of `test_tuning`, `test_noise` and
+`test_exactness`.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from client.ledger_file import LedgerFile
 from client.ledger_place import LedgerPlace
 from client.noise import NoiseSource
 from client.tuning import NoisyOptimizer
-from tests.client import test_audits, test_noise, test_tuning
+from tests.client import test_audits, test_exactness, test_noise, test_tuning
 from transfer.batches import Batch, Line
 from transfer.gradients import LabelledLines
 from transfer.models import LanguageModel, load
@@ -100,6 +101,11 @@ def records_are_as_if_alone(world: World) -> None:
     )
 
 
+def sums_are_exact(_world: World) -> None:
+    for dtype in (torch.float32, torch.float64):
+        test_exactness.assert_exact(test_exactness.Step((4, 32), 1.7, 0.1, dtype))
+
+
 # ---- faults: what stands in for a shipped function, given the original
 
 
@@ -146,6 +152,15 @@ def noise_drawn_once(_add: Callable) -> Callable:
         parameter.grad = ((parameter.summed_grad + self.kept).double() * self._grid).float()
 
     return same
+
+
+def noise_added_in_single_precision(_add: Callable) -> Callable:
+    def rounded(self: NoisyOptimizer) -> None:
+        (parameter,) = self.params
+        noise = torch.from_numpy(self._randomness.integers(tuple(parameter.shape))).float() * self._grid
+        parameter.grad = (parameter.summed_grad.float() * self._grid + noise).to(parameter.dtype)
+
+    return rounded
 
 
 def divided_by_the_actual_batch(add: Callable) -> Callable:
@@ -227,6 +242,7 @@ FAULTS = [
     Fault(less_noise, NoiseSource, "integers", mechanism_closely),
     Fault(noise_shared_over_the_batch, NoisyOptimizer, "add_noise", mechanism),
     Fault(noise_drawn_once, NoisyOptimizer, "add_noise", mechanism),
+    Fault(noise_added_in_single_precision, NoisyOptimizer, "add_noise", sums_are_exact),
     Fault(seeded_noise, NoiseSource, "integers", noise_has_its_own_source),
     Fault(empty_steps_left_out, client.tuning, "noisy_step", every_step_is_noised),
     Fault(a_record_for_an_empty_step, client.tuning, "noisy_step", an_empty_step_learns_nothing),
@@ -237,8 +253,8 @@ FAULTS = [
 ]
 
 
-def test_there_are_fourteen() -> None:
-    assert len({each.fault for each in FAULTS}) == 14
+def test_there_are_fifteen() -> None:
+    assert len({each.fault for each in FAULTS}) == 15
 
 
 # dict.fromkeys, not a set: pytest-xdist needs the same order in every worker.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import ndtri
 
+from client import noise
 from client.noise import GRID_BITS, NoiseSource, Randomness, clip_to_grid, invert
 from transfer.errors import UsageError
 
@@ -177,6 +178,29 @@ def test_the_farthest_uniforms_stay_within_fourteen_deviations():
     assert drawn[3:5] == [-drawn[0], -drawn[1]]
 
 
+@pytest.mark.parametrize("k", [0, 1, 2, 1000])
+def test_the_rarest_draws_are_rounded_to_the_last_bit_too(k):
+    """There the ½ of a tail probability (k + ½)·2**-128 counts."""
+    with mpmath.workprec(400):
+        tail = (k + mpmath.mpf(0.5)) / 2**128
+        start = -float(ndtri(float(tail)))
+        exact = mpmath.findroot(lambda z: mpmath.log(mpmath.erfc(z / mpmath.sqrt(2)) / 2 / tail), start)
+        assert invert(*halves([k])).tolist() == [int(mpmath.nint(exact * STD))]
+
+
+def test_every_draw_has_128_bits_and_every_inclusion_64_bits_of_its_own(monkeypatch):
+    """Statistics would not notice that some were used twice."""
+    words = np.array([0, 0, 2**63, 3, 5, 2**63], dtype=np.uint64)
+    asked: list[int] = []
+    monkeypatch.setattr(noise, "_random_words", lambda count: asked.append(count) or words[:count])
+    drawn = NoiseSource().integers((3,))
+    assert drawn.tolist() == invert(*halves([3, 5, (2**63 << 64) | 2**63])).tolist()
+    assert len(set(drawn.tolist())) == 3
+    assert NoiseSource().bernoulli(3, 0.5).tolist() == [True, True, False]
+    assert NoiseSource().bernoulli(1, 0.0).tolist() == [False]
+    assert asked == [6, 3, 1]
+
+
 @pytest.mark.promise("sampling")
 @pytest.mark.parametrize("rate", [0.003, 0.1, 0.5, 0.97])
 def test_inclusions_are_bernoulli_and_pairwise_independent(rate, measured):
@@ -197,6 +221,7 @@ def test_inclusions_are_bernoulli_and_pairwise_independent(rate, measured):
 def test_inclusion_is_certain_at_one_impossible_at_zero_and_empty_without_records():
     source = NoiseSource()
     assert source.bernoulli(1000, 1.0).all()
+    assert source.bernoulli(1000, 1.0).dtype == np.bool_
     assert not source.bernoulli(1000, 0.0).any()
     assert not source.bernoulli(1000, 1e-300).any()
     assert source.bernoulli(0, 0.5).shape == (0,)
@@ -288,6 +313,20 @@ def test_a_short_record_on_the_grid_is_kept_exactly():
 def test_a_record_as_long_as_the_norm_is_shortened_until_whole_steps_fit():
     """The double 0.1 is above a tenth: ten such steps exceed 1, though 1 / 0.1 is 10.0 in doubles."""
     assert clip_to_grid(torch.tensor([[1.0, 0.0]], dtype=torch.float64), 1.0, 0.1).tolist() == [9, 0]
+    among = torch.tensor([[0.3, 0.2], [1.0, 0.0], [0.2, 0.0]], dtype=torch.float64)
+    assert clip_to_grid(among, 1.0, 0.1).tolist() == [2 + 9 + 2, 2]
+
+
+@pytest.mark.promise("sensitivity")
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 8, 1024, 15_360, 32_768])
+def test_the_widest_and_most_even_gradients_neither_overflow_nor_get_too_long(width, measured):
+    for grid in (2.0**-20, 2.0**-30):
+        (row,) = clip_to_grid(torch.full((1, 1, width), -7.0), 1.0, grid).tolist()
+        assert len(set(row)) == 1
+        length = math.sqrt(width * row[0] ** 2) * grid
+        measured(moved_over_C=length)
+        assert 1 - width**0.5 * grid - 1e-6 <= length <= 1
+        assert row[0] < 0
 
 
 def test_no_records_give_zeros_and_a_record_with_one_bad_value_gives_nothing():
@@ -306,11 +345,18 @@ def test_gradients_keep_no_graph_and_their_own_values():
 
 
 @pytest.mark.parametrize(
-    ("clip_norm", "grid"), [(1.0, 0.0), (1.0, -1.0), (1.0, 2.0), (1.0, 1e-12), (math.inf, 1.0)]
+    ("clip_norm", "grid"),
+    [(1.0, 0.0), (0.0, 0.0), (1.0, -1.0), (1.0, 2.0), (1.0, 1e-12), (math.inf, 1.0), (1.0, 0.999 * 2**-30)],
 )
 def test_a_grid_that_does_not_fit_the_norm_is_refused(clip_norm, grid):
     with pytest.raises(UsageError, match="grid steps"):
         clip_to_grid(torch.zeros(1, 2), clip_norm, grid)
+
+
+def test_a_norm_of_one_step_and_one_of_the_most_are_taken():
+    row = torch.tensor([[9.0, 0.0]])
+    assert clip_to_grid(row, 1.0, 1.0).tolist() == [1, 0]
+    assert clip_to_grid(row, 1.0, 2.0**-30).tolist() == [2**30, 0]
 
 
 def test_the_noised_sum_of_neighbours_is_hard_to_tell_apart():

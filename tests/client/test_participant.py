@@ -248,6 +248,22 @@ def test_a_proxy_without_an_lm_head_serves_a_task_read_by_a_head_and_declines_ot
     owner.ledger.close()
 
 
+def test_the_last_round_of_a_campaign_is_answered(owner: Owner) -> None:
+    last = owner.sent(round="campaigns/reviews/rounds/3", rounds=3)
+    assert isinstance(owner.read(owner.participant().answer(last)), Release)
+
+
+def test_rows_of_a_head_take_none_of_the_positions(owner: Owner, head_task: Task, caplog) -> None:
+    """A prompt of three rows is one token and a row for each of two labels."""
+    assert head_task.head_rows == 2
+    full = replace(head_task, max_tokens=127)
+    longer = owner.sent(task=replace(full, max_tokens=128), round="campaigns/reviews/rounds/2")
+    assert owner.refusal(owner.participant().answer(longer)) is Refusal.FAILED
+    assert "128 positions, prompt and line need 129" in caplog.text
+    assert owner.spends() == []
+    assert isinstance(owner.read(owner.participant().answer(owner.sent(task=full))), Release)
+
+
 @pytest.mark.promise("lineage")
 def test_the_guarantee_covers_the_whole_life_of_the_data(owner: Owner) -> None:
     participant = owner.participant()

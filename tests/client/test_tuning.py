@@ -18,7 +18,7 @@ from client.noise import GRID_BITS, NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import OPTIMIZERS, NoisyOptimizer, Tuned, noisy_step, tune
 from tests.promises import Measured
-from transfer.errors import ModelError
+from transfer.errors import ModelError, PromptferryError
 from transfer.evaluation import accuracy
 from transfer.gradients import LabelledLines, per_record_gradients
 from transfer.models import LanguageModel, load
@@ -322,6 +322,20 @@ def test_steps_without_records_learn_nothing_from_any(model: LanguageModel, tiny
         declared_units=6, randomness=Nobody(),
     )  # fmt: skip
     assert torch.equal(tuned.vectors, start.vectors)
+
+
+def test_a_prompt_with_a_single_number_that_is_none_is_not_released(
+    model: LanguageModel, tiny_task: Task
+) -> None:
+    noise = np.zeros((P, 32), dtype=np.int64)
+    noise[1, 2] = 2**62
+    start = model.text_prompt(tiny_task.init_text, P)
+    asked = Tuning(Spend(1.0, 1.0, 1), 0.05, 1e30, "sgd")
+    with pytest.raises(PromptferryError, match="tuning diverged; ask for a lower learning rate"):
+        tune(
+            model, PrivateRecords(TEXTS, LABELS), tiny_task, start, asked,
+            declared_units=6, randomness=Fixed(noise),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))

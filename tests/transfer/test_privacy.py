@@ -4,9 +4,10 @@ import pytest
 from dp_accounting import pld
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opacus.accountants import PRVAccountant, RDPAccountant
 
 from transfer import privacy
-from transfer.errors import UsageError
+from transfer.errors import PromptferryError, UsageError
 from transfer.privacy import Budget, Guarantee, Spend, calibrate, default_delta, epsilon, unit_of
 
 # (σ, q, T, δ) → ε of dp-accounting 0.6.0's privacy loss distributions, add/remove one
@@ -87,6 +88,27 @@ def test_neither_order_nor_grouping_of_spends_changes_epsilon(spends, source):
     ]
     source.shuffle(split)
     assert epsilon(split, 1e-5) == whole
+
+
+@pytest.mark.promise("accountant")
+def test_accountants_that_contradict_each_other_report_nothing(monkeypatch):
+    spend = Spend(2.125, 0.015, 7)
+    upper = RDPAccountant()
+    upper.history = [(2.125, 0.015, 7)]
+    bound = upper.get_epsilon(delta=1e-5)
+    for excess in (0.5 * privacy.PRV_SLACK, 1.1 * privacy.PRV_SLACK):
+        monkeypatch.setattr(PRVAccountant, "get_epsilon", lambda _, delta, more=excess: bound + more)
+        privacy._epsilon.cache_clear()
+        if excess <= privacy.PRV_SLACK:
+            assert epsilon([spend], 1e-5) == bound + excess
+            continue
+        with pytest.raises(
+            PromptferryError, match=r"accountants disagree: PRV ε .* above RDP ε .* at δ 1e-05"
+        ):
+            epsilon([spend], 1e-5)
+    monkeypatch.undo()
+    privacy._epsilon.cache_clear()
+    assert epsilon([spend], 1e-5) < bound
 
 
 def test_nothing_spent_costs_nothing_and_no_noise_is_no_privacy():
