@@ -4,6 +4,7 @@ What needs PyTorch, Flower or the database is imported by the command that needs
 answer at once.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -49,8 +50,9 @@ def init(
 ) -> None:
     """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
     from coordinator import directory as coordinator_directory
+    from transfer.settings import at_home
 
-    path = Path(target).expanduser()
+    path = at_home(Path(target))
     source = str(path.resolve()) if path.exists() else target
     values: dict[tuple[str, str], object] = {
         ("target", "source"): source,
@@ -68,7 +70,10 @@ def init(
     coordinator_directory.make(directory, values, hosts)
     made = {"directory": directory, "target": source, "publisher_key": directory / "publisher.pub"}
     of(context).emit(
-        made, lambda _: f"made {directory}: next `promptferry-coordinator --dir {directory} serve`"
+        made,
+        lambda _: (
+            f"made {directory}: next `promptferry-coordinator --dir {shlex.quote(str(directory))} serve`"
+        ),
     )
 
 
