@@ -44,6 +44,10 @@ class Encoder:
         self._stem = len(Frame(tokenizer, STEM, inside=True).bare)
         if self._masked:
             self._require_one_blank(longest)
+        if not self._frame.takes("x"):
+            raise self._error(
+                "a special token of the template is lost beside a text: put spaces around {text}"
+            )
         # behind a causal model's line all but the last token of an answer must find room
         self._room = task.max_tokens - (longest - 1 if causal else 0)
         self._overhead = len(self._ids(""))

@@ -55,6 +55,10 @@ class Frame:
             text = _without(text, spelt).strip() if spelt else ""
         return self.bare
 
+    def takes(self, text: str) -> bool:
+        """Whether the line's own special tokens are still seen with `text` beside them."""
+        return len(self.specials(self._encoded(text).ids)) >= len(self._own)
+
     def ends(self, text: str) -> list[int]:
         """Where in `text` the tokens end that are not special."""
         encoding = self._tokenizer(text, add_special_tokens=False).encodings[0]

@@ -53,7 +53,7 @@ def test_a_campaign_is_carried_out_in_directories_of_any_name(
         told(*client, "doctor")
         told("promptferry-coordinator", "--dir", campaign.coordinator, "doctor")
         told(*client, "plan", home / "plan.toml")
-        told(*client, "audit", "--only", "mechanism", "--page", home / f"page {ODD}.html")
+        told(*client, "audit", "--only", "mechanism", "--trials", 2_000, "--page", home / f"page {ODD}.html")
     told("promptferry", "verify", prompt, "--key", campaign.coordinator / "publisher.pub")
     secret = home / f"secret {ODD}"
     secret.write_text("a passphrase of words\n")

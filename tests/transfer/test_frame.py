@@ -216,6 +216,11 @@ def test_a_blank_that_the_tokeniser_does_not_see_is_refused():
         Encoder(replace(TASK, template="{text} It was x{answer}"), made("word"), causal=False)
 
 
+def test_a_blank_that_is_not_seen_beside_a_text_is_refused():
+    with pytest.raises(TaskError, match=r"put spaces around \{text\}"):
+        Encoder(replace(TASK, template="{text}{answer}."), made("word"), causal=False)
+
+
 @pytest.mark.parametrize("name", ["[Mask]", "[sep]", "<|IM_start|>"])
 def test_a_label_word_may_not_spell_one(name):
     labels = (LABELS[0], Label("other", (name,)))
