@@ -37,7 +37,7 @@ def test_a_coordinator_keeps_everything_in_its_directory(tmp_path: Path) -> None
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=20))
 def test_the_url_of_a_file_names_that_file(name: str) -> None:
     path = f"/srv/{name}/store.db"
-    assert make_url(sqlite_url(Path(path))).database == path
+    assert make_url(sqlite_url(Path(path))).database == str(Path(path))
     assert make_url(config.StoreSettings(url=sqlite_url(Path(path))).url).query == {}
 
 
