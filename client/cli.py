@@ -3,18 +3,18 @@
 What needs PyTorch is imported by the command that needs it: help and usage errors answer at once.
 """
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from client import cli_audit, cli_ledger, cli_policy, cli_proxy, cli_vault
 from client.session import of
 from transfer import console
 from transfer.checkup import tell
 from transfer.console import DirectoryOption, Format, FormatOption
-from transfer.errors import UsageError
+from transfer.errors import DataError, UsageError
 from transfer.session import Session
 
 app = console.application("Tune prompts on private text that never leaves this machine.")
@@ -45,7 +45,7 @@ def init(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="New client directory.")],
     name: Annotated[str, typer.Option(help="Name in the invitation.")],
-    data: Annotated[Path, typer.Option(help="Private text, .jsonl or .csv with text and label.")],
+    data: Annotated[Path, typer.Option(help="Private text, .jsonl, .csv or .tsv with text and label.")],
     epsilon: Annotated[float, typer.Option(help="Most ε ever spent on a record or user; inf for no limit.")],
     records: Annotated[int | None, typer.Option(help="Public, round number of records.")] = None,
     users: Annotated[
@@ -130,43 +130,28 @@ def check(
     labels: Annotated[str, typer.Option(help="Names of the classes: a,b,c.")] = "",
     task: Annotated[Path | None, typer.Option(help="Task file that names them instead.")] = None,
     proxy: Annotated[
-        Path | None, typer.Option(help="Proxy directory: are the label words one token?")
+        Path | None, typer.Option(help="Proxy directory: does the task fit it, and what is cut?")
     ] = None,
 ) -> None:
-    """Read every record and count the labels, and the users where they are the unit of privacy."""
-    from client import config, private_data
-    from transfer import models
+    """Tell every fault of the file; count labels, users where they are the unit, and what a task would cut."""
+    from client import config, data_check
     from transfer.tasks import Task
 
     session = of(context)
     settings = config.read(session.directory)
     if (task is None) == (not labels):
         raise UsageError("name the classes with --labels a,b,c or with --task TASK.toml")
+    if proxy is not None and task is None:
+        raise UsageError("--proxy needs --task: the label words stand in the task file")
     wanted = None if task is None else Task.from_toml(task)
     names = wanted.label_names if wanted else tuple(name.strip() for name in labels.split(","))
-    records = private_data.read(settings.data.path, names, settings.data.unit)
-    if proxy is not None:
-        if wanted is None:
-            raise UsageError("--proxy needs --task: the label words stand in the task file")
-        models.load(proxy).encoder(wanted)
-    counts = {name: records.labels.count(index) for index, name in enumerate(names)}
-    found: dict[str, Any] = {"records": len(records.texts), "labels": counts}
-    if records.users:
-        shares = [len(indices) for indices in records.by_user()]
-        found |= {"users": len(shares), "most_records_of_a_user": max(shares)}
-    session.emit(found, lambda _: _counted(settings.data.path, found))
-
-
-def _counted(path: Path, found: dict[str, Any]) -> Table | str:
-    title = f"{path}: {found['records']} records"
-    if "users" in found:
-        title += f" of {found['users']} users, at most {found['most_records_of_a_user']} of one"
-    if not found["labels"]:
-        return f"{title}, each with its answer in free text"
-    table = Table("label", "records", title=title)
-    for name, count in found["labels"].items():
-        table.add_row(name, str(count))
-    return table
+    report = data_check.check(settings.data, names, wanted, proxy)
+    session.emit(report, lambda found: data_check.shown(found, settings.data.path, wanted))
+    more = [f"and {report.more_faults} more faults"] if report.more_faults else []
+    for fault in [*report.faults, *more]:
+        sys.stderr.write(f"error: {fault}\n")
+    if report.faults:
+        raise typer.Exit(DataError.exit_status)
 
 
 @app.command()

@@ -12,6 +12,8 @@ Secret = Annotated[Path | None, typer.Option(help="File of a secret.", show_defa
 
 def encrypt(context: typer.Context, secret: Secret = None) -> None:
     """Encrypt keys and ledger with a new key, for the first time or again, under the secret in use or another."""
+    import tomli_w
+
     from client import config, custody
 
     session = of(context)
@@ -19,7 +21,6 @@ def encrypt(context: typer.Context, secret: Secret = None) -> None:
     version = custody.reseal(settings, secret)
     told = f"sealed keys and ledger with key {version}"
     if secret is not None and secret.resolve() != settings.client.secret:
-        told += (
-            f'; now write secret = "{secret.resolve()}" under [client] in {session.directory / config.FILE}'
-        )
+        line = tomli_w.dumps({"secret": str(secret.resolve())}).strip()
+        told += f"; now write {line} under [client] in {session.directory / config.FILE}"
     session.emit({"key": version, "secret": secret or settings.client.secret}, lambda _: told)

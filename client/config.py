@@ -1,5 +1,6 @@
 """The data owner's settings: client.toml as a frozen value, and the text `init` writes."""
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -153,7 +154,9 @@ def read(directory: Path) -> ClientConfig:
     """
     path = directory / FILE
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; `promptferry-client init {directory}` makes one")
+        raise ConfigError(
+            f"{path}: no such file; `promptferry-client init {shlex.quote(str(directory))}` makes one"
+        )
     return load(path, ClientConfig)
 
 

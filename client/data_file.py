@@ -1,12 +1,16 @@
 """The file with the private records, and the data set its records are to the ledger."""
 
+import logging
 from pathlib import Path
 
 from client.ledger import Ledger
+from client.lengths import Lengths
 from client.private_data import PrivateRecords, read
 from transfer.models import LanguageModel
 from transfer.privacy import Unit
 from transfer.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 
 class DataFile:
@@ -22,11 +26,21 @@ class DataFile:
         key = (task, model.ref.digest, unit, _stamp(self._path))
         if self._held is None or self._held[0] != key:
             records = read(self._path, task.label_names, unit)
-            model.encoder(task).encode(records.texts, records.answers)
+            lengths = Lengths.of(model.encoder(task), records.texts, records.answers)
+            _tell(self._path, lengths, len(records.texts))
             users = (self._ledger.fingerprint(user, "user") for user in records.users)
             data_set = self._ledger.data_set([*map(self._ledger.fingerprint, records.texts), *users])
             self._held = (key, records, data_set)
         return self._held[1], self._held[2]
+
+
+def _tell(path: Path, lengths: Lengths, records: int) -> None:
+    """Once for each reading, in this machine's log alone."""
+    if lengths.cut_records or lengths.cut_answers:
+        logger.warning(
+            "%s: %d of %d texts and %d answers are longer than the task takes and are cut; `data check` tells more",
+            *(path, lengths.cut_records, records, lengths.cut_answers),
+        )
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

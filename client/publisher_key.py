@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from transfer.errors import UsageError
+from transfer.text_file import decoded
 
 
 def parsed(pem: bytes) -> Ed25519PublicKey:
@@ -31,8 +32,8 @@ def load(path: Path) -> Ed25519PublicKey:
         UsageError: not there, or not an Ed25519 public key.
     """
     try:
-        return parsed(path.read_bytes())
+        return parsed(decoded(path.read_bytes()).encode())
     except OSError as error:
         raise UsageError(f"{path}: cannot read the publisher's key: {error.strerror}") from error
-    except ValueError as error:
+    except ValueError as error:  # a NotTextError is one
         raise UsageError(f"{path}: {error}") from error

@@ -22,6 +22,7 @@ from transfer import console, names
 from transfer.console import Format, FormatOption
 from transfer.errors import UsageError, VerificationError
 from transfer.signing import PROMPT_PREDICATE, Statement, key_id
+from transfer.text_file import NotTextError, decoded
 
 app = console.application("Find, fetch, verify and try published prompts.")
 
@@ -149,9 +150,12 @@ def try_prompt(
 
 def _remote(server: str, ca: Path) -> Remote:
     try:
-        return Remote(server, ca.read_bytes())
+        authority = decoded(ca.read_bytes()).encode()
     except OSError as error:
         raise UsageError(f"{ca}: cannot read the CA: {error.strerror}") from error
+    except NotTextError as error:
+        raise UsageError(error.of(ca)) from error
+    return Remote(server, authority)
 
 
 def _described(claim: Claim) -> dict[str, Any]:

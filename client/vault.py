@@ -5,7 +5,9 @@ As in LUKS, the file has a slot for each secret, and in it every key, wrapped un
 is not sealed yet may still be read is one of the keys: `seal.NONE`.
 """
 
+import codecs
 import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from client.seal import KEY_BYTES, NONE, Seal
 from transfer.errors import UsageError, VerificationError
 from transfer.files import replace
 from transfer.settings import Settings
+from transfer.text_file import is_utf_16
 
 SCRYPT_N = 2**15
 """Cost of trying a secret: 128·8·N bytes of memory, 32 MiB."""
@@ -135,7 +138,7 @@ def read(path: Path, secrets: Iterable[bytes]) -> Vault:
 
 
 def read_secret(path: Path) -> bytes:
-    """The passphrase or random bytes in a file, without a line break at the end.
+    """The passphrase or random bytes in a file, without a byte order mark and a line break at the end.
 
     Raises:
         UsageError: it is missing, open to others, or shorter than 16 bytes.
@@ -143,9 +146,12 @@ def read_secret(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             require_private(path, os.fstat(file.fileno()).st_mode)
-            secret = file.read().removesuffix(b"\n")
+            content = file.read()
     except OSError as error:
         raise UsageError(f"cannot read the secret {path}: {error.strerror}") from error
+    if is_utf_16(content):
+        raise UsageError(f"the secret in {path} is UTF-16: save the file as UTF-8")
+    secret = re.sub(rb"\r?\n\Z", b"", content.removeprefix(codecs.BOM_UTF8))
     if len(secret) < LEAST_SECRET_BYTES:
         raise UsageError(
             f"the secret in {path} has {len(secret)} bytes, must have {LEAST_SECRET_BYTES} or more: "

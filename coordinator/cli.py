@@ -4,6 +4,7 @@ What needs PyTorch, Flower or the database is imported by the command that needs
 answer at once.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -50,8 +51,9 @@ def init(
     """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
     from coordinator import directory as coordinator_directory
     from transfer.self_check import require_sound_at
+    from transfer.settings import at_home
 
-    path = Path(target).expanduser()
+    path = at_home(Path(target))
     source = str(path.resolve()) if path.exists() else target
     require_sound_at(source)
     values: dict[tuple[str, str], object] = {
@@ -70,7 +72,10 @@ def init(
     coordinator_directory.make(directory, values, hosts)
     made = {"directory": directory, "target": source, "publisher_key": directory / "publisher.pub"}
     of(context).emit(
-        made, lambda _: f"made {directory}: next `promptferry-coordinator --dir {directory} serve`"
+        made,
+        lambda _: (
+            f"made {directory}: next `promptferry-coordinator --dir {shlex.quote(str(directory))} serve`"
+        ),
     )
 
 

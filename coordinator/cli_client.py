@@ -9,7 +9,7 @@ from rich.table import Table
 
 from coordinator.session import of
 from transfer import console
-from transfer.errors import AlreadyExistsError
+from transfer.errors import AlreadyExistsError, ConfigError
 
 if TYPE_CHECKING:
     from coordinator.records import Client
@@ -36,10 +36,7 @@ def invite(
     if out.exists():
         raise AlreadyExistsError(f"{out} exists already: invitations are never overwritten")
     address, now, lifetime = config.delivery.address(config.delivery.port), utc_now(), timedelta(days=days)
-    trusted = {
-        "ca": config.pki.ca.read_text(encoding="ascii"),
-        "publisher_key": config.pki.publisher_public_key.read_text(encoding="ascii"),
-    }
+    trusted = {"ca": _pem(config.pki.ca), "publisher_key": _pem(config.pki.publisher_public_key)}
     with session.store() as store:
         token = enrolment.invite(store, name, now, lifetime)
     expire = (now + lifetime).replace(microsecond=0)
@@ -69,6 +66,17 @@ def revoke(context: typer.Context, name: Annotated[str, typer.Argument(help="Nam
     with session.store() as store:
         client = store.revoke(name)
     session.emit(_told(client), lambda told: f"{told['client']} is {told['state']}")
+
+
+def _pem(path: Path) -> str:
+    from transfer.text_file import NotTextError, decoded
+
+    try:
+        return decoded(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except NotTextError as error:
+        raise ConfigError(error.of(path)) from error
 
 
 def _told(client: "Client") -> dict[str, object]:

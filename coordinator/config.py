@@ -1,15 +1,15 @@
 """The coordinator's settings: coordinator.toml as a frozen value, and the text `init` writes."""
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from transfer.errors import ConfigError
-from transfer.settings import Located, Settings, load
+from transfer.settings import Located, Settings, at_home, load
 
 FILE = "coordinator.toml"
-_SQLITE = "sqlite:///"
 
 
 class StoreSettings(Settings):
@@ -106,7 +106,9 @@ def read(directory: Path) -> CoordinatorConfig:
     """
     path = directory / FILE
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; `promptferry-coordinator init {directory}` makes one")
+        raise ConfigError(
+            f"{path}: no such file; `promptferry-coordinator init {shlex.quote(str(directory))}` makes one"
+        )
     config = load(path, CoordinatorConfig)
     store = StoreSettings(url=_located_url(config.store.url, directory))
     return config.model_copy(update={"store": store, "target": located(config.target, directory)})
@@ -117,7 +119,7 @@ def located(given: TargetSettings, directory: Path) -> TargetSettings:
 
     A directory is known by its last part; a hub name by itself, so that users can load it by that name.
     """
-    path = directory / Path(given.source).expanduser()
+    path = directory / at_home(Path(given.source))
     if not path.exists():
         return TargetSettings(source=given.source, name=given.name or given.source)
     return TargetSettings(source=str(path.resolve()), name=given.name or path.resolve().name)
@@ -136,5 +138,15 @@ def example() -> str:
 
 
 def _located_url(url: str, directory: Path) -> str:
-    name = url.removeprefix(_SQLITE)
-    return url if name in (url, "", ":memory:") else f"{_SQLITE}{(directory / name).resolve()}"
+    """The URL with the path of an SQLite file resolved, whose ?, # and % are written %3F, %23 and %25 in a URL."""
+    from sqlalchemy import make_url  # help and usage errors do without
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return url  # opening the store says what is wrong
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return url
+    path = (directory / str(parsed.database)).resolve()
+    return parsed.set(database=str(path)).render_as_string(hide_password=False)

@@ -25,6 +25,11 @@ WRITE_LOCK = 0x70726F6D
 KINDS = ("sqlite", "postgresql+psycopg")
 
 
+def sqlite_url(path: Path) -> str:
+    """The URL of an SQLite file, whatever characters its path has; a relative one starts where the process does."""
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
 class Database:
     """An open database at the newest revision of our schema. Safe to use from many threads."""
 

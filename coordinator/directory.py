@@ -7,6 +7,7 @@ from typing import Any
 
 from coordinator import pki
 from coordinator.config import FILE, CoordinatorConfig, example
+from coordinator.database import sqlite_url
 from coordinator.pki import PkiPaths
 from coordinator.store import Store
 from transfer.errors import AlreadyExistsError, UsageError
@@ -38,6 +39,6 @@ def make(directory: Path, values: Mapping[tuple[str, str], Any], hosts: Sequence
     paths = PkiPaths.under(directory)
     if not paths.secret.is_file():
         pki.create(paths, hosts)
-    Store.open(f"sqlite:///{(directory / 'store.db').resolve()}").close()
+    Store.open(sqlite_url((directory / "store.db").resolve())).close()
     write_new(path, text.encode(), 0o644)
     return config

@@ -52,6 +52,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp
 
 from coordinator import gate
+from coordinator.database import sqlite_url
 from coordinator.listener import LinkSettings, Listener
 from transfer.errors import ConfigError
 
@@ -157,7 +158,7 @@ class SuperLink:
             ssl_ca_certfile=str(settings.ca),
             ssl_certfile=str(settings.certificate),
             ssl_keyfile=str(settings.certificate_key),
-            database=str(settings.database),
+            database=sqlite_url(settings.database.resolve()),
             isolation="process",
             runtime_dependency_install=False,
         )

@@ -12,7 +12,6 @@ The result is a table on stdout and OUT/report.json; everything else goes to std
 import json
 import os
 import shutil
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ import typer
 from rich.console import Console
 
 from client.private_data import PrivateRecords, read
+from coordinator.database import sqlite_url
 from coordinator.store import Store
 from deploy.measure import Measured, accuracies, in_stock_peft, table
 from deploy.processes import command
@@ -35,13 +35,14 @@ from transfer.prompt import SoftPrompt
 from transfer.proxy import Proxy
 from transfer.round_wire import reply_fields
 from transfer.tasks import Task
+from transfer.text_file import toml
 
 app = application("Carry one soft prompt the whole way on one machine.")
 
 
 def final_prompt(demo: Run, proxy: Proxy) -> SoftPrompt:
     """The aggregate of the last round, from the coordinator's own store."""
-    store = Store.open(f"sqlite:///{demo.coordinator / 'store.db'}")
+    store = Store.open(sqlite_url(demo.coordinator / "store.db"))
     try:
         last = store.rounds("demo")[-1]
     finally:
@@ -159,7 +160,7 @@ def main(
     if target is None:  # models so narrow only wait at the barriers between threads
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
-    overrides = tomllib.loads(plan.read_text(encoding="utf-8")) if plan else {}
+    overrides = toml(plan.read_bytes()) if plan else {}
     demo = Run(out.resolve(), epsilon, rounds, proxy_layers, distil_steps, seed, overrides)
     with demo.stage("prepare"):
         inputs = prepare(demo, given, corpus, cache, clients)

@@ -79,7 +79,9 @@ def split(path: Path, labels: tuple[str, ...], clients: int, out: Path, seed: in
     """Shuffle a file of labels, or of answers in free text, into one disjoint file a client."""
     records = read(path, labels)
     told = "label" if labels else "answer"
-    rows = list(zip(records.texts, records.labels or records.answers, strict=True))
+    # labels by name: where names are numbers an index would be taken for one
+    named = tuple(labels[index] for index in records.labels)
+    rows = list(zip(records.texts, named or records.answers, strict=True))
     random.Random(seed).shuffle(rows)
     shards = tuple(out / f"private-{index}.jsonl" for index in range(1, clients + 1))
     for index, shard in enumerate(shards):

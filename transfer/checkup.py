@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from transfer.errors import PromptferryError
@@ -53,5 +54,5 @@ def tell(session: Session, findings: list[Finding]) -> None:
 def _table(findings: list[Finding]) -> Table:
     table = Table("check", "", "found")
     for finding in findings:
-        table.add_row(finding.check, "ok" if finding.healthy else "[red]failed", finding.detail)
+        table.add_row(finding.check, "ok" if finding.healthy else "[red]failed", escape(finding.detail))
     return table

@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from transfer.batches import Line
 from transfer.errors import TaskError
+from transfer.frame import Frame
 from transfer.reading import Reading, WholeWords
 from transfer.tasks import Task
-from transfer.words import continuation, label_words
+from transfer.words import STEM, label_words
 
 
 class Encoder:
@@ -31,17 +32,22 @@ class Encoder:
         self._masked = not causal and not task.head_rows
         if self._masked and tokenizer.mask_token is None:
             raise self._error("the masked model's tokeniser has no mask token")
-        if self._masked and str(tokenizer.mask_token) in task.template:
-            raise self._error(
-                f"the template has a {tokenizer.mask_token} of its own; only {{answer}} is the blank"
-            )
         if task.kind == "text" and not (causal and tokenizer.eos_token_id is not None):
             raise self._error("free text needs a causal model whose tokeniser has an end token")
         self.words = None if task.kind == "text" else label_words(task, tokenizer, causal=causal)
         longest = self._longest_answer()
         head, _, tail = task.template.partition("{answer}")
         blank = str(tokenizer.mask_token) * longest
-        self._template = head + blank + tail if self._masked else head.rstrip()
+        before, _, behind = (head + blank + tail if self._masked else head.rstrip()).partition("{text}")
+        self._frame = Frame(tokenizer, before, behind)
+        self._reply = Frame(tokenizer, f"{STEM} ", inside=True)
+        self._stem = len(Frame(tokenizer, STEM, inside=True).bare)
+        if self._masked:
+            self._require_one_blank(longest)
+        if not self._frame.takes("x"):
+            raise self._error(
+                "a special token of the template is lost beside a text: put spaces around {text}"
+            )
         # behind a causal model's line all but the last token of an answer must find room
         self._room = task.max_tokens - (longest - 1 if causal else 0)
         self._overhead = len(self._ids(""))
@@ -62,6 +68,14 @@ class Encoder:
             return lines
         return [self._answered(line, answer) for line, answer in zip(lines, answers, strict=True)]
 
+    def length(self, text: str) -> int:
+        """Tokens of the line of `text` if nothing of it is cut."""
+        return len(self._ids(text))
+
+    def answer_length(self, answer: str) -> int:
+        """Tokens of an answer in free text and its end if nothing of it is cut."""
+        return len(self._pieces(answer)) + 1
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The answer in free text that `tokens` spell up to their end."""
         before_end = takewhile(lambda token: token != self.end, tokens)
@@ -73,30 +87,42 @@ class Encoder:
             return self.task.answer_tokens
         return self.words.longest if isinstance(self.words, WholeWords) else 1
 
+    def _require_one_blank(self, longest: int) -> None:
+        blanks = self._frame.bare.count(int(self.tokenizer.mask_token_id or 0))
+        mask = self.tokenizer.mask_token
+        if blanks > longest:
+            raise self._error(f"the template has a {mask} of its own; only {{answer}} is the blank")
+        if blanks < longest:
+            raise self._error(
+                f"this tokeniser does not see its {mask} in the template: put spaces around {{answer}}"
+            )
+
     def _answered(self, line: Line, answer: str) -> Line:
-        pieces = continuation(self._plain(answer).strip(), self.tokenizer)
-        goal = (*pieces, self.end)[: self.task.answer_tokens]
+        goal = (*self._pieces(answer), self.end)[: self.task.answer_tokens]
         return Line((*line.ids, *goal[:-1]), line.answer, goal)
 
-    def _plain(self, text: str) -> str:
-        """A special token spelt out in a text would otherwise become a second blank or an early end."""
-        for token in self.tokenizer.all_special_tokens:
-            text = text.replace(token, " ")
-        return text
+    def _pieces(self, answer: str) -> list[int]:
+        return self._reply.ids(answer)[self._stem :]
 
     def _line(self, text: str) -> Line:
-        text = self._plain(text)
-        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        room = min(self._room - self._overhead, len(spans))
-        # a merge across the cut may cost a token more than the count said: shorten until the line fits
-        while len(ids := self._ids(text)) > self._room:
-            text = text[: spans[room - 1][1]] if room > 0 else ""
-            room -= 1
+        ids = self._ids(text)
+        if len(ids) > self._room:
+            ids = self._cut(text)
+        ids = ids or self._ids(".")  # a text without tokens in a template without any
         answer = ids.index(int(self.tokenizer.mask_token_id or 0)) if self._masked else len(ids) - 1
         return Line(tuple(ids), answer)
 
+    def _cut(self, text: str) -> list[int]:
+        """Tokens of the line with as much of `text` as fits."""
+        ends = self._frame.ends(text)
+        # a merge across the cut may cost a token more than the count said: shorten until the line fits
+        for room in range(min(self._room - self._overhead, len(ends)), 0, -1):
+            if len(ids := self._ids(text[: ends[room - 1]])) <= self._room:
+                return ids
+        return self._ids("")
+
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(self._template.replace("{text}", text.strip()))["input_ids"]
+        ids = self._frame.ids(text)
         if self.causal and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
             ids = ids[:-1]  # a tokeniser that closes every line would put the answer after the end
         return ids

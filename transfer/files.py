@@ -1,5 +1,6 @@
 """Files of an artifact by name, size and digest, and files written whole or not at all."""
 
+import glob
 import hashlib
 import os
 import re
@@ -94,7 +95,7 @@ def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 def remove_drafts(path: Path) -> None:
     """Remove what processes that were killed while writing `path` left beside it; no other may be writing it."""
-    for draft in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 8}"):
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"):
         draft.unlink()
 
 

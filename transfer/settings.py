@@ -16,7 +16,6 @@ file it stands in, wherever the process was started. Secrets never stand in a se
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -34,6 +33,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from transfer.errors import ConfigError, UsageError
+from transfer.text_file import NotTextError, is_unicode, toml
 
 
 class Settings(BaseModel):
@@ -45,7 +45,17 @@ class Settings(BaseModel):
 def _located(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Path:
     directory: Path = (info.context or {}).get("directory", Path())
     path: Path = value if isinstance(value, Path) else handler(value)  # a default is a Path already
-    return directory / path.expanduser()
+    if "\0" in str(path):
+        raise ValueError("a path cannot hold a NUL character")
+    return directory / at_home(path)
+
+
+def at_home(path: Path) -> Path:
+    """`path` with `~` and `~user` filled in; one that begins with ~ and names no user is meant as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 Located = Annotated[Path, WrapValidator(_located)]
@@ -76,6 +86,8 @@ def parse(raw: dict[str, Any], path: Path, model: type[Model]) -> Model:
         return model.model_validate_json(content, context={"directory": path.parent})
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first(error, model)}") from None
+    except (ValueError, RecursionError):  # of json: a number of thousands of digits, or tables by the hundred
+        raise ConfigError(f"{path}: a number is too long, or tables are nested too deeply") from None
     except UsageError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -87,7 +99,7 @@ def filled(example: str, values: Mapping[tuple[str, str], Any]) -> str:
     is None is commented out.
 
     Raises:
-        ConfigError: a pair does not stand in the example.
+        ConfigError: a pair does not stand in the example, or a value is not Unicode, as file names can be.
     """
     left, table, lines = dict(values), "", []
     for line in example.splitlines():
@@ -102,18 +114,18 @@ def filled(example: str, values: Mapping[tuple[str, str], Any]) -> str:
 
 
 def _setting(key: str, value: Any, line: str) -> str:
+    if isinstance(value, str) and not is_unicode(value):
+        raise ConfigError(f"{key} {value!r} is not Unicode: rename that file or directory")
     return tomli_w.dumps({key: value}).strip() if value is not None else f"# {line.removeprefix('# ')}"
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return toml(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the settings file: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: byte {error.start} is not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except NotTextError as error:
+        raise ConfigError(error.of(path)) from error
 
 
 def _first(error: ValidationError, model: type[BaseModel]) -> str:

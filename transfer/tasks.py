@@ -5,13 +5,13 @@ the model's logits at the blank are read off at a few label words a class, or a 
 with text of its own. `transfer.encoding` makes it tokens.
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from transfer.errors import TaskError, UsageError
 from transfer.names import checked
+from transfer.text_file import NotTextError, toml
 
 Kind = Literal["label", "text"]
 """What an answer is: one of the labels, or free text."""
@@ -19,6 +19,10 @@ Kind = Literal["label", "text"]
 LabelReading = Literal["single", "first", "whole", "head"]
 """Which of a label word's tokens speak for it: its only one, the first of several, or all of them. With "head"
 there are no words: a linear head, tuned together with the prompt, reads pooled states."""
+
+
+MOST_TOKENS = 1_000_000
+"""More tokens than any model reads at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ class Task:
         if not self.init_text.strip():
             raise self._error("init_text is empty")
         for key in ("max_tokens", "answer_tokens"):
-            if getattr(self, key) < 1:
-                raise self._error(f"{key} {getattr(self, key)} must be ≥ 1")
+            if not 1 <= getattr(self, key) <= MOST_TOKENS:
+                raise self._error(f"{key} {_told(getattr(self, key))} must be from 1 to {MOST_TOKENS}")
         for key, known in (("kind", get_args(Kind)), ("label_reading", get_args(LabelReading))):
             if getattr(self, key) not in known:
                 raise self._error(f"{key} {getattr(self, key)!r} must be one of {', '.join(known)}")
@@ -133,11 +137,11 @@ class Task:
             TaskError: the file is missing, not TOML, or a key is unknown, missing or of the wrong type.
         """
         try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+            raw = toml(path.read_bytes())
         except OSError as error:
             raise TaskError(f"{path}: cannot read the task file: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise TaskError(f"{path}: not a TOML file: {error}") from error
+        except NotTextError as error:
+            raise TaskError(error.of(path)) from error
         _check_keys(raw, path)
         labels = tuple(Label(name, tuple(words)) for name, words in raw.pop("labels", {}).items())
         try:
@@ -156,11 +160,24 @@ def _check_keys(raw: dict[str, Any], path: Path) -> None:
         if key not in _KINDS:
             raise TaskError(f"{path}: unknown key {key!r} (keys: {', '.join(_KINDS)})")
         if type(value) is not _KINDS[key]:
-            raise TaskError(f"{path}: {key} {value!r} must be a {_NOUNS[_KINDS[key]]}")
+            raise TaskError(f"{path}: {key} {_told(value)} must be a {_NOUNS[_KINDS[key]]}")
     free = {"labels"} if raw.get("kind") == "text" else set()
     missing = [key for key in _REQUIRED if key not in raw and key not in free]
     if missing:
         raise TaskError(f"{path}: missing key {missing[0]!r}")
     for name, words in raw.get("labels", {}).items():
+        if isinstance(words, dict):
+            raise TaskError(
+                f'{path}: labels.{name}: a class name with a dot in it stands in quotes: "1.5" = …'
+            )
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise TaskError(f"{path}: labels.{name} {words!r} must be a list of label words")
+            raise TaskError(f"{path}: labels.{name} {_told(words)} must be a list of label words")
+
+
+def _told(value: object) -> str:
+    """A value of any size in a message."""
+    try:
+        text = repr(value)
+    except ValueError:  # what Python says of an integer of more than 4300 digits
+        return "with thousands of digits"
+    return text if len(text) <= 60 else text[:57] + "..."

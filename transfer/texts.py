@@ -1,9 +1,9 @@
 """Public text: what proxies are distilled on and prompts are transferred with. Labels are never read."""
 
-import json
 from pathlib import Path
 
 from transfer.errors import DataError
+from transfer.text_file import MALFORMED, NotTextError, decoded, is_unicode, json_lines, lines
 
 
 def read_texts(path: Path) -> list[str]:
@@ -12,29 +12,31 @@ def read_texts(path: Path) -> list[str]:
     Raises:
         DataError: the file is missing, not UTF-8, of another kind, malformed, or holds no text.
     """
-    if path.suffix not in {".jsonl", ".txt"}:
+    kind = path.suffix.lower()
+    if kind not in {".jsonl", ".txt"}:
         raise DataError(f"{path}: public text must be .jsonl or .txt")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also break at U+2028
+        content = decoded(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8") from error
-    if path.suffix == ".jsonl":
-        texts = [_text(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    except NotTextError as error:
+        raise DataError(error.of(path)) from error
+    if kind == ".jsonl":
+        texts = [_text(f"{path}:{number}", record) for number, record in json_lines(content)]
     else:
-        texts = lines
+        texts = lines(content)
     texts = [text.strip() for text in texts if text.strip()]
     if not texts:
         raise DataError(f"{path}: holds no text")
     return texts
 
 
-def _text(path: Path, number: int, line: str) -> str:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{path}:{number}: not a JSON object: {error}") from error
+def _text(place: str, record: object) -> str:
+    if record is MALFORMED:
+        raise DataError(f'{place}: not a JSON object: one a line, {{"text": …}}')
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise DataError(f"{path}:{number}: field 'text' is missing or not a string")
-    return str(record["text"])
+        raise DataError(f"{place}: field 'text' is missing or not a string")
+    text: str = record["text"]
+    if not is_unicode(text):
+        raise DataError(f"{place}: field 'text': half of a surrogate pair: not valid Unicode")
+    return text

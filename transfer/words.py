@@ -6,9 +6,12 @@ Nothing here knows a tokeniser's family: what a word becomes is found by asking 
 from transformers import PreTrainedTokenizerBase
 
 from transfer.errors import TaskError
+from transfer.frame import special_ids
 from transfer.reading import Head, Reading, WholeWords
 from transfer.tasks import Label, Task
 
+STEM = "It was"
+"""A line that a word continues, whatever marks word starts in a tokeniser."""
 Pieces = tuple[int, ...]
 """Token ids of one word."""
 
@@ -40,9 +43,8 @@ def label_words(task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool)
 
 def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> Pieces:
     """Ids of ` text` as it continues a line, whatever marks word starts in this tokeniser."""
-    stem = "It was"
-    start: list[int] = tokenizer(stem, add_special_tokens=False)["input_ids"]
-    both: list[int] = tokenizer(f"{stem} {text}", add_special_tokens=False)["input_ids"]
+    start: list[int] = tokenizer(STEM, add_special_tokens=False)["input_ids"]
+    both: list[int] = tokenizer(f"{STEM} {text}", add_special_tokens=False)["input_ids"]
     return tuple(both[len(start) :])
 
 
@@ -52,7 +54,7 @@ def _pieces(task: Task, label: Label, word: str, tokenizer: PreTrainedTokenizerB
     told = f"task {task.name!r}: label word {word!r} of {label.name!r}"
     if tokenizer.unk_token_id in ids:
         raise TaskError(f"{told} is unknown to this tokeniser; choose another word")
-    if set(ids) & set(tokenizer.all_special_ids):
+    if special_ids(tokenizer).intersection(ids):
         raise TaskError(f"{told} holds a special token of this tokeniser; choose another word")
     if _is_space(ids, tokenizer):
         raise TaskError(f"{told} is empty for this tokeniser; choose another word")

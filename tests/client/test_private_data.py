@@ -122,7 +122,7 @@ BAD_JSONL = [
     ('"SECRET"', "a string where an object with text and label should be"),
     ('["SECRET", 1]', "an array where an object with text and label should be"),
     ('{"a": ' + "[" * 100_000, "malformed JSON: one object a line"),
-    ('{"text": "SECRET", "label": ' + "9" * 5000 + "}", "malformed JSON: one object a line"),
+    ('{"text": "SECRET", "label": ' + "9" * 5000 + "}", "field 'label': no label has this index"),
     (b'{"text": "SECRET \xff", "label": 1}', "not UTF-8: save the file as UTF-8"),
 ]
 
@@ -150,7 +150,7 @@ BAD_CSV = [
     ),
     ('text,label\n"SECRET\nlines",\n', "2: field 'label': unknown label '' (labels: negative, positive)"),
     ("text,label\nSECRET,2\n", "2: field 'label': no label has this index (labels: negative, positive)"),
-    ("text,label\nSECRET,-1\n", "2: field 'label': unknown label '-1' (labels: negative, positive)"),
+    ("text,label\nSECRET,-1\n", "2: field 'label': no label has this index (labels: negative, positive)"),
     ("text,label\n,1\n", "2: field 'text': empty"),
     ('text,label\nfine,1\n"SECRET"x,1\n', "3: malformed CSV: a quote is misplaced or a field is too long"),
     ('text,label\n"SECRET,1\n', "2: malformed CSV: a quote is misplaced or a field is too long"),
@@ -180,7 +180,7 @@ def test_a_file_that_is_not_there_or_of_another_kind_is_refused(tmp_path: Path):
     (tmp_path / "folder.csv").mkdir()
     assert_refused(tmp_path / "folder.csv", f"{tmp_path / 'folder.csv'}: Is a directory")
     assert_refused(
-        tmp_path / "train.txt", f"{tmp_path / 'train.txt'}: unknown format '.txt': use .jsonl or .csv"
+        tmp_path / "train.txt", f"{tmp_path / 'train.txt'}: unknown format '.txt': use .jsonl, .csv or .tsv"
     )
 
 

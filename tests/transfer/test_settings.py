@@ -141,7 +141,7 @@ def test_a_missing_file_and_a_binary_file_are_one_line_each(tmp_path: Path) -> N
     path.write_bytes(b"name = '\xff'")
     with pytest.raises(ConfigError) as caught:
         load(path, Everything)
-    assert str(caught.value) == f"{path}: not TOML: byte 8 is not UTF-8"
+    assert str(caught.value) == f"{path}:1: not UTF-8: save the file as UTF-8"
 
 
 def test_a_rule_of_a_value_behind_the_file_is_told_with_the_file(tmp_path: Path) -> None:

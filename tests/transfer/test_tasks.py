@@ -85,7 +85,7 @@ def test_a_task_answered_in_free_text_has_no_labels(tmp_path):
         ("[labels]", 'label_reading = "all"\n[labels]', "label_reading 'all' must be one of"),
         ('["bad"]', '["good"]', "label word 'good'"),
         ("{answer}", "", "template"),
-        ("[labels]", "[labels", "not a TOML file"),
+        ("[labels]", "[labels", "not TOML"),
     ],
 )
 def test_a_wrong_task_file_is_named_with_its_key_in_one_line(tmp_path, old, new, says):
