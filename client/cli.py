@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.table import Table
 
 from client import cli_audit, cli_ledger, cli_policy, cli_proxy, cli_vault
@@ -119,7 +120,8 @@ def run(
 
     settings = config.read(of(context).directory)
     console.log_to_stderr(settings.daemon.log_level)
-    from client import daemon
+    with console.doing("starting"):
+        from client import daemon
 
     daemon.run(settings, ask=ask)
 
@@ -135,7 +137,6 @@ def check(
 ) -> None:
     """Read every record and count the labels, and the users where they are the unit of privacy."""
     from client import config, private_data
-    from transfer import models
     from transfer.tasks import Task
 
     session = of(context)
@@ -144,11 +145,15 @@ def check(
         raise UsageError("name the classes with --labels a,b,c or with --task TASK.toml")
     wanted = None if task is None else Task.from_toml(task)
     names = wanted.label_names if wanted else tuple(name.strip() for name in labels.split(","))
-    records = private_data.read(settings.data.path, names, settings.data.unit)
+    with console.doing(f"reading {settings.data.path}"):
+        records = private_data.read(settings.data.path, names, settings.data.unit)
     if proxy is not None:
         if wanted is None:
             raise UsageError("--proxy needs --task: the label words stand in the task file")
-        models.load(proxy).encoder(wanted)
+        with console.doing(f"loading {proxy}"):
+            from transfer import models
+
+            models.load(proxy).encoder(wanted)
     counts = {name: records.labels.count(index) for index, name in enumerate(names)}
     found: dict[str, Any] = {"records": len(records.texts), "labels": counts}
     if records.users:
@@ -157,22 +162,22 @@ def check(
     session.emit(found, lambda _: _counted(settings.data.path, found))
 
 
-def _counted(path: Path, found: dict[str, Any]) -> Table | str:
+def _counted(path: Path, found: dict[str, Any]) -> Group | str:
     title = f"{path}: {found['records']} records"
     if "users" in found:
         title += f" of {found['users']} users, at most {found['most_records_of_a_user']} of one"
     if not found["labels"]:
         return f"{title}, each with its answer in free text"
-    table = Table("label", "records", title=title)
+    table = Table("label", "records")
     for name, count in found["labels"].items():
         table.add_row(name, str(count))
-    return table
+    return Group(console.line(title), table)
 
 
 @app.command()
 def doctor(context: typer.Context) -> None:
     """Check settings, keys, data, ledger and the way to the coordinator."""
-    from client import checkup
-
     session = of(context)
+    with console.doing("looking at the settings"):
+        from client import checkup
     tell(session, checkup.examine(session.directory))

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from transfer.errors import PromptferryError
+from transfer.progress import doing
 from transfer.session import Session
 
 Config = TypeVar("Config")
@@ -37,7 +38,8 @@ def examine(
     findings = [Finding("settings", True, str(path))]
     for name, check in checks.items():
         try:
-            findings.append(Finding(name, True, check(settings)))
+            with doing(f"checking {name}"):
+                findings.append(Finding(name, True, check(settings)))
         except PromptferryError as error:
             findings.append(Finding(name, False, str(error)))
     return findings

@@ -27,14 +27,14 @@ from transfer.batches import Line
 from transfer.checkpoint import Checkpoints
 from transfer.cloze import UNTOLD, Exercise, exercises, sequences_of
 from transfer.comparison import compared
-from transfer.console import OnStep
 from transfer.course import Course
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files import appearing
 from transfer.models import LanguageModel
 from transfer.objectives import cosine_distance, divergence
+from transfer.progress import OnStep, doing, progress
 from transfer.proxy import Proxy, cut, spread
-from transfer.recipe import LEAST_TOKENS, DistilSettings
+from transfer.recipe import LEAST_TOKENS, DistilSettings, unfinished
 
 __all__ = ["DistilSettings", "distil", "make"]
 
@@ -63,14 +63,14 @@ def make(
         AlreadyExistsError: an unfinished one is there and `resume` was not said.
         UsageError: the unfinished one is of another recipe, or the directory cannot be written.
     """
-    unfinished = place.with_name(f".{place.name}.unfinished")
-    if unfinished.exists() and not resume:
-        raise AlreadyExistsError(f"{unfinished} holds an unfinished distillation: --resume it, or remove it")
+    draft = unfinished(place)
+    if draft.exists() and not resume:
+        raise AlreadyExistsError(f"{draft} holds an unfinished distillation: --resume it, or remove it")
     kept = spread(layers, target.layers) if isinstance(layers, int) else layers
-    made = distil(target, kept, texts, settings, lambda step, _kl: on_step(step, settings.steps), unfinished)
-    with appearing(place) as draft:
-        stored = made.save(draft)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    made = distil(target, kept, texts, settings, lambda step, _kl: on_step(step, settings.steps), draft)
+    with appearing(place) as whole:
+        stored = made.save(whole)
+    shutil.rmtree(draft, ignore_errors=True)
     return stored
 
 
@@ -80,18 +80,19 @@ def distil(
     texts: Sequence[str],
     settings: DistilSettings,
     on_progress: Callable[[int, float], None] = lambda _step, _kl: None,
-    unfinished: Path | None = None,
+    checkpoints: Path | None = None,
 ) -> Proxy:
     """Distil a cut of `target` on public `texts`; an undistilled cut if `settings.steps` is 0.
 
     `on_progress(step, held_out_kl)` is called after every step with the best held-out KL so far, in nats.
-    Checkpoints go to the directory `unfinished`, if given, and are gone on from.
+    Checkpoints go to the directory `checkpoints`, if given, and are gone on from.
 
     Raises:
         ModelError: too little text, no such layers, or sequences longer than the model has positions.
         UsageError: the checkpoint is of another recipe.
     """
-    sequences = _shuffled(target, texts, settings)
+    with doing("reading the public text"):
+        sequences = _shuffled(target, texts, settings)
     held = max(LEAST_RELATED if target.lm_head == "none" else 1, min(256, len(sequences) // 20))
     name = f"{target.ref.name}-proxy-{len(layers)}"
     proxy = LanguageModel(
@@ -102,7 +103,7 @@ def distil(
     steps = 0
     if settings.steps:
         told = {"target": target.ref.digest, "layers": layers, "texts": _digest(texts)}
-        kept = Checkpoints(unfinished, told | asdict(settings)) if unfinished else None
+        kept = Checkpoints(checkpoints, told | asdict(settings)) if checkpoints else None
         steps = run.train(sequences[held:], held_out, kept, on_progress)
     kl, perplexity, target_perplexity = run.measure(held_out)
     return Proxy(proxy, target.ref, tuple(layers), kl, perplexity, target_perplexity, steps)
@@ -185,12 +186,16 @@ class _Distillation:
     def measure(self, parts: Sequence[Exercise]) -> tuple[float, float | None, float | None]:
         """KL(target ‖ proxy) at T = 1 in nats a row of logits, and the perplexity of each, on held-out batches."""
         total, sums = 0, torch.zeros(3)
-        for part in parts:
-            reference, logits = (compared(model, part)[0] for model in (self.target, self.proxy))
-            told = () if self._headless else (_surprise(logits, part.goal), _surprise(reference, part.goal))
-            values = torch.stack([divergence(reference, logits, 1.0), *told])
-            sums[: len(values)] += len(logits) * values
-            total += len(logits)
+        with progress("measuring on held-out text") as show:
+            for number, part in enumerate(parts, 1):
+                reference, logits = (compared(model, part)[0] for model in (self.target, self.proxy))
+                told = (
+                    () if self._headless else (_surprise(logits, part.goal), _surprise(reference, part.goal))
+                )
+                values = torch.stack([divergence(reference, logits, 1.0), *told])
+                sums[: len(values)] += len(logits) * values
+                total += len(logits)
+                show(number, len(parts))
         kl, ours, theirs = (sums / total).tolist()
         return (kl, None, None) if self._headless else (kl, math.exp(ours), math.exp(theirs))
 

@@ -126,7 +126,7 @@ def test_plain_values_are_what_json_knows() -> None:
 
 
 def test_without_a_terminal_progress_is_a_log_line_now_and_then(caplog) -> None:
-    caplog.set_level(logging.INFO, "transfer.console")
+    caplog.set_level(logging.INFO, "transfer.progress")
     with console.progress("tuning", every_s=0.02) as on_step:
         on_step(1, 3)
         time.sleep(0.03)
