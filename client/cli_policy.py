@@ -44,7 +44,7 @@ def plan(
 ) -> None:
     """Show what a campaign would cost on top of what was spent, round by round, and where the budget ends.
 
-    Ends with status 5 if the budget does not cover every round.
+    Ends with status 5 if the budget does not cover even the first.
     """
     from client import config
 
@@ -65,7 +65,8 @@ def plan(
         "refused_from": found.refused_from,
     }
     session.emit(told, _planned)
-    if found.refused_from is not None:
+    if found.refused_from == 1:
+        sys.stderr.write("error: the budget does not cover round 1\n")
         raise typer.Exit(BudgetRefusedError.exit_status)
 
 

@@ -413,6 +413,7 @@ def test_plan_tells_epsilon_after_each_round_and_where_the_budget_ends(ready: Co
 def test_a_plan_without_noise_costs_everything(ready: Command) -> None:
     planned = ready.json("plan", "--noise", 0, "--sample-rate", 1, "--steps", 1)
     assert planned["rounds"] == [{"round": 1, "epsilon": "inf", "covered": False}]
+    assert (ready.status, ready.err) == (5, "error: the budget does not cover round 1\n")
 
 
 def test_policy_check_names_the_refusing_rule_and_ends_with_its_status(ready: Command) -> None:

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -169,3 +170,51 @@ def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
         env={"SCRIPT": script, "PATH": "/usr/bin:/bin", "PYTHONPATH": "."},
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("takes_s", "said"), [(0.0, ""), (0.3, "loading a model …\n")])
+def test_what_takes_long_is_said(takes_s: float, said: str) -> None:
+    script = (
+        "import time\nfrom transfer import console, progress\nprogress.FIRST_AFTER_S = 0.1\n"
+        f"with console.doing('loading a model'): time.sleep({takes_s})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", said)
+
+
+TERMINAL = """
+import logging, os, sys, time
+from transfer import console
+os.environ["TERM"] = "xterm"
+console.log_to_stderr("info")
+with console.progress("tuning", every_s=0.1, bar={bar}) as show:
+    for step in range(1, 4):
+        time.sleep(0.15)
+        show(step, 3)
+    logging.info("hello")
+"""
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_on_a_terminal_log_lines_stay_whole_beside_bars(bar: bool) -> None:
+    ours, theirs = os.openpty()
+    script = TERMINAL.format(bar=bar)
+    with subprocess.Popen([sys.executable, "-c", script], stderr=theirs) as started:
+        os.close(theirs)
+        shown = b""
+        while piece := _read(ours):
+            shown += piece
+        assert started.wait() == 0
+    os.close(ours)
+    text = shown.decode()
+    assert ("━" in text) is bar
+    assert ("tuning: step 2/3" in text) is not bar
+    (line,) = [line for line in re.split(r"[\r\n]+", text) if "hello" in line]
+    assert re.fullmatch(r"(\x1b\[[0-9]*[A-Za-z])*[-0-9TZ:]+ INFO root: hello", line), line
+
+
+def _read(file: int) -> bytes:
+    try:
+        return os.read(file, 65536)
+    except OSError:  # whoever wrote has left
+        return b""

@@ -26,37 +26,38 @@ class Hub:
     asked: list[str] = field(default_factory=list)
 
 
-def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
+class Handler(BaseHTTPRequestHandler):
+    """Answers as the hub does to who looks for a model, and for one of its files."""
 
-        def do_GET(self) -> None:
-            hub.asked.append(self.path)
-            prefix = f"/{NAME}/resolve/{COMMIT}/"
-            if self.path.startswith(f"/api/models/{NAME}"):
-                siblings = [{"rfilename": name} for name in hub.files]
-                told = json.dumps({"id": NAME, "sha": COMMIT, "siblings": siblings}).encode()
-                self._answer(200, told, {"Content-Type": "application/json"})
-            elif self.path.startswith(prefix) and self.path.removeprefix(prefix) in hub.files:
-                content = hub.files[self.path.removeprefix(prefix)]
-                etag = hashlib.sha256(content).hexdigest()
-                self._answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
-            else:
-                self._answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+    hub: Hub
 
-        def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for key, value in (headers | {"Content-Length": str(len(content))}).items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
+    def do_GET(self) -> None:
+        self.hub.asked.append(self.path)
+        prefix = f"/{NAME}/resolve/{COMMIT}/"
+        content = self.hub.files.get(self.path.removeprefix(prefix)) if self.path.startswith(prefix) else None
+        if self.path.startswith(f"/api/models/{NAME}"):
+            siblings = [{"rfilename": name} for name in self.hub.files]
+            told = json.dumps({"id": NAME, "sha": COMMIT, "siblings": siblings}).encode()
+            self._answer(200, told, {"Content-Type": "application/json"})
+        elif content is not None:
+            etag = hashlib.sha256(content).hexdigest()
+            self._answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+        else:
+            self._answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
 
-    return Handler
+    def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for key, value in (headers | {"Content-Length": str(len(content))}).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def hub(tiny_causal: Path) -> Iterator[Hub]:
     made = Hub(
         files | {"modeling_own.py": b"raise SystemExit", "pytorch_model.bin": b"x", "onnx/config.json": b"{}"}
     )
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler(made)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": made})) as server:
         made.address = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
