@@ -38,7 +38,13 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(self.path)
         prefix = f"/{NAME}/resolve/{COMMIT}/"
         content = self.hub.files.get(self.path.removeprefix(prefix)) if self.path.startswith(prefix) else None
-        if self.path.startswith(f"/api/models/{NAME}"):
+        if self.path.startswith(f"/api/models/{NAME}/tree/"):
+            tree = [
+                {"type": "file", "path": name, "size": len(file), "oid": hashlib.sha1(file).hexdigest()}  # noqa: S324
+                for name, file in self.hub.files.items()
+            ]
+            self._answer(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
+        elif self.path.startswith(f"/api/models/{NAME}"):
             siblings = [{"rfilename": name} for name in self.hub.files]
             told = json.dumps({"id": NAME, "sha": COMMIT, "siblings": siblings}).encode()
             self._answer(200, told, {"Content-Type": "application/json"})
