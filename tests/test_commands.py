@@ -189,7 +189,9 @@ def test_in_json_a_bare_noun_is_an_error_on_stdout_and_its_help_on_stderr(here, 
 def test_the_format_stands_before_the_verb_or_behind_it(here, words, form) -> None:
     before, behind = here([words[0], *form, *words[1:]]), here([*words, *form])
     assert before == behind
-    assert set(json.loads(before.out)) == {"error", "message"}
+    told = json.loads(before.out)
+    assert set(told) == {"error", "message"}
+    assert "--format" not in told["message"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
@@ -218,3 +219,21 @@ def _read(file: int) -> bytes:
         return os.read(file, 65536)
     except OSError:  # whoever wrote has left
         return b""
+
+
+def test_help_shows_brackets_as_they_are_written(capsys) -> None:
+    app = console.application("All of [a-z].")
+
+    @app.command()
+    def some(name: Annotated[str, typer.Argument(help="Name, [0-9].")]) -> None:
+        """Take [x]."""
+
+    @app.command()
+    def other() -> None:
+        """Leave [y]."""
+
+    assert status_of(app, "-h") == 0
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("All of [a-z].", "Take [x].", "Leave [y]."))
+    assert status_of(app, "some", "-h") == 0
+    assert "Name, [0-9]." in capsys.readouterr().out
