@@ -9,7 +9,7 @@ import typer
 
 from transfer.errors import UsageError
 from transfer.progress import say
-from transfer.recipe import PARTS, DistilSettings, Places, Precision, unfinished
+from transfer.recipe import PARTS, DistilSettings, Places, Precision, checkpoints_of
 
 DEFAULTS = DistilSettings()
 FROZEN = ",".join(DEFAULTS.freeze)
@@ -62,7 +62,7 @@ def resumable(place: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if unfinished(place).exists():
+        if checkpoints_of(place).exists():
             say("its checkpoints are kept: the same command with --resume goes on from the last one")
         raise
 

@@ -34,7 +34,7 @@ from transfer.models import LanguageModel
 from transfer.objectives import cosine_distance, divergence
 from transfer.progress import OnStep, doing, progress
 from transfer.proxy import Proxy, cut, spread
-from transfer.recipe import LEAST_TOKENS, DistilSettings, unfinished
+from transfer.recipe import LEAST_TOKENS, DistilSettings, checkpoints_of
 
 __all__ = ["DistilSettings", "distil", "make"]
 
@@ -63,14 +63,14 @@ def make(
         AlreadyExistsError: an unfinished one is there and `resume` was not said.
         UsageError: the unfinished one is of another recipe, or the directory cannot be written.
     """
-    draft = unfinished(place)
-    if draft.exists() and not resume:
-        raise AlreadyExistsError(f"{draft} holds an unfinished distillation: --resume it, or remove it")
+    unfinished = checkpoints_of(place)
+    if unfinished.exists() and not resume:
+        raise AlreadyExistsError(f"{unfinished} holds an unfinished distillation: --resume it, or remove it")
     kept = spread(layers, target.layers) if isinstance(layers, int) else layers
-    made = distil(target, kept, texts, settings, lambda step, _kl: on_step(step, settings.steps), draft)
-    with appearing(place) as whole:
-        stored = made.save(whole)
-    shutil.rmtree(draft, ignore_errors=True)
+    made = distil(target, kept, texts, settings, lambda step, _kl: on_step(step, settings.steps), unfinished)
+    with appearing(place) as draft:
+        stored = made.save(draft)
+    shutil.rmtree(unfinished, ignore_errors=True)
     return stored
 
 
@@ -80,12 +80,12 @@ def distil(
     texts: Sequence[str],
     settings: DistilSettings,
     on_progress: Callable[[int, float], None] = lambda _step, _kl: None,
-    checkpoints: Path | None = None,
+    unfinished: Path | None = None,
 ) -> Proxy:
     """Distil a cut of `target` on public `texts`; an undistilled cut if `settings.steps` is 0.
 
     `on_progress(step, held_out_kl)` is called after every step with the best held-out KL so far, in nats.
-    Checkpoints go to the directory `checkpoints`, if given, and are gone on from.
+    Checkpoints go to the directory `unfinished`, if given, and are gone on from.
 
     Raises:
         ModelError: too little text, no such layers, or sequences longer than the model has positions.
@@ -103,7 +103,7 @@ def distil(
     steps = 0
     if settings.steps:
         told = {"target": target.ref.digest, "layers": layers, "texts": _digest(texts)}
-        kept = Checkpoints(checkpoints, told | asdict(settings)) if checkpoints else None
+        kept = Checkpoints(unfinished, told | asdict(settings)) if unfinished else None
         steps = run.train(sequences[held:], held_out, kept, on_progress)
     kl, perplexity, target_perplexity = run.measure(held_out)
     return Proxy(proxy, target.ref, tuple(layers), kl, perplexity, target_perplexity, steps)

@@ -91,6 +91,6 @@ _LEAST = {
 }
 
 
-def unfinished(place: Path) -> Path:
+def checkpoints_of(place: Path) -> Path:
     """Where the checkpoints of a proxy lie until it appears at `place`."""
     return place.with_name(f".{place.name}.unfinished")
