@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from client.audit_words import GLOSSARY, name
+
 Report = Mapping[str, Any]
 Scale = Callable[[float], float]
 _WIDTH, _HEIGHT = 560, 300
@@ -13,6 +15,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; color: #1f2933 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 .pass { color: #1a7f4b; font-weight: 600 } .fail { color: #c22f2f; font-weight: 600 }
+dt { font-weight: 600 } dd { margin: 0 0 .4rem 1.2rem }
 table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .15rem .9rem .15rem 0; text-align: left }
 svg { max-width: 100%; height: auto; display: block } svg text { font: 12px system-ui, sans-serif; fill: #52606d }
 .axis { stroke: #9aa5b1; fill: none } .claim { stroke: #c22f2f; stroke-width: 2; stroke-dasharray: 6 4; fill: none }
@@ -33,15 +36,28 @@ def html(report: Report) -> str:
         '<html lang="en"><head><meta charset="utf-8"><title>promptferry audit</title>',
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>Privacy audit: {state}</h1>",
-        f"<p>{escape(report['time'])}. {escape(report['note'])} {_PRIVATE}</p>",
+        f"<p>{escape(_about(report))} {escape(report['note'])} {_PRIVATE}</p>",
         "<h2>Claimed and measured</h2>",
         _bars(report["findings"]),
         *(_section(found) for found in report["findings"]),
+        "<h2>Terms</h2>",
+        _terms(),
         "<h2>Versions</h2>",
         _table(report["versions"]),
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _about(report: Report) -> str:
+    """Whose installation was audited, when, and what its data was used for."""
+    campaigns = ", ".join(report["campaigns"]) or "none"
+    return f"Client {report['client']}, {report['time']}. Campaigns in its ledger: {campaigns}."
+
+
+def _terms() -> str:
+    told = (f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in GLOSSARY.items())
+    return f"<dl>{''.join(told)}</dl>"
 
 
 def _section(found: Report) -> str:
@@ -187,7 +203,7 @@ def _svg(parts: Iterable[str], height: int) -> str:
 
 def _table(rows: Mapping[str, Any]) -> str:
     cells = (
-        f"<tr><th>{escape(_sentence(key))}</th><td>{escape(_number(value))}</td></tr>"
+        f"<tr><th>{escape(name(key))}</th><td>{escape(_number(value))}</td></tr>"
         for key, value in rows.items()
     )
     return f"<table>{''.join(cells)}</table>"
@@ -198,7 +214,6 @@ def _number(value: Any) -> str:
 
 
 def _sentence(words: str) -> str:
-    words = words.replace("_", " ")
     return words[:1].upper() + words[1:]
 
 

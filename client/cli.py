@@ -119,7 +119,8 @@ def run(
 
     settings = config.read(of(context).directory)
     console.log_to_stderr(settings.daemon.log_level)
-    from client import daemon
+    with console.doing("starting"):
+        from client import daemon
 
     daemon.run(settings, ask=ask)
 
@@ -145,7 +146,8 @@ def check(
         raise UsageError("--proxy needs --task: the label words stand in the task file")
     wanted = None if task is None else Task.from_toml(task)
     names = wanted.label_names if wanted else tuple(name.strip() for name in labels.split(","))
-    report = data_check.check(settings.data, names, wanted, proxy)
+    with console.doing(f"reading {settings.data.path}"):
+        report = data_check.check(settings.data, names, wanted, proxy)
     session.emit(report, lambda found: data_check.shown(found, settings.data.path, wanted))
     more = [f"and {report.more_faults} more faults"] if report.more_faults else []
     for fault in [*report.faults, *more]:
@@ -157,7 +159,7 @@ def check(
 @app.command()
 def doctor(context: typer.Context) -> None:
     """Check settings, keys, data, ledger and the way to the coordinator."""
-    from client import checkup
-
     session = of(context)
+    with console.doing("looking at the settings"):
+        from client import checkup
     tell(session, checkup.examine(session.directory))

@@ -13,7 +13,6 @@ import typer
 from rich.console import Group
 from rich.table import Table
 
-from client.config import ClientConfig
 from client.session import of
 from client.shadow_settings import ShadowSettings
 from transfer import console
@@ -22,6 +21,7 @@ from transfer.errors import AlreadyExistsError, ModelError, PromptferryError, Us
 from transfer.session import Session
 
 if TYPE_CHECKING:
+    from client.config import ClientConfig
     from client.findings import Finding
 
 DEFAULTS = ShadowSettings()
@@ -102,20 +102,23 @@ def audit(
         dict.fromkeys(only or [Audit.MECHANISM, Audit.ONE_RUN, *([Audit.MEMBERSHIP] if task else [])])
     )
     noise = _least_noise(settings) if policy_noise else None
+    about = {"client": settings.client.name, "campaigns": _campaigns(settings)}
     asked = ShadowSettings(shadows, records, length, steps, sample_rate, clip_norm, learning_rate, dimensions)
     _require_free(page)
-    _prepare(settings)
+    with console.doing("loading PyTorch"):
+        _prepare(settings)
     runs: dict[Audit, Callable[[], Run]] = {
         Audit.MECHANISM: lambda: _mechanism(trials, noise),
         Audit.ONE_RUN: lambda: _one_run(canaries, noise),
         Audit.MEMBERSHIP: lambda: _membership(settings, task, proxy, public_text, epsilon, asked),
     }
-    ready = [(each, runs[each]()) for each in wanted]  # what is wrong with any is told before the first runs
+    with console.doing("reading models and data"):
+        ready = [(each, runs[each]()) for each in wanted]  # what is wrong is told before the first runs
     findings = []
     for each, run in ready:
         with console.progress(f"{each} audit") as show:
             findings.append(run(show))
-    _tell(session, _report(findings), page)
+    _tell(session, {**about, **_report(findings)}, page)
     if failed := [finding.audit for finding in findings if not finding.passed]:
         sys.stderr.write(f"error: failed: {', '.join(failed)}\n")
         raise typer.Exit(PromptferryError.exit_status)
@@ -138,7 +141,7 @@ def _one_run(canaries: int, noise: float | None) -> Run:
 
 
 def _membership(
-    settings: ClientConfig,
+    settings: "ClientConfig",
     task_file: Path | None,
     proxy: str | None,
     public_text: Path | None,
@@ -163,7 +166,7 @@ def _membership(
     return lambda show: membership_audit.audit(plan, records, on_step=show)
 
 
-def _proxy(settings: ClientConfig, name: str | None) -> Path:
+def _proxy(settings: "ClientConfig", name: str | None) -> Path:
     """Directory of the proxy of that name, or of the only one."""
     from client.proxies import Proxies
 
@@ -176,7 +179,7 @@ def _proxy(settings: ClientConfig, name: str | None) -> Path:
     return here[name]
 
 
-def _least_noise(settings: ClientConfig) -> float:
+def _least_noise(settings: "ClientConfig") -> float:
     noise = settings.policy.min_noise_multiplier
     if not noise:
         raise UsageError(
@@ -193,7 +196,7 @@ def _require_free(page: Path | None) -> None:
         raise UsageError(f"--page {page}: {page.parent} is not a directory")
 
 
-def _prepare(settings: ClientConfig) -> None:
+def _prepare(settings: "ClientConfig") -> None:
     """Threads as the daemon has them; nothing on stderr but our own progress."""
     import torch
     from transformers.utils import logging as transformers_logging
@@ -204,6 +207,16 @@ def _prepare(settings: ClientConfig) -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if settings.daemon.threads:
         torch.set_num_threads(settings.daemon.threads)
+
+
+def _campaigns(settings: "ClientConfig") -> list[str]:
+    """Campaigns that the data was used for, by the ledger."""
+    from client import custody
+    from client.ledger import Ledger
+
+    with Ledger.open(custody.load(settings).ledger) as ledger:
+        rounds = [entry.subject.split("/") for entry in ledger.entries() if entry.spend is not None]
+    return sorted({parts[1] for parts in rounds if len(parts) == 4})
 
 
 def _report(findings: Sequence["Finding"]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def show(context: typer.Context) -> None:
     session = of(context)
     settings = config.read(session.directory)
     budget = settings.limits().budget
-    with Ledger.open(custody.load(settings).ledger) as ledger:
+    with console.doing("computing ε"), Ledger.open(custody.load(settings).ledger) as ledger:
         entries, declines = ledger.entries(), ledger.declines()
         data_sets = [
             {
@@ -51,10 +51,12 @@ def _shown(ledger: dict[str, Any]) -> Group:
     for row in ledger["data_sets"]:
         spent = f"{row['epsilon']:.4g}", f"{row['delta']:g}", row["unit"] or ""
         sets.add_row(row["data_set"], *spent, f"{row['budget']:g}", str(row["spends"]))
-    entries = Table("entry", "time, UTC", "kind", Column("data set, round", overflow="fold"), "cost")
+    names = [name for entry in ledger["entries"] for name in (entry.data_set, entry.subject) if name]
+    about = Column("data set, round", overflow="fold", min_width=min(40, max(map(len, names), default=0)))
+    entries = Table("entry", "time, UTC", "kind", about, "cost")
     for entry in ledger["entries"]:
-        about = "\n".join(filter(None, (entry.data_set, entry.subject)))
-        entries.add_row(str(entry.number), _minute(entry), entry.kind.value, about, _cost(entry.spend))
+        named = "\n".join(filter(None, (entry.data_set, entry.subject)))
+        entries.add_row(str(entry.number), _minute(entry), entry.kind.value, named, _cost(entry.spend))
     declines = Table("entry", "time, UTC", Column("declined", overflow="fold"), "refusal", "reason")
     for entry in ledger["declines"]:
         said = entry.declined

@@ -42,13 +42,17 @@ def plan(
     steps: Steps = None,
     rounds: Rounds = None,
 ) -> None:
-    """Show what a campaign would cost on top of what was spent, round by round, and where the budget ends."""
+    """Show what a campaign would cost on top of what was spent, round by round, and where the budget ends.
+
+    Ends with status 5 if the budget does not cover even the first.
+    """
     from client import config
 
     session = of(context)
     settings = config.read(session.directory)
-    ask = _ask(settings, file, {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps})
-    found = _forecast(settings, ask if rounds is None else replace(ask, rounds=rounds))
+    with console.doing("computing ε of every round"):
+        ask = _ask(settings, file, {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps})
+        found = _forecast(settings, ask if rounds is None else replace(ask, rounds=rounds))
     told = {
         "spent": found.epsilons[0],
         "delta": found.budget.delta,
@@ -61,6 +65,9 @@ def plan(
         "refused_from": found.refused_from,
     }
     session.emit(told, _planned)
+    if found.refused_from == 1:
+        sys.stderr.write("error: the budget does not cover round 1\n")
+        raise typer.Exit(BudgetRefusedError.exit_status)
 
 
 def _planned(told: dict[str, Any]) -> Group:
@@ -100,11 +107,13 @@ def check(
     settings = config.read(session.directory)
     spend = {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps, "unit": unit or None}
     given = {"task": task or None, "proxy": proxy or None, "rounds": rounds, "cohort": cohort}
-    ask = replace(_ask(settings, file, spend), **_without_none(given))
-    if not (ask.task and ask.proxy):
-        raise UsageError("give a plan file, or --task and --proxy")
-    known = replace(ask, proxy=_digest(settings, ask.proxy))
-    found, ledger = verdicts(settings.limits(), known, datetime.now(UTC)), _forecast(settings, ask).verdict
+    with console.doing("asking policy and ledger"):
+        ask = replace(_ask(settings, file, spend), **_without_none(given))
+        if not (ask.task and ask.proxy):
+            raise UsageError("give a plan file, or --task and --proxy")
+        known = replace(ask, proxy=_digest(settings, ask.proxy))
+        found = verdicts(settings.limits(), known, datetime.now(UTC))
+        ledger = _forecast(settings, ask).verdict
     session.emit({"allowed": all(v.allowed for v in (*found, ledger)), "verdicts": [*found, ledger]}, _judged)
     refused = [verdict.rule for verdict in (*found, ledger) if not verdict.allowed]
     if refused:

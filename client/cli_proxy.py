@@ -10,6 +10,7 @@ from rich.table import Table
 from client.session import of
 from transfer import console, distil_options
 from transfer.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
+from transfer.download import Download, download
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.recipe import DistilSettings
 
@@ -20,11 +21,14 @@ app = console.application("The proxies in this client's directory.")
 def list_(context: typer.Context) -> None:
     """List the proxies that are here, with the digests a policy names and what was measured of them."""
     from client import config
-    from client.proxies import Proxies
 
     session = of(context)
-    here = Proxies(config.read(session.directory).proxies_directory).directories()
-    session.emit([_told(path) for path in here], _listed)
+    settings = config.read(session.directory)
+    with console.doing("reading the proxies"):
+        from client.proxies import Proxies
+
+        here = [_told(path) for path in Proxies(settings.proxies_directory).directories()]
+    session.emit(here, _listed)
 
 
 def _told(place: Path) -> dict[str, Any]:
@@ -63,9 +67,11 @@ def fetch(
     place = settings.proxies_directory / checked("proxy", name)
     _require_free(place)
     place.parent.mkdir(mode=0o700, exist_ok=True)
-    enrolment.read(settings).fetch(name, place)
+    with console.doing(f"fetching {name}"):
+        enrolment.read(settings).fetch(name, place)
     try:
-        require_sound_at(place)
+        with console.doing(f"checking {name}"):
+            require_sound_at(place)
     except ModelError:
         shutil.rmtree(place)
         raise
@@ -78,7 +84,7 @@ def distil(
     target: Annotated[str, typer.Option(help="Target: directory, or name in the local Hugging Face cache.")],
     layers: distil_options.Layers,
     text: Annotated[Path, typer.Option(help="Public text, .jsonl or .txt.")],
-    name: Annotated[str, typer.Option(help="Name of the proxy.")],
+    name: Annotated[str, typer.Option(help="Name of the proxy, [a-z0-9-].")],
     steps: distil_options.Steps = DEFAULTS.steps,
     freeze: distil_options.Freeze = FROZEN,
     precision: distil_options.Arithmetic = DEFAULTS.precision,
@@ -86,13 +92,11 @@ def distil(
     kl_at: distil_options.KlAt = DEFAULTS.kl_at,
     prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
     resume: distil_options.Resume = False,
+    fetched: Download = False,
 ) -> None:
     """Make a proxy from an open-weights target here, on public text, and register it."""
     from client import config
-    from transfer.distillation import make
-    from transfer.models import load
     from transfer.names import checked
-    from transfer.texts import read_texts
 
     session = of(context)
     place = config.read(session.directory).proxies_directory / checked("proxy", name)
@@ -105,10 +109,18 @@ def distil(
         kl_at=kl_at,
         prompted_share=prompted_share,
     )
-    wanted, texts, large = parse_layers(layers), read_texts(text), load(target)
+    wanted = parse_layers(layers)
     console.log_to_stderr("info")
+    if fetched:
+        download(target)
+    with console.doing(f"loading {target}"):
+        from transfer.distillation import make
+        from transfer.models import load
+        from transfer.texts import read_texts
+
+        texts, large = read_texts(text), load(target)
     place.parent.mkdir(mode=0o700, exist_ok=True)
-    with console.progress(f"distilling {name}") as show:
+    with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
         made = make(large, wanted, texts, settings, place, resume=resume, on_step=show)
     session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.made)
 

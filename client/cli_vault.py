@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from client.session import of
+from transfer import console
 
 Secret = Annotated[Path | None, typer.Option(help="File of a secret.", show_default="the one in use")]
 
@@ -18,7 +19,8 @@ def encrypt(context: typer.Context, secret: Secret = None) -> None:
 
     session = of(context)
     settings = config.read(session.directory)
-    version = custody.reseal(settings, secret)
+    with console.doing("sealing keys and ledger"):
+        version = custody.reseal(settings, secret)
     told = f"sealed keys and ledger with key {version}"
     if secret is not None and secret.resolve() != settings.client.secret:
         line = tomli_w.dumps({"secret": str(secret.resolve())}).strip()

@@ -13,7 +13,11 @@ from client.config import DataSettings
 from client.lengths import Lengths
 from transfer import models
 from transfer.encoding import Encoder
+from transfer.self_check import require_tunable
 from transfer.tasks import Task
+
+USUAL_PROMPT = 10
+"""Prompt tokens that a plan asks for unless it says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def check(data: DataSettings, labels: Sequence[str], task: Task | None, proxy: P
 
     Raises:
         DataError: the file as a whole cannot be read.
-        ModelError: the proxy is no model.
+        ModelError: the proxy is no model, or fails its self-check.
         TaskError: the task cannot be asked of it.
     """
     encoder = _encoder(proxy, task) if proxy is not None and task is not None else None
@@ -90,6 +94,7 @@ def shown(report: Report, path: Path, task: Task | None) -> RenderableType:
 
 def _encoder(proxy: Path, task: Task) -> Encoder:
     model = models.load(proxy)
+    require_tunable(model, task, USUAL_PROMPT + task.head_rows)
     return model.encoder(task)
 
 

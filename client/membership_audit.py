@@ -39,6 +39,8 @@ CONFIDENCE = 0.99
 LEAST_UNITS = 20
 LOW_RATE = 0.01
 """False positive rate at which an attack is judged: one that is sure of a few records harms those."""
+VACUOUS = 0.9
+"""A limit above that share of the records says nothing that a reader could use."""
 _CURVE = np.logspace(-3, 0, 61)
 
 
@@ -184,8 +186,12 @@ def _verdict(unit: Unit, claimed: float, bound: float, area: float, reached: flo
             f"an attacker tells your {unit}s from others better than ε {claimed:.3g} allows: it is at least "
             f"{bound:.3g}; answer no rounds with these settings"
         )
-    seen = f"finds {reached:.1%} of your {unit}s at 1 % false alarms"
-    allows = "no noise, so no limit is claimed" if np.isinf(claimed) else f"at most {allowed:.1%} are allowed"
+    seen = f"finds {100 * reached:.1f} % of your {unit}s at 1 % false alarms"
+    allows = f"at most {100 * allowed:.1f} % are allowed"
+    if np.isinf(claimed):
+        allows = "no noise, so no limit is claimed"
+    elif allowed > VACUOUS:
+        allows = f"ε {claimed:.3g} would not keep an attacker from finding nearly all"
     return f"an attacker with {area:.3f} AUC (0.5 is guessing) {seen}; {allows}"
 
 

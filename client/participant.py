@@ -214,7 +214,7 @@ class Participant:
         return reply
 
     def _tuned(self, asked: RoundRequest, model: LanguageModel, records: PrivateRecords) -> SoftPrompt:
-        with progress(asked.round) as show:
+        with progress(asked.round, bar=False) as show:
 
             def on_step(done: int, steps: int) -> None:
                 if self._stop.is_set():

@@ -7,7 +7,8 @@ from client.policy import Ask
 from transfer.errors import ConfigError, UsageError
 from transfer.settings import Located, Settings, load
 from transfer.tasks import Task
-from transfer.tuning_table import MIN_CLIENTS, ROUNDS, Count, TuningTable
+from transfer.tuning_defaults import MIN_CLIENTS, ROUNDS
+from transfer.tuning_table import Count, TuningTable
 
 
 def read(path: Path) -> Ask:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from transfer.errors import UsageError
-from transfer.tuning_table import (
+from transfer.tuning_defaults import (
     CLIP_NORM,
     DIMENSIONS,
     PROMPT_LENGTH,

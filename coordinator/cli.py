@@ -16,6 +16,7 @@ from coordinator.session import Session, of
 from transfer import console
 from transfer.checkup import tell
 from transfer.console import DirectoryOption, Format, FormatOption
+from transfer.download import Download, download
 
 app = console.application("Adapt a large language model to text that stays with its owners.")
 app.add_typer(cli_proxy.app, name="proxy")
@@ -47,6 +48,7 @@ def init(
     port: Annotated[int, typer.Option(help="Port of delivery and enrolment; 0 for any.")] = 9292,
     fleet_port: Annotated[int, typer.Option(help="Port of rounds (Flower); 0 for any.")] = 9191,
     threads: Annotated[int, typer.Option(help="CPU threads for the transfer; 0 for PyTorch's choice.")] = 0,
+    fetched: Download = False,
 ) -> None:
     """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
     from coordinator import directory as coordinator_directory
@@ -69,6 +71,8 @@ def init(
         values |= {("delivery", "public_address"): f"{public_host}:{port}"}
         values |= {("flower", "public_address"): f"{public_host}:{fleet_port}"}
     hosts = [item for item in (host, public_host) if item and item not in ("0.0.0.0", "::")]  # noqa: S104
+    if fetched:
+        download(target)
     coordinator_directory.make(directory, values, hosts)
     made = {"directory": directory, "target": source, "publisher_key": directory / "publisher.pub"}
     of(context).emit(
@@ -85,7 +89,8 @@ def serve(context: typer.Context) -> None:
     session = of(context)
     config = session.config()
     console.log_to_stderr(config.serve.log_level)
-    from coordinator import serving
+    with console.doing("starting"):
+        from coordinator import serving
 
     def ready(addresses: serving.Addresses) -> None:
         session.emit(addresses, lambda at: f"serving: delivery {at.delivery}, fleet {at.fleet}")
@@ -97,7 +102,7 @@ def serve(context: typer.Context) -> None:
 @app.command()
 def doctor(context: typer.Context) -> None:
     """Check settings, keys, certificate, store, target, proxies and whether somebody serves."""
-    from coordinator import checkup
-
     session = of(context)
+    with console.doing("loading PyTorch"):
+        from coordinator import checkup
     tell(session, checkup.examine(session.directory))

@@ -8,8 +8,10 @@ import typer
 from rich.console import Console, Group
 from rich.table import Table
 
-from coordinator.session import Session, line, of
+from coordinator.session import Session, of
 from transfer import console
+from transfer.console import line
+from transfer.download import Download, download
 
 if TYPE_CHECKING:
     from coordinator.records import PromptVersion
@@ -53,7 +55,7 @@ def _listed(versions: list[dict[str, Any]]) -> Table:
 def show(
     context: typer.Context,
     name: NameArgument,
-    version: Annotated[int | None, typer.Option(min=1, help="Version; the latest by default.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Version.", show_default="the latest")] = None,
 ) -> None:
     """Show what the signed statement of a version says."""
     from coordinator.identity import identity
@@ -68,7 +70,7 @@ def show(
 
 def _shown(told: dict[str, Any]) -> Group:
     said, privacy = told["statement"], told["statement"]["privacy"]
-    table = Table("client", "rounds", "ε", "lifetime ε", title=f"{told['name']}: {told['state']}")
+    table = Table("client", "rounds", "ε", "lifetime ε")
     for client in privacy["clients"]:
         cells = (client[key] for key in ("client", "rounds", "epsilon", "lifetime_epsilon"))
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
@@ -76,39 +78,49 @@ def _shown(told: dict[str, Any]) -> Group:
     unit = (
         f"δ {privacy['delta']:g} for one {privacy['unit']} ({privacy['adjacency']}), {privacy['accountant']}"
     )
-    return Group(table, line(target), line(unit))
+    return Group(line(f"{told['name']}: {told['state']}"), table, line(target), line(unit))
 
 
 @app.command("transfer")
 def transfer(
     context: typer.Context,
     campaign: Annotated[str, typer.Argument(help="Campaign whose rounds are done.")],
-    target: Annotated[str, typer.Option(help="Target: directory or cached hub name; default: ours.")] = "",
-    name: Annotated[str, typer.Option(help="Publish under this name; default: the plan's.")] = "",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Target: directory, or name in the local Hugging Face cache.",
+            show_default="the configured one",
+        ),
+    ] = "",
+    name: Annotated[str, typer.Option(help="Publish under this name.", show_default="the plan's")] = "",
     public_text: Annotated[Path | None, typer.Option(help="Other public text than the plan's.")] = None,
     library: Annotated[
         str,
         typer.Option(
-            help="Learn from the best published prompt, none, or this one; default: auto if label words are read.",
+            help="Learn from the best published prompt, none, or this one.",
             metavar="auto|none|NAME",
+            show_default="auto if label words are read",
         ),
     ] = "",
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Publish even if it does not beat its start.")
     ] = False,
+    fetched: Download = False,
 ) -> None:
     """Carry a campaign's prompt over to another target, at no further privacy cost, and publish it.
 
     Published prompts of other tasks may help; a table on stderr says which was used, or why none was.
     """
-    from coordinator import library_table
-    from coordinator.identity import identity
-    from coordinator.plan import AUTO, NO_LIBRARY, CampaignPlan
-    from coordinator.retargeting import retarget
-
     session = of(context)
     config = session.config()
     console.log_to_stderr(config.serve.log_level)
+    if fetched:
+        download(target or config.target.source)
+    with console.doing("loading PyTorch"):
+        from coordinator import library_table
+        from coordinator.identity import identity
+        from coordinator.plan import AUTO, NO_LIBRARY, CampaignPlan
+        from coordinator.retargeting import retarget
     with session.store() as store:
         plan = CampaignPlan.from_json(store.campaign(campaign).plan)
         asked = library or (AUTO if plan.task.has_words else NO_LIBRARY)

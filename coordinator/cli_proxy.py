@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.table import Table
 
 from coordinator.session import of
 from transfer import console, distil_options
+from transfer.console import line
 from transfer.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
+from transfer.download import Download, download
+from transfer.names import checked
 from transfer.recipe import DistilSettings
 
 if TYPE_CHECKING:
@@ -32,16 +36,20 @@ def distil(
     kl_at: distil_options.KlAt = DEFAULTS.kl_at,
     prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
     resume: distil_options.Resume = False,
-    target: Annotated[str, typer.Option(help="Another target than the configured one.")] = "",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Another target: directory, or name in the local Hugging Face cache.",
+            show_default="the configured one",
+        ),
+    ] = "",
+    fetched: Download = False,
 ) -> None:
     """Make a proxy from the target on public text, sign it and offer it to clients."""
-    from coordinator import proxies
     from coordinator.config import chosen
     from coordinator.identity import identity
-    from transfer.distillation import make
-    from transfer.models import load
-    from transfer.texts import read_texts
 
+    checked("proxy", name)
     session = of(context)
     config = session.config()
     console.log_to_stderr(config.serve.log_level)
@@ -54,10 +62,18 @@ def distil(
         prompted_share=prompted_share,
     )
     wanted, ours, source = parse_layers(layers), identity(config), chosen(target, config.target)
+    if fetched:
+        download(source.source)
+    with console.doing("loading PyTorch"):
+        from coordinator import proxies
+        from transfer.distillation import make
+        from transfer.models import load
+        from transfer.texts import read_texts
     with session.store() as store:
         place = proxies.free_place(store, config.proxies.directory, name)
-        texts, large = read_texts(text), load(source.source, name=source.name or None)
-        with console.progress(f"distilling {name}") as show:
+        with console.doing(f"loading {source.source}"):
+            texts, large = read_texts(text), load(source.source, name=source.name or None)
+        with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
             make(large, wanted, texts, settings, place, resume=resume, on_step=show)
         made = proxies.register(store, ours, place)
     session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.made)
@@ -70,12 +86,14 @@ def register(
     name: Annotated[str, typer.Option(help="Name of the proxy, [a-z0-9-].")],
 ) -> None:
     """Copy a proxy made earlier or on another machine, sign it and offer it to clients."""
-    from coordinator import proxies
     from coordinator.identity import identity
 
+    checked("proxy", name)
     session = of(context)
     config = session.config()
-    with session.store() as store:
+    with console.doing(f"checking and copying {directory}"), session.store() as store:
+        from coordinator import proxies
+
         place = proxies.free_place(store, config.proxies.directory, name)
         proxies.copy(directory, place)
         made = proxies.register(store, identity(config), place)
@@ -142,10 +160,12 @@ def _listed(proxies: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _shown(proxy: dict[str, Any]) -> Table:
-    table = Table("file", "bytes", "SHA-256", title=f"{proxy['name']} {proxy['digest']}")
+def _shown(proxy: dict[str, Any]) -> Group:
+    table = Table("file", "bytes", "SHA-256")
     for file in proxy["files"]:
         table.add_row(file.path, str(file.size), file.digest[:16])
     parent = f"{proxy['parent']} {proxy['parent_digest'][:16]}"
-    table.caption = f"{distil_options.measured(proxy)}, of {parent}, in {proxy['directory']}"
-    return table
+    made = f"of {parent}, in {proxy['directory']}"
+    return Group(
+        line(f"{proxy['name']} {proxy['digest']}"), table, line(distil_options.measured(proxy)), line(made)
+    )

@@ -10,8 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.session import Session, line, of
+from coordinator.session import Session, of
 from transfer import console
+from transfer.console import line
 
 if TYPE_CHECKING:
     from coordinator.plan import CampaignPlan
@@ -31,12 +32,13 @@ def launch(
     timeout_s: TimeoutOption = None,
 ) -> None:
     """Put a campaign in line; the serving coordinator carries it out."""
-    from coordinator import plan_file
-    from transfer.texts import read_texts
-
     session = of(context)
-    read = plan_file.read(plan)
-    read_texts(Path(read.public_text))
+    with console.doing(f"reading {plan} and computing the noise it asks for"):
+        from coordinator import plan_file, watching
+        from transfer.texts import read_texts
+
+        read = plan_file.read(plan)
+        read_texts(Path(read.public_text))
     with session.store() as store:
         store.proxy(read.proxy)
         store.add_campaign(read.name, read.to_json())
@@ -44,6 +46,8 @@ def launch(
             _follow(session, store, read.name, timeout_s)
         else:
             session.emit(_planned(read), _launched)
+            if not watching.served(store):
+                console.say("it waits: nobody serves this store; start `promptferry-coordinator serve`")
 
 
 def _planned(plan: "CampaignPlan") -> dict[str, Any]:
@@ -93,10 +97,10 @@ def _listed(campaigns: list[dict[str, Any]]) -> Table:
 @app.command("show")
 def show(context: typer.Context, name: NameArgument) -> None:
     """Show one campaign: its cost, its rounds, and what became of each client."""
-    from coordinator.plan import CampaignPlan
-    from coordinator.watching import look
-
     session = of(context)
+    with console.doing(f"reading {name}"):
+        from coordinator.plan import CampaignPlan
+        from coordinator.watching import look
     with session.store() as store:
         view, plan = look(store, name), CampaignPlan.from_json(store.campaign(name).plan)
     told = {**_planned(plan), **console.plain(view)}
@@ -167,7 +171,7 @@ class _News:
 
 def table(view: "CampaignView") -> Table:
     """A campaign as a table of rounds and clients."""
-    shown = Table("round", "state", "client", "outcome", title=f"{view.name}: {view.state.value}")
+    shown = Table("round", "state", "client", "outcome")
     for item in view.rounds:
         for number, (client, outcome) in enumerate(item.outcomes.items() or [("", "")]):
             first = ("", "") if number else (str(item.index), item.state)
@@ -176,5 +180,5 @@ def table(view: "CampaignView") -> Table:
 
 
 def summary(view: "CampaignView") -> Group:
-    """The table, and below it how far the campaign is or how it ended."""
-    return Group(table(view), line(view.detail))
+    """The campaign's name and state, the table, and below it how far the campaign is or how it ended."""
+    return Group(line(f"{view.name}: {view.state.value}"), table(view), line(view.detail))

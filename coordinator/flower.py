@@ -20,9 +20,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Self
 
 import httpx
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import NodeStatus
@@ -30,9 +27,10 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from coordinator.exchange import Exchange, Outcome, Presence
 from coordinator.listener import LinkSettings
+from coordinator.node_key import pem as node_pem
 from coordinator.run import Run, manifest, stop_earlier_runs
 from coordinator.superlink import SuperLink
-from transfer.errors import AlreadyExistsError, NotFoundError, UnavailableError, UsageError
+from transfer.errors import AlreadyExistsError, NotFoundError, UnavailableError
 
 __all__ = ["Federation", "LinkSettings", "Outcome"]
 
@@ -98,7 +96,7 @@ class Federation:
             UsageError: When the key is not of that kind, or the name is empty.
             AlreadyExistsError: When the name has another key, or the key another name or was unregistered.
         """
-        pem = _pem(public_key, name)
+        pem = node_pem(public_key, name)
         with self._registering:
             for node in self._nodes():
                 if node.public_key == pem and node.status == NodeStatus.UNREGISTERED:
@@ -188,16 +186,15 @@ class Federation:
     def _step(self, exchange: Exchange, left_s: float) -> list[str]:
         """Push what is due and pull what has come; return the names that have an outcome now."""
         try:
-            if self._run is None:
-                self._run = Run(self._superlink, self._control, self._bundle)
+            run = self._running(exchange)
             for name, presence in exchange.due(self._presences()).items():
                 # an exchange withdraws its messages itself: one that expired first would look like a lost node
-                message_id = self._run.push(presence.node_id, exchange.requests[name], left_s + TTL_MARGIN_S)
+                message_id = run.push(presence.node_id, exchange.requests[name], left_s + TTL_MARGIN_S)
                 if message_id is not None:
                     exchange.sent(message_id, name, presence)
             awaited = exchange.message_ids
             news = []
-            for arrival in self._run.pull(awaited, left_s) if awaited else []:
+            for arrival in run.pull(awaited, left_s) if awaited else []:
                 if arrival.outcome is not None:
                     news.append(exchange.settle(arrival.message_id, arrival.source, arrival.outcome))
                 elif (lost := exchange.lost(arrival.message_id)) is not None:
@@ -208,6 +205,16 @@ class Federation:
             exchange.forget()
             self._end_run()
             return []
+
+    def _running(self, exchange: Exchange) -> Run:
+        """The run that messages travel in: a new one if there is none, or Flower gave it up."""
+        if self._run is not None and self._run.lapsed:
+            logger.info("this process stood still and Flower gave its run up; a new one asks again")
+            exchange.forget()
+            self._end_run()
+        if self._run is None:
+            self._run = Run(self._superlink, self._control, self._bundle)
+        return self._run
 
     def _end_run(self) -> None:
         if self._run is not None:
@@ -232,17 +239,3 @@ def _answering() -> Iterator[None]:
         yield
     except (httpx.HTTPError, ValueError) as error:
         raise UnavailableError(f"this process's Flower server fails ({type(error).__name__})") from error
-
-
-def _pem(public_key: bytes, name: str) -> bytes:
-    if not name:
-        raise UsageError("a node needs a name")
-    is_openssh = public_key.startswith(b"ecdsa-sha2-")
-    try:
-        load = serialization.load_ssh_public_key if is_openssh else serialization.load_pem_public_key
-        key = load(public_key)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"the public key of {name!r} is neither PEM nor OpenSSH") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise UsageError(f"the public key of {name!r} is not an EC key on secp384r1")
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

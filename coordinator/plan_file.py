@@ -16,7 +16,8 @@ from transfer.settings import Located, Settings, load
 from transfer.tasks import Task
 from transfer.transfer_settings import Space, TransferSettings
 from transfer.transfer_settings import Start as TransferStart
-from transfer.tuning_table import MIN_CLIENTS, PROMPT_LENGTH, ROUNDS, Count, Positive, TuningTable
+from transfer.tuning_defaults import MIN_CLIENTS, PROMPT_LENGTH, ROUNDS
+from transfer.tuning_table import Count, Positive, TuningTable
 
 DEADLINE_S = 600.0
 

@@ -18,7 +18,13 @@ from dataclasses import dataclass
 
 import httpx
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, Status
+from flwr.common.constant import (
+    HEARTBEAT_DEFAULT_INTERVAL,
+    HEARTBEAT_PATIENCE,
+    SUPERLINK_NODE_ID,
+    ErrorCode,
+    Status,
+)
 from flwr.common.serde import fab_to_proto, run_from_proto
 from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest, StopRunRequest
 from flwr.proto.message_pb2 import ObjectTree
@@ -50,6 +56,8 @@ logger = logging.getLogger(__name__)
 
 RECORD = "promptferry"
 ACQUIRE_TIMEOUT_S = 10.0
+LEASE_S = HEARTBEAT_PATIENCE * HEARTBEAT_DEFAULT_INTERVAL - 2.0
+"""Flower gives a run up, and its token with it, when so long after a heartbeat none has come."""
 MAX_PARTS = 3  # a reply is a message, its dictionary of records, and one record
 LOST = {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE}
 _CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -96,8 +104,17 @@ class Run:
         self._task_id = task.task_id
         self._grid = _Grid(superlink.address, self._client)
         self._grid.set_run(run_from_proto(task.run))
+        self._kept = time.time()
         self._heart = HeartbeatSender(self._beat)
         self._heart.start()
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether this process, or its machine, stood still for so long that Flower gave the run up.
+
+        By the clock of the lease, wall time: another one would not count the time a machine slept.
+        """
+        return time.time() - self._kept > LEASE_S
 
     def push(self, node_id: int, request: bytes, ttl_s: float) -> str | None:
         """Send a request to a node and return the message's id, or None when the node is not registered."""
@@ -151,15 +168,22 @@ class Run:
         if self._heart.is_running:
             self._heart.stop()
         try:
-            self._control.StopRun(StopRunRequest(run_id=self._run_id))
-        except httpx.HTTPError as error:  # over already
+            _stop(self._control, ListRunsRequest(run_id=self._run_id))
+        except httpx.HTTPError as error:
             logger.debug("stopping the run failed: %s", type(error).__name__)
         self._client.close()
 
     def _beat(self) -> bool:
-        """Keep the task's lease; an error shows itself at the next push or pull, which start a new run."""
+        """Keep the task's lease; an error shows itself at the next push or pull, which start a new run.
+
+        A run that lapsed is not asked for: Flower would call the stale token an error of this process each time.
+        """
+        if self.lapsed:
+            return True
+        now = time.time()
         try:
             self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+            self._kept = now
         except (httpx.HTTPError, ValueError) as error:
             logger.debug("the run's heartbeat failed: %s", type(error).__name__)
         return True
@@ -175,7 +199,12 @@ class _Grid(HttpGrid):
 
 def stop_earlier_runs(control: ControlHttpClient) -> None:
     """Withdraw what a coordinator that was killed left behind."""
-    for run_id, run in control.ListRuns(ListRunsRequest()).run_dict.items():
+    _stop(control, ListRunsRequest())
+
+
+def _stop(control: ControlHttpClient, wanted: ListRunsRequest) -> None:
+    """End the runs of a listing that have not ended: Flower gives up by itself those whose lease ran out."""
+    for run_id, run in control.ListRuns(wanted).run_dict.items():
         if run.status.status != Status.FINISHED:
             control.StopRun(StopRunRequest(run_id=run_id))
 

@@ -5,12 +5,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
-from rich.text import Text
 
-from coordinator.config import CoordinatorConfig, read
 from transfer import session
 
 if TYPE_CHECKING:
+    from coordinator.config import CoordinatorConfig
     from coordinator.store import Store
 
 
@@ -19,8 +18,10 @@ class Session(session.Session):
 
     __slots__ = ()
 
-    def config(self) -> CoordinatorConfig:
+    def config(self) -> "CoordinatorConfig":
         """The settings of the directory."""
+        from coordinator.config import read
+
         return read(self.directory)
 
     @contextmanager
@@ -39,8 +40,3 @@ def of(context: typer.Context) -> Session:
     """The session the application's callback made."""
     made: Session = context.obj
     return made
-
-
-def line(text: str) -> Text:
-    """One line that no terminal width breaks."""
-    return Text(text, no_wrap=True, overflow="ignore")

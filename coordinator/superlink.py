@@ -64,6 +64,22 @@ logging.getLogger("flwr").handlers.clear()
 for _name in ("flwr", "httpx", "httpcore", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
+logger = logging.getLogger(__name__)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """False for what Flower calls an error and is none of this server's: a node's request that it refused.
+
+    After every restart of either side, for one, nodes sign off that Flower has signed off already.
+    """
+    refused = record.getMessage().startswith("[/v1/fleet/") and "[ApiError:" in record.getMessage()
+    if refused:
+        logger.debug("Flower refused a node: %s", record.getMessage())
+    return not refused
+
+
+logging.getLogger("flwr").addFilter(_is_ours)
+
 Client = TypeVar("Client", bound=ProtobufClient)
 
 

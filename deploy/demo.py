@@ -28,7 +28,7 @@ from deploy.measure import Measured, accuracies, in_stock_peft, table
 from deploy.processes import command
 from deploy.stages import PROXY, Inputs, Run, campaign, make_proxy, own_proxy, set_up, split
 from deploy.world import make
-from transfer.console import application, log_to_stderr, progress, run
+from transfer.console import application, doing, log_to_stderr, progress, run
 from transfer.errors import UsageError
 from transfer.models import load
 from transfer.prompt import SoftPrompt
@@ -52,20 +52,23 @@ def final_prompt(demo: Run, proxy: Proxy) -> SoftPrompt:
 
 def report(demo: Run, inputs: Inputs, task: Task) -> dict[str, Any]:
     """Measure the run and write OUT/report.json."""
-    proxy = Proxy.load(demo.coordinator / "proxies" / PROXY)
-    test = read(inputs.test, task.label_names)
-    run = Measured(
-        task, load(inputs.target), proxy.model, final_prompt(demo, proxy), demo.out / "prompt", test
-    )
+    with doing("loading what was made"):
+        proxy = Proxy.load(demo.coordinator / "proxies" / PROXY)
+        test = read(inputs.test, task.label_names)
+        run = Measured(
+            task, load(inputs.target), proxy.model, final_prompt(demo, proxy), demo.out / "prompt", test
+        )
     shards = [read(shard, task.label_names) for shard in inputs.private]
     everyone = PrivateRecords(
         tuple(text for shard in shards for text in shard.texts),
         tuple(label for shard in shards for label in shard.labels),
         tuple(answer for shard in shards for answer in shard.answers),
     )
-    with demo.stage("measure"), progress("tuning the ceiling") as on_step:
-        reached = accuracies(run, everyone, on_step)
-        peft_accuracy, difference = in_stock_peft(run, inputs.target)
+    with demo.stage("measure"):
+        with progress("answering the test, and tuning the ceiling") as on_step:
+            reached = accuracies(run, everyone, on_step)
+        with doing("answering the test through stock PEFT"):
+            peft_accuracy, difference = in_stock_peft(run, inputs.target)
     verified = command(
         "promptferry",
         "verify",
@@ -118,7 +121,7 @@ def fresh(out: Path) -> None:
 @app.command()
 def main(
     target: Annotated[
-        str | None, typer.Option(help="Causal or masked LM, or a backbone: directory or hub name.")
+        str | None, typer.Option(help="Causal or masked LM, or a backbone: directory, or cached hub name.")
     ] = None,
     task: Annotated[
         Path | None, typer.Option(exists=True, help="Task file: template, labels, label words.")
@@ -142,7 +145,7 @@ def main(
     distil_steps: Annotated[int, typer.Option(min=0, help="Most distillation steps.")] = 600,
     plan: Annotated[
         Path | None,
-        typer.Option(exists=True, help=r"TOML with \[prompt], \[tuning], \[transfer] to override."),
+        typer.Option(exists=True, help="TOML with [prompt], [tuning], [transfer] to override."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run.")] = Path("demo-out"),
     cache: Annotated[Path, typer.Option(help="Where made worlds and distilled proxies are kept.")] = Path(

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from transfer.errors import PromptferryError
+from transfer.progress import doing
 from transfer.session import Session
 
 Config = TypeVar("Config")
@@ -38,7 +39,8 @@ def examine(
     findings = [Finding("settings", True, str(path))]
     for name, check in checks.items():
         try:
-            findings.append(Finding(name, True, check(settings)))
+            with doing(f"checking {name}"):
+                findings.append(Finding(name, True, check(settings)))
         except PromptferryError as error:
             findings.append(Finding(name, False, str(error)))
     return findings

@@ -8,32 +8,47 @@ def main() -> None:
 
 import dataclasses
 import json
-import logging
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import redirect_stdout
 from datetime import datetime
 from enum import Enum, StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import click
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from transfer import command_tree
 from transfer.errors import PromptferryError
+from transfer.progress import OnStep, doing, log_to_stderr, progress, say
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "INTERRUPTED",
+    "DirectoryOption",
+    "Format",
+    "FormatOption",
+    "OnStep",
+    "application",
+    "doing",
+    "emit",
+    "line",
+    "log_to_stderr",
+    "plain",
+    "progress",
+    "run",
+    "say",
+    "wants_json",
+]
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 Value = TypeVar("Value")
-OnStep = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
 
 
 class Format(StrEnum):
@@ -43,19 +58,25 @@ class Format(StrEnum):
     JSON = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How results are written: text or json.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="How results are written; may also stand last.")
+]
 DirectoryOption = Annotated[
     Path,
-    typer.Option("--dir", help="Directory that holds the settings file.", show_default="current directory"),
+    typer.Option(
+        "--dir",
+        help="Directory that holds the settings file; may also stand last.",
+        show_default="current directory",
+    ),
 ]
 
 
 def application(description: str) -> typer.Typer:
-    """A typer application, or a noun of one, that prints its help when called with nothing."""
+    """A typer application, or a noun of one; called with nothing it prints its help and ends with status 2."""
     return typer.Typer(
+        cls=command_tree.Noun,
         help=description,
-        no_args_is_help=True,
-        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
         suggest_commands=False,  # click says "Did you mean" already
     )
@@ -68,18 +89,24 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
     `{"error": symbol, "message": …}` on stdout.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if app.registered_callback:
-        given = _hoisted(given, ("--dir", "--format"))
+    _hush()
     try:
         # not app(): typer's own hook prints the local variables of every frame, which may hold private text
-        result = typer.main.get_command(app).main(args=given, standalone_mode=False)
+        command = command_tree.made(app)
+        result = command.main(args=_hoisted(given, command), standalone_mode=False)
         sys.stdout.flush()
+        if result == INTERRUPTED:  # typer's word for Ctrl-C
+            _fail("interrupted", "interrupted", INTERRUPTED, given)
         sys.exit(result if isinstance(result, int) else 0)
     except PromptferryError as error:
         _fail(error.symbol, str(error), error.exit_status, given)
+    except command_tree.MissingVerbError as error:
+        with redirect_stdout(sys.stderr):  # the help that was not asked for is no result
+            error.show_help()
+        _fail("usage", error.format_message(), error.exit_code, given, told=True)
     except click.ClickException as error:
-        _fail("usage", error.format_message(), error.exit_code, given)
-    except (KeyboardInterrupt, click.Abort):
+        _fail("usage", " ".join(error.format_message().split()), error.exit_code, given)
+    except (KeyboardInterrupt, click.Abort):  # before typer listens, or where a question was asked
         _fail("interrupted", "interrupted", INTERRUPTED, given)
     except BrokenPipeError:
         # whoever read our output has left; closing stdout at exit would fail the same way again
@@ -87,8 +114,19 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
 
 
-def _hoisted(words: Sequence[str], options: Sequence[str]) -> list[str]:
+def _hush() -> None:
+    """The model libraries draw no bars, give no advice and call nobody: a command tells of its work itself."""
+    for setting in ("PROGRESS_BARS", "TELEMETRY", "UPDATE_CHECK"):
+        os.environ[f"HF_HUB_DISABLE_{setting}"] = "1"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if (loaded := sys.modules.get("transformers.utils.logging")) is not None:
+        loaded.disable_progress_bar()
+
+
+def _hoisted(words: Sequence[str], command: click.Command) -> list[str]:
     """`words` with options of the whole command moved before its verb, so that they may stand at the end too."""
+    known = {name for parameter in command.params for name in parameter.opts}
+    options = known & {"--dir", "--format"} if isinstance(command, click.Group) else set()
     front: list[str] = []
     rest: list[str] = []
     queue = iter(words)
@@ -96,24 +134,35 @@ def _hoisted(words: Sequence[str], options: Sequence[str]) -> list[str]:
         if word == "--":
             rest += [word, *queue]
         elif word in options:
-            front += [word, *([value] if (value := next(queue, None)) is not None else [])]
+            front += [word, _value(word, queue)]
         else:
             (front if word.startswith(tuple(f"{option}=" for option in options)) else rest).append(word)
     return front + rest
 
 
-def _fail(symbol: str, message: str, status: int, arguments: Sequence[str]) -> NoReturn:
+def _value(option: str, following: Iterator[str]) -> str:
+    value = next(following, None)
+    if value is None:
+        raise click.BadOptionUsage(option, f"Option {option!r} requires an argument.")
+    return value
+
+
+def _fail(
+    symbol: str, message: str, status: int, arguments: Sequence[str], *, told: bool = False
+) -> NoReturn:
+    """End with an error; `told` if whoever reads stderr knows it already."""
     if wants_json(arguments):
         sys.stdout.write(json.dumps({"error": symbol, "message": message}, ensure_ascii=False) + "\n")
         sys.stdout.flush()
-    sys.stderr.write(f"error: {message}\n")
+    if not told:
+        sys.stderr.write(f"error: {message}\n")
     sys.exit(status)
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
     """True if the last `--format` says json; read off the words, so wrong usage is told in JSON too."""
     chosen = ""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in pairwise([*arguments, ""]):
         if word == "--format":
             chosen = following
         elif word.startswith("--format="):
@@ -130,7 +179,12 @@ def emit(value: Value, form: Format, render: Callable[[Value], RenderableType]) 
     if isinstance(shown, str):
         sys.stdout.write(shown + "\n")
     else:
-        Console(file=sys.stdout).print(shown)
+        Console(file=sys.stdout).print(shown, crop=False)
+
+
+def line(text: str) -> Text:
+    """One line that no terminal width breaks; a table's own title would wrap in the table's width."""
+    return Text(text, no_wrap=True, overflow="ignore")
 
 
 def plain(value: Any) -> Any:
@@ -150,40 +204,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def log_to_stderr(level: str) -> None:
-    """Send log lines of `level` and above to stderr, each with its UTC time."""
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-@contextmanager
-def progress(title: str, *, every_s: float = 5.0) -> Iterator[OnStep]:
-    """Progress of one piece of work: a bar if stderr is a terminal, else a log line every `every_s` seconds.
-
-    Yields:
-        A function to call with (steps done, steps in all).
-    """
-    if not sys.stderr.isatty():
-        yield _logged(title, every_s)
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
-
-
-def _logged(title: str, every_s: float) -> OnStep:
-    due = time.monotonic() + every_s
-
-    def on_step(done: int, total: int) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + every_s
-            logger.info("%s: step %d/%d", title, done, total)
-
-    return on_step

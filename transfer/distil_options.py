@@ -1,12 +1,15 @@
 """What the coordinator's and a client's `proxy` commands share: options of `distil`, and how a proxy is told of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from transfer.errors import UsageError
-from transfer.recipe import PARTS, DistilSettings, Places, Precision
+from transfer.progress import say
+from transfer.recipe import PARTS, DistilSettings, Places, Precision, checkpoints_of
 
 DEFAULTS = DistilSettings()
 FROZEN = ",".join(DEFAULTS.freeze)
@@ -51,6 +54,17 @@ def parse_freeze(text: str) -> tuple[str, ...]:
     if text == "both":
         return PARTS
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
+
+
+@contextmanager
+def resumable(place: Path) -> Iterator[None]:
+    """Say, when Ctrl-C ends a distillation, how it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if checkpoints_of(place).exists():
+            say("its checkpoints are kept: the same command with --resume goes on from the last one")
+        raise
 
 
 def measured(proxy: Mapping[str, Any]) -> str:

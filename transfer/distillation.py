@@ -27,14 +27,14 @@ from transfer.batches import Line
 from transfer.checkpoint import Checkpoints
 from transfer.cloze import UNTOLD, Exercise, exercises, sequences_of
 from transfer.comparison import compared
-from transfer.console import OnStep
 from transfer.course import Course
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files import appearing
 from transfer.models import LanguageModel, load
 from transfer.objectives import cosine_distance, divergence
+from transfer.progress import OnStep, doing, progress
 from transfer.proxy import Proxy, cut, spread
-from transfer.recipe import LEAST_TOKENS, DistilSettings
+from transfer.recipe import LEAST_TOKENS, DistilSettings, checkpoints_of
 from transfer.self_check import require_same, require_sound
 
 __all__ = ["DistilSettings", "distil", "make"]
@@ -65,7 +65,7 @@ def make(
         UsageError: the unfinished one is of another recipe, or the directory cannot be written.
     """
     require_sound(target)
-    unfinished = place.with_name(f".{place.name}.unfinished")
+    unfinished = checkpoints_of(place)
     if unfinished.exists() and not resume:
         raise AlreadyExistsError(f"{unfinished} holds an unfinished distillation: --resume it, or remove it")
     kept = spread(layers, target.layers) if isinstance(layers, int) else layers
@@ -94,7 +94,8 @@ def distil(
         ModelError: too little text, no such layers, or sequences longer than the model has positions.
         UsageError: the checkpoint is of another recipe.
     """
-    sequences = _shuffled(target, texts, settings)
+    with doing("reading the public text"):
+        sequences = _shuffled(target, texts, settings)
     held = max(LEAST_RELATED if target.lm_head == "none" else 1, min(256, len(sequences) // 20))
     name = f"{target.ref.name}-proxy-{len(layers)}"
     proxy = LanguageModel(
@@ -188,12 +189,16 @@ class _Distillation:
     def measure(self, parts: Sequence[Exercise]) -> tuple[float, float | None, float | None]:
         """KL(target ‖ proxy) at T = 1 in nats a row of logits, and the perplexity of each, on held-out batches."""
         total, sums = 0, torch.zeros(3)
-        for part in parts:
-            reference, logits = (compared(model, part)[0] for model in (self.target, self.proxy))
-            told = () if self._headless else (_surprise(logits, part.goal), _surprise(reference, part.goal))
-            values = torch.stack([divergence(reference, logits, 1.0), *told])
-            sums[: len(values)] += len(logits) * values
-            total += len(logits)
+        with progress("measuring on held-out text") as show:
+            for number, part in enumerate(parts, 1):
+                reference, logits = (compared(model, part)[0] for model in (self.target, self.proxy))
+                told = (
+                    () if self._headless else (_surprise(logits, part.goal), _surprise(reference, part.goal))
+                )
+                values = torch.stack([divergence(reference, logits, 1.0), *told])
+                sums[: len(values)] += len(logits) * values
+                total += len(logits)
+                show(number, len(parts))
         kl, ours, theirs = (sums / total).tolist()
         return (kl, None, None) if self._headless else (kl, math.exp(ours), math.exp(theirs))
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from transfer.errors import UsageError
@@ -88,3 +89,8 @@ _LEAST = {
     "check_every": 1,
     "patience": 1,
 }
+
+
+def checkpoints_of(place: Path) -> Path:
+    """Where the checkpoints of a proxy lie until it appears at `place`."""
+    return place.with_name(f".{place.name}.unfinished")

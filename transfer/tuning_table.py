@@ -12,23 +12,20 @@ from transfer.errors import UsageError
 from transfer.privacy import Spend, Unit, calibrate
 from transfer.settings import Settings
 from transfer.tasks import Task
-
-ROUNDS, MIN_CLIENTS, PROMPT_LENGTH = 3, 3, 10
-"""A plan's defaults for what stands outside of the table."""
-STEPS, SAMPLE_RATE, CLIP_NORM = 80, 0.0625, 1.0
-DIMENSIONS, HEAD_DIMENSIONS = 32, 128
-"""Directions tuned in under noise where label words are read, and where a head is tuned with the prompt."""
-DELTA = 1e-6
+from transfer.tuning_defaults import (
+    CLIP_NORM,
+    DELTA,
+    DIMENSIONS,
+    HEAD_DIMENSIONS,
+    SAMPLE_RATE,
+    STEPS,
+    usual_learning_rate,
+)
 
 Optimizer = Literal["adam", "sgd"]
 """What a client makes of a noised gradient: steps of Adam, or of plain SGD."""
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-
-
-def usual_learning_rate(dimensions: int) -> float:
-    """Step size at a round's first step: coordinates of a few directions each move a whole prompt a little."""
-    return 0.05 if dimensions else 0.02
 
 
 class TuningTable(Settings):

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from coordinator.aggregation import DEFAULT
 from coordinator.strategy import optimiser
 from transfer.errors import UsageError
-from transfer.tuning_table import (
+from transfer.tuning_defaults import (
     CLIP_NORM,
     DELTA,
     DIMENSIONS,

@@ -449,13 +449,15 @@ def test_plan_tells_epsilon_after_each_round_and_where_the_budget_ends(ready: Co
     assert [row["epsilon"] for row in planned["rounds"]] == expected
     assert [row["covered"] for row in planned["rounds"]] == [cost <= 8.0 for cost in expected]
     assert planned["refused_from"] == next(i for i, cost in enumerate(expected, 1) if cost > 8.0)
-    assert ready(*words) == 0
-    assert f"the budget ends before round {planned['refused_from']}" in ready.out
+    assert planned["refused_from"] == 1
+    assert ready(*words) == 5
+    assert "the budget ends before round 1" in ready.out
 
 
 def test_a_plan_without_noise_costs_everything(ready: Command) -> None:
     planned = ready.json("plan", "--noise", 0, "--sample-rate", 1, "--steps", 1)
     assert planned["rounds"] == [{"round": 1, "epsilon": "inf", "covered": False}]
+    assert (ready.status, ready.err) == (5, "error: the budget does not cover round 1\n")
 
 
 def test_policy_check_names_the_refusing_rule_and_ends_with_its_status(ready: Command) -> None:
@@ -515,6 +517,7 @@ def test_a_plan_beyond_the_budget_is_refused_with_the_round_it_ends_before(
     assert ready("policy", "check", operators_plan, "--rounds", 40) == 5
     assert ready.err == "error: refused by max_epsilon\n"
     ends = ready.json("plan", operators_plan, "--rounds", 40)["refused_from"]
+    assert (ends > 1, ready.status) == (True, 0)
     told = ready.json("policy", "check", operators_plan, "--rounds", 40)["verdicts"][-1]["why"]
     assert told.endswith(f"8 allowed, the budget ends before round {ends}")
 

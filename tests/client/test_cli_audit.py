@@ -12,8 +12,10 @@ import pytest
 from transformers.utils import logging as transformers_logging
 
 import client.tuning
+from client import membership_audit
 from client.noise import clip_to_grid
-from tests.client.test_cli import TASK, Command
+from tests.client.test_cli import TASK, Command, spend
+from transfer.privacy import Spend
 
 PLANTED = [secrets.token_hex(16) for _ in range(40)]
 SMALL = "--only", "mechanism", "--trials", 200
@@ -95,6 +97,12 @@ def test_all_audits_on_one_page_and_none_of_the_records_anywhere(
     assert "script" not in parsed.seen
     assert not any(outside in text for outside in ("http", "url(", "@import"))
     assert all(found["verdict"][1:] in parsed.words for found in report["findings"])
+    assert "Client hospital-a," in parsed.words
+    assert "Campaigns in its ledger: none" in parsed.words
+    assert "δ" in parsed.words
+    assert not any(word in parsed.words for word in ("Δ", "Μ", "Mu", "Auc", "_"))
+    explained = parsed.words.partition("Terms")[2]
+    assert all(term in explained for term in ("ε", "δ", "σ", "μ", "AUC", "canary", "false alarm"))
     for planted in PLANTED:
         assert planted[:12] not in text + owner.out + owner.err + caplog.text
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -164,7 +172,8 @@ def test_what_cannot_be_audited_is_one_line_before_anything_runs(
     monkeypatch.chdir(tmp_path)
     assert owner("audit", *words) == 2
     assert message in owner.err
-    assert owner.err.count("\n") == 1
+    assert owner.err.count("error: ") == 1
+    assert owner.err.splitlines()[-1].startswith("error: ")
     assert owner.out == ""
 
 
@@ -188,3 +197,17 @@ def test_several_proxies_are_told_apart_by_name(owner: Command, tmp_path: Path, 
     (owner.directory / "proxies" / "other").symlink_to(tiny_causal)
     assert owner("audit", "--task", tmp_path / "task.toml") == 2
     assert "--proxy is needed: proxies here: other, tiny" in owner.err
+
+
+def test_a_limit_that_allows_everything_is_said_in_words() -> None:
+    told = membership_audit._verdict("record", 8.0, 0.0, 0.51, 0.013, 0.99967)
+    assert "finds 1.3 % of your records at 1 % false alarms" in told
+    assert "ε 8 would not keep an attacker from finding nearly all" in told
+    assert "at most 4.0 % are allowed" in membership_audit._verdict("user", 1.0, 0.0, 0.51, 0.01, 0.04)
+
+
+def test_the_page_names_the_campaigns_that_the_ledger_knows(owner: Command, tmp_path: Path) -> None:
+    spend(owner, Spend(4.0, 0.1, 1), 1)
+    report = owner.json("audit", *SMALL, "--page", tmp_path / "audit.html")
+    assert report["campaigns"] == ["a"]
+    assert "Campaigns in its ledger: a." in (tmp_path / "audit.html").read_text()

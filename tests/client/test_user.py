@@ -115,7 +115,12 @@ def test_show_gives_the_verified_statement(delivery, run) -> None:
     shown = run("show", "sst2", "--format", "json").json
     assert (shown["name"], shown["version"], shown["verified"]) == ("sst2", 1, True)
     assert shown["statement"]["privacy"]["unit"] == "record"
-    assert "ε 3.9 at δ 1e-06 for one record (add/remove one), worst client" in run("show", "sst2").out
+    told = run("show", "sst2").out
+    assert "ε 3.9 at δ 1e-06 for one record (add/remove one), worst client" in told
+    assert "clinic-a: ε 3.9 at δ 1e-06; b: ε 2.5 at δ 1e-07" in told
+    assert "great, good" in told
+    assert "{" not in told.replace("{text}", "").replace("{answer}", "")
+    assert len(told.splitlines()) < 20
 
 
 def test_a_fetched_prompt_is_a_peft_directory_with_its_statement(delivery, run, tmp_path: Path) -> None:

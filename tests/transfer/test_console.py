@@ -1,12 +1,14 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
@@ -126,7 +128,7 @@ def test_plain_values_are_what_json_knows() -> None:
 
 
 def test_without_a_terminal_progress_is_a_log_line_now_and_then(caplog) -> None:
-    caplog.set_level(logging.INFO, "transfer.console")
+    caplog.set_level(logging.INFO, "transfer.progress")
     with console.progress("tuning", every_s=0.02) as on_step:
         on_step(1, 3)
         time.sleep(0.03)
@@ -169,3 +171,69 @@ def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
         env={"SCRIPT": script, "PATH": "/usr/bin:/bin", "PYTHONPATH": "."},
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("takes_s", "said"), [(0.0, ""), (0.3, "loading a model …\n")])
+def test_what_takes_long_is_said(takes_s: float, said: str) -> None:
+    script = (
+        "import time\nfrom transfer import console, progress\nprogress.FIRST_AFTER_S = 0.1\n"
+        f"with console.doing('loading a model'): time.sleep({takes_s})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", said)
+
+
+TERMINAL = """
+import logging, os, sys, time
+from transfer import console
+os.environ["TERM"] = "xterm"
+console.log_to_stderr("info")
+with console.progress("tuning", every_s=0.1, bar={bar}) as show:
+    for step in range(1, 4):
+        time.sleep(0.15)
+        show(step, 3)
+    logging.info("hello")
+"""
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_on_a_terminal_log_lines_stay_whole_beside_bars(bar: bool) -> None:
+    ours, theirs = os.openpty()
+    script = TERMINAL.format(bar=bar)
+    with subprocess.Popen([sys.executable, "-c", script], stderr=theirs) as started:
+        os.close(theirs)
+        shown = b""
+        while piece := _read(ours):
+            shown += piece
+        assert started.wait() == 0
+    os.close(ours)
+    text = shown.decode()
+    assert ("━" in text) is bar
+    assert ("tuning: step 2/3" in text) is not bar
+    (line,) = [line for line in re.split(r"[\r\n]+", text) if "hello" in line]
+    assert re.fullmatch(r"(\x1b\[[0-9]*[A-Za-z])*[-0-9TZ:]+ INFO root: hello", line), line
+
+
+def _read(file: int) -> bytes:
+    try:
+        return os.read(file, 65536)
+    except OSError:  # whoever wrote has left
+        return b""
+
+
+def test_help_shows_brackets_as_they_are_written(capsys) -> None:
+    app = console.application("All of [a-z].")
+
+    @app.command()
+    def some(name: Annotated[str, typer.Argument(help="Name, [0-9].")]) -> None:
+        """Take [x]."""
+
+    @app.command()
+    def other() -> None:
+        """Leave [y]."""
+
+    assert status_of(app, "-h") == 0
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("All of [a-z].", "Take [x].", "Leave [y]."))
+    assert status_of(app, "some", "-h") == 0
+    assert "Name, [0-9]." in capsys.readouterr().out
