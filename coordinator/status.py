@@ -13,6 +13,7 @@ from typing import NoReturn
 import grpc
 from google.protobuf.message import Message
 
+from coordinator.door import BusyError
 from transfer import names
 from transfer.errors import (
     AlreadyExistsError,
@@ -80,6 +81,8 @@ async def errors_as_status(context: Context, limit_s: float | None = None) -> As
             yield
     except TimeoutError:
         await _end(context, DeadlineError(f"the call took longer than {limit_s:g} s"))
+    except BusyError as error:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
     except PromptferryError as error:
         await _end(context, error)
     except (grpc.aio.AbortError, grpc.aio.UsageError):

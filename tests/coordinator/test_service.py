@@ -236,14 +236,14 @@ def test_an_oversize_request_is_refused(prompts) -> None:
     "error", [RuntimeError("/srv/secret is broken"), ConfigError("/srv/secret is broken")]
 )
 def test_a_failure_inside_says_only_that(
-    delivery, pki_paths: PkiPaths, caplog: pytest.LogCaptureFixture, error: Exception
+    delivery, pki_paths: PkiPaths, tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     class Broken(Enrolment):
         def enrol(self, *_: object) -> None:
             raise error
 
     broken = Broken(delivery.store, lambda _key, _name: 1, "fleet:1")
-    server = DeliveryServer(delivery.store, "127.0.0.1", 0, pki_paths, broken)
+    server = DeliveryServer(delivery.store, "127.0.0.1", 0, pki_paths, broken, tmp_path)
     credentials = grpc.ssl_channel_credentials(pki_paths.ca.read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{server.start()}", credentials) as channel:
         stub = service_pb2_grpc.EnrolmentServiceStub(channel)
@@ -254,7 +254,7 @@ def test_a_failure_inside_says_only_that(
     assert "/srv/secret is broken" in caplog.text
 
 
-def test_a_call_without_deadline_ends_at_the_cap(delivery, pki_paths: PkiPaths) -> None:
+def test_a_call_without_deadline_ends_at_the_cap(delivery, pki_paths: PkiPaths, tmp_path: Path) -> None:
     release = threading.Event()
 
     class Slow(Enrolment):
@@ -262,7 +262,7 @@ def test_a_call_without_deadline_ends_at_the_cap(delivery, pki_paths: PkiPaths) 
             release.wait(10)
 
     slow = Slow(delivery.store, lambda _key, _name: 1, "fleet:1")
-    server = DeliveryServer(delivery.store, "127.0.0.1", 0, pki_paths, slow, Limits(unary_s=0.2))
+    server = DeliveryServer(delivery.store, "127.0.0.1", 0, pki_paths, slow, tmp_path, Limits(unary_s=0.2))
     credentials = grpc.ssl_channel_credentials(pki_paths.ca.read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{server.start()}", credentials) as channel:
         stub = service_pb2_grpc.EnrolmentServiceStub(channel)
@@ -375,11 +375,13 @@ def test_tls_1_3_is_spoken_and_1_2_is_not(delivery) -> None:
         handshake(delivery.port, ssl.TLSVersion.TLSv1_2)
 
 
-def test_a_taken_port_is_one_line_that_names_the_setting(delivery, pki_paths: PkiPaths) -> None:
+def test_a_taken_port_is_one_line_that_names_the_setting(
+    delivery, pki_paths: PkiPaths, tmp_path: Path
+) -> None:
     def start(host: str, port: int) -> str:
         enrolment = Enrolment(delivery.store, lambda _key, _name: 1, "fleet:1")
         with pytest.raises(UnavailableError) as caught:
-            DeliveryServer(delivery.store, host, port, pki_paths, enrolment).start()
+            DeliveryServer(delivery.store, host, port, pki_paths, enrolment, tmp_path).start()
         return str(caught.value)
 
     taken = start("127.0.0.1", delivery.port)
@@ -393,7 +395,7 @@ def test_a_taken_port_is_one_line_that_names_the_setting(delivery, pki_paths: Pk
 def test_a_missing_certificate_is_told_before_listening(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     enrolment = Enrolment(store, lambda _key, _name: 1, "fleet:1")
-    server = DeliveryServer(store, "127.0.0.1", 0, PkiPaths.under(tmp_path / "absent"), enrolment)
+    server = DeliveryServer(store, "127.0.0.1", 0, PkiPaths.under(tmp_path / "absent"), enrolment, tmp_path)
     with pytest.raises(ConfigError, match=r"server\.key: cannot read the key"):
         server.start()
     server.stop(0)
@@ -412,7 +414,7 @@ def test_a_process_that_imports_the_coordinator_first_speaks_tls_1_3_only(tmp_pa
         "paths = pki.PkiPaths.under(directory)\n"
         "pki.create(paths)\n"
         "store = Store.open(f'sqlite:///{directory}/store.db')\n"
-        "server = DeliveryServer(store, '127.0.0.1', 0, paths, Enrolment(store, lambda k, n: 1, 'x:1'))\n"
+        "server = DeliveryServer(store, '127.0.0.1', 0, paths, Enrolment(store, lambda k, n: 1, 'x:1'), directory)\n"
         "print(server.start(), flush=True)\n"
         "sys.stdin.read()\n"
         "server.stop(0)\n"
