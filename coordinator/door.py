@@ -6,29 +6,18 @@ ask for anything, that stand still, or that are one too many. The server at the 
 it closed by its peer, which it must bear anyway.
 """
 
-import ipaddress
-import os
-import resource
-import socket
-import stat
 import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Self
 
+from coordinator.sockets import Peer, group, open_sockets, peer_at, shut_down
 from transfer.errors import PromptferryError
 
-Peer = tuple[str, int]
-"""Address and port of the other end: one connection."""
 LOOK_EVERY_S = 0.25
-OPEN_FILES = "/dev/fd"
-WANTED_FILES = 65_536
-OTHER_FILES = 256
-"""Left for the store, for logs and for this process's own connections."""
 
 
 class BusyError(PromptferryError):
@@ -43,8 +32,8 @@ class DoorLimits:
         connections: at once, ≥ 1; beyond, the one that stood still for longest leaves, of the peer with most.
         calls: in progress at once, ≥ 1; beyond, a connection is chosen in the same way among those with calls.
         first_s: longest time a connection may take to bring its first request, TLS handshake included.
-        quiet_s: longest time between two signs of life of a connection.
-        spare_s: a connection that did something within this time leaves only for a peer with fewer calls.
+        quiet_s: longest time between two signs of life of a connection without a call.
+        spare_s: a connection that did something within this time leaves only for one, or a peer, with fewer calls.
     """
 
     connections: int = 2000
@@ -108,7 +97,7 @@ class Door:
         """Room for one call of a connection.
 
         Raises:
-            BusyError: there is none, and this peer has no fewer calls than others.
+            BusyError: there is none, all others get on, and this one has no fewer calls than they.
         """
         with self._lock:
             self.noted(peer)
@@ -130,18 +119,18 @@ class Door:
         """End a connection now."""
         with self._lock:
             if (visit := self._visits.get(peer)) and visit.socket is None:
-                self._find(list(_open_sockets()), self._clock())  # so new that no look has seen it yet
+                self._find(list(open_sockets()), self._clock())  # so new that no look has seen it yet
             self._send_away(peer)
 
     def look(self) -> None:
         """Find who came and went, and send away who may not stay."""
-        started, found = self._clock(), list(_open_sockets())  # slow, so not while others wait
+        started, found = self._clock(), list(open_sockets())  # slow, so not while others wait
         with self._lock:
             self._find(found, started)
             now, limits = self._clock(), self.limits
             for peer, visit in list(self._visits.items()):
                 patience_s = limits.quiet_s if visit.asked else limits.first_s
-                if now - visit.last > patience_s:
+                if not visit.calls and now - visit.last > patience_s:  # calls have limits of their own
                     self._send_away(peer)
             for peer in self._leaving(len(self._visits) - limits.connections):
                 self._send_away(peer)
@@ -157,15 +146,24 @@ class Door:
         return self._visits[peer]
 
     def _make_room(self, newcomer: _Visit) -> None:
-        """End the calls of the connection that stood still for longest, of the peer with most calls."""
+        """End the calls of one connection of the peer with most calls.
+
+        The one that stood still for longest, or, where all get on, the one with most calls.
+        """
         sizes = Counter[str]()
         for visit in self._visits.values():
             sizes[visit.group] += visit.calls
-        calling = [peer for peer, visit in self._visits.items() if visit.calls]
-        last = min(calling, key=lambda peer: (-sizes[self._visits[peer].group], self._visits[peer].last))
+        since = self._clock() - self.limits.spare_s
+
+        def rank(peer: Peer) -> tuple[int, bool, int, float]:
+            visit = self._visits[peer]
+            gets_on = visit.last > since
+            return -sizes[visit.group], gets_on, -visit.calls * gets_on, visit.last
+
+        last = min((peer for peer, visit in self._visits.items() if visit.calls), key=rank)
         visit = self._visits[last]
-        is_alive = self._clock() - visit.last < self.limits.spare_s
-        if visit is newcomer or (is_alive and sizes[visit.group] <= sizes[newcomer.group] + 1):
+        has_more = sizes[visit.group] > sizes[newcomer.group] + 1 or visit.calls > newcomer.calls + 1
+        if visit is newcomer or (visit.last > since and not has_more):
             raise BusyError(f"{self._calls} calls are in progress; try again later")
         self.hang_up(last)
 
@@ -186,13 +184,13 @@ class Door:
         visit.calls = 0
         if visit.socket is not None:
             self._sockets[visit.socket] = None  # it is not found again before its owner closes it
-            _shut_down(*visit.socket)
+            shut_down(*visit.socket)
 
     def _find(self, found: list[tuple[int, int]], started: float) -> None:
         """Bring the visits up to date with the sockets that were found open after `started`."""
         known, self._sockets = self._sockets, {}
         for key in found:
-            self._sockets[key] = peer = known[key] if key in known else _peer(key[0], self._port)
+            self._sockets[key] = peer = known[key] if key in known else peer_at(key[0], self._port)
             if peer is not None:
                 self._visit(peer).socket = key
         there = set(self._sockets.values())
@@ -201,63 +199,3 @@ class Door:
                 self._calls -= visit.calls
                 visit.calls = 0
                 del self._visits[peer]
-
-
-def room(doors: int) -> int:
-    """Connections that each of some doors may hold, after asking the system for as many open files as it gives."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    files = WANTED_FILES if soft == resource.RLIM_INFINITY else soft
-    return max(1, min(DoorLimits().connections, (files - OTHER_FILES) // (2 * doors)))
-
-
-@lru_cache(4096)
-def group(host: str) -> str:
-    """Whom an address belongs to: an IPv4 address to itself, an IPv6 address to its network of 64 bits."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            return str(ipaddress.ip_network((address, 64), strict=False))
-        address = address.ipv4_mapped
-    return str(address)
-
-
-def _open_sockets() -> Iterator[tuple[int, int]]:
-    with os.scandir(OPEN_FILES) as entries:
-        descriptors = [int(entry.name) for entry in entries]
-    for descriptor in descriptors:
-        try:
-            status = os.fstat(descriptor)
-        except OSError:  # closed meanwhile
-            continue
-        if stat.S_ISSOCK(status.st_mode):
-            yield descriptor, status.st_ino
-
-
-def _peer(descriptor: int, port: int) -> Peer | None:
-    """The other end of a socket that was accepted at our port; None of any other."""
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            if copy.family not in (socket.AF_INET, socket.AF_INET6) or copy.getsockname()[1] != port:
-                return None
-            host, peer_port = copy.getpeername()[:2]
-    except OSError:  # closed meanwhile, or listening
-        return None
-    return plain(host), peer_port
-
-
-def plain(host: str) -> str:
-    """An IPv4 address as such, also where an IPv6 socket shows it."""
-    return host.removeprefix("::ffff:")
-
-
-def _shut_down(descriptor: int, inode: int) -> None:
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            if os.fstat(copy.fileno()).st_ino == inode:  # not one that took the number meanwhile
-                copy.shutdown(socket.SHUT_RDWR)
-    except OSError:  # closed meanwhile
-        return

@@ -15,7 +15,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.door import Door, plain
+from coordinator.door import Door
+from coordinator.sockets import plain
 
 HEADER = "x-promptferry-gate"
 FLEET = "/v1/fleet/"

@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 import grpc
 
-from coordinator.door import BusyError, Door, Peer, plain
+from coordinator.door import BusyError, Door
+from coordinator.sockets import Peer, plain
 from coordinator.status import Context
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"

@@ -70,7 +70,7 @@ class Listener:
             ssl_certfile=settings.certificate,
             ssl_keyfile=str(settings.certificate_key),
             log_config=None,
-            log_level="warning",
+            log_level="error",  # it warns of every request that is none
             access_log=False,
             proxy_headers=False,
             server_header=False,

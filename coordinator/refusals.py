@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from coordinator.door import BusyError, group
+from coordinator.door import BusyError
+from coordinator.sockets import group
 from transfer.errors import AlreadyExistsError, AuthenticationError, UsageError
 
 logger = logging.getLogger(__name__)

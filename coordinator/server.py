@@ -34,7 +34,7 @@ STORE_THREADS = 8
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.so_reuseport", 0),  # a second coordinator on our port is to fail, not to share it
-    ("grpc.max_concurrent_streams", 32),
+    ("grpc.max_concurrent_streams", 100),
     ("grpc.server_handshake_timeout_ms", 10_000),  # TLS and the first frames of HTTP/2
     ("grpc.max_connection_idle_ms", 60_000),
     # a download broken by it goes on from where it was

@@ -132,13 +132,10 @@ class PromptService(_Service, service_pb2_grpc.PromptServiceServicer):
             prompt, version = names.parse_prompt_version(request.name)
             if version is None:
                 raise UsageError("a download names its version: between two parts `latest` may change")
-            found = await self._on_a_thread(
-                lambda: self._store.prompt_version(prompt, version, published_only=True)
-            )
-            file = _listed(found.files, request)
-            path = await self._on_a_thread(
-                lambda: self._shelf.path(file, lambda: self._store.prompt_file(prompt, version, file.path))
-            )
+            read = partial(self._store.prompt_version, prompt, version, published_only=True)
+            file = _listed((await self._on_a_thread(read)).files, request)
+            content = partial(self._store.prompt_file, prompt, version, file.path)
+            path = await self._on_a_thread(lambda: self._shelf.path(file, content))
             await self._send(context, path, file.size, request.offset)
 
 
@@ -190,15 +187,9 @@ class EnrolmentService(service_pb2_grpc.EnrolmentServiceServicer):
         """Keys for an invitation."""
         async with errors_as_status(context, self._limits.unary_s):
             async with self._refusals.slowed(peer_of(context.peer())[0], request.client):
-                await asyncio.get_running_loop().run_in_executor(
-                    self._pool,
-                    self._enrolment.enrol,
-                    request.client,
-                    request.token,
-                    request.node_key,
-                    request.signing_key,
-                    request.proof,
-                )
+                given = (request.client, request.token, request.node_key, request.signing_key, request.proof)
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._pool, self._enrolment.enrol, *given)
             return service_pb2.EnrolClientResponse(fleet_address=self._enrolment.fleet_address)
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -13,13 +13,14 @@ from transformers.utils import logging as transformers_logging
 from coordinator import expiry
 from coordinator.campaign import Runner
 from coordinator.config import CoordinatorConfig
-from coordinator.door import DoorLimits, room
+from coordinator.door import DoorLimits
 from coordinator.enrolment import Enrolment
 from coordinator.flower import Federation, LinkSettings
 from coordinator.identity import identity, pki_paths
 from coordinator.pki import PkiPaths
 from coordinator.records import ClientState, utc_now
 from coordinator.server import DeliveryServer
+from coordinator.sockets import room
 from coordinator.store import Store
 from transfer.errors import NotFoundError, PromptferryError
 from transfer.stopping import stopped_by_signals
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 2.0
 DELIVERY_GRACE_S = 4.0
+SLOWEST_ANSWER_S = 600.0
 COPIES = "served"
 """Directory beside Flower's database for prompts' files while they are served."""
 CERTIFICATES_EVERY_S = 86_400.0
@@ -58,7 +60,7 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
     with stopped_by_signals(STOP_WITHIN_S) as stop, ExitStack() as stack:
         store = Store.open(config.store.url)
         stack.callback(store.close)
-        door = DoorLimits(connections=room(doors=2))
+        door = DoorLimits(connections=room(2, DoorLimits().connections))
         federation = stack.enter_context(Federation(_link(config, door)))
         attendant = _Attendant(store, federation, paths)
         attendant.admit()
@@ -134,5 +136,6 @@ def _link(config: CoordinatorConfig, door: DoorLimits) -> LinkSettings:
         certificate_key=config.pki.key,
         ca=config.pki.ca,
         database=config.flower.database,
-        door=door,
+        # a node on a slow line may take that long over one answer, which is written at once
+        door=replace(door, quiet_s=SLOWEST_ANSWER_S),
     )
