@@ -43,6 +43,15 @@ OPTIONS = (
 )
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether gRPC tells of something else than a caller that went away or was sent away."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, asyncio.CancelledError | grpc.aio.InternalError)
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
+
+
 class DeliveryServer:
     """Serves a store to data owners and prompt users.
 

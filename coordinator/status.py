@@ -85,7 +85,7 @@ async def errors_as_status(context: Context, limit_s: float | None = None) -> As
         await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
     except PromptferryError as error:
         await _end(context, error)
-    except (grpc.aio.AbortError, grpc.aio.UsageError):
+    except grpc.aio.BaseError:  # ended already, or the caller went away
         raise
     except Exception:
         logger.exception("a call failed")

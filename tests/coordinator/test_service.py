@@ -376,22 +376,18 @@ def test_a_file_is_read_from_the_store_once_and_a_damaged_copy_is_mended(
     assert b"".join(received(prompts.DownloadPromptFile, version.name, file.path)) == content
 
 
-@pytest.mark.parametrize("what", ["download", "watch"])
-@pytest.mark.parametrize("cancelled", [False, True])
-def test_what_is_cut_off_leaves_no_traceback(
-    pki_paths: PkiPaths, narrow: int, caplog: pytest.LogCaptureFixture, capfd, what: str, cancelled: bool
+def test_who_hangs_up_or_is_hung_up_on_leaves_no_traceback(
+    delivery, narrow: int, caplog: pytest.LogCaptureFixture, capfd
 ) -> None:
-    credentials = grpc.ssl_channel_credentials(pki_paths.ca.read_bytes())
-    with grpc.secure_channel(f"127.0.0.1:{narrow}", credentials) as channel:
-        if what == "watch":
-            call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
-        else:
-            request = service_pb2.DownloadRequest(name="prompts/big/versions/1", path="large")
-            call = service_pb2_grpc.PromptServiceStub(channel).DownloadPromptFile(request)
-        next(call)
-        if cancelled:
-            call.cancel()
-    time.sleep(0.5)
+    for connection in strangers.unread(narrow, strangers.STRANGER, 20, 5):
+        time.sleep(0.2)
+        connection.close()
+    credentials = grpc.ssl_channel_credentials(delivery.paths.ca.read_bytes())
+    with grpc.secure_channel(delivery.address, credentials) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        next(watch)
+        delivery.server.stop(0.2)
+    time.sleep(0.3)
     assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
     assert "Traceback" not in capfd.readouterr().err
 
