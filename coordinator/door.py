@@ -6,6 +6,7 @@ ask for anything, that stand still, or that are one too many. The server at the 
 it closed by its peer, which it must bear anyway.
 """
 
+import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -17,7 +18,10 @@ from typing import Self
 from coordinator.sockets import Peer, group, open_sockets, peer_at, shut_down
 from transfer.errors import PromptferryError
 
+logger = logging.getLogger(__name__)
+
 LOOK_EVERY_S = 0.25
+TOLD_EVERY_S = 60.0
 
 
 class BusyError(PromptferryError):
@@ -72,6 +76,7 @@ class Door:
         self._lock, self._closed = threading.RLock(), threading.Event()
         self._thread: threading.Thread | None = None
         self._port = 0
+        self._too_many, self._told = Counter[str](), -TOLD_EVERY_S
 
     def open(self, port: int) -> Self:
         """Begin to watch the connections that were accepted at `port`."""
@@ -133,11 +138,23 @@ class Door:
                 if not visit.calls and now - visit.last > patience_s:  # calls have limits of their own
                     self._send_away(peer)
             for peer in self._leaving(len(self._visits) - limits.connections):
+                self._too_many[self._visits[peer].group] += 1
                 self._send_away(peer)
+            self._tell(now)
 
     def _watch(self) -> None:
         while not self._closed.wait(LOOK_EVERY_S):
             self.look()
+
+    def _tell(self, now: float) -> None:
+        """Once in a while, that some had to leave for others; routine ends are no news."""
+        if self._too_many and now - self._told >= TOLD_EVERY_S:
+            (most, _), number = self._too_many.most_common(1)[0], self._too_many.total()
+            logger.warning(
+                "port %d: %d connections too many were closed, most of %s", self._port, number, most
+            )
+            self._too_many.clear()
+            self._told = now
 
     def _visit(self, peer: Peer) -> _Visit:
         if peer not in self._visits:
@@ -165,6 +182,7 @@ class Door:
         has_more = sizes[visit.group] > sizes[newcomer.group] + 1 or visit.calls > newcomer.calls + 1
         if visit is newcomer or (visit.last > since and not has_more):
             raise BusyError(f"{self._calls} calls are in progress; try again later")
+        self._too_many[visit.group] += 1
         self.hang_up(last)
 
     def _leaving(self, number: int) -> list[Peer]:

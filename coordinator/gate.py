@@ -71,8 +71,8 @@ class Gate:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        self._noted(scope)
         headers = Headers(scope=scope)
+        self._noted(scope, known=self._is_ours(headers))
         refusal = self._refusal(scope, headers)
         if refusal:
             await _refuse(refusal, scope, receive, send)
@@ -134,8 +134,9 @@ class Gate:
             self._noted(scope)
 
     def _noted(self, scope: Scope, *, known: bool = False) -> None:
-        host, port = scope["client"]
-        self._door.noted((plain(host), port), known=known)
+        if scope["client"]:  # else it has gone
+            host, port = scope["client"]
+            self._door.noted((plain(host), port), known=known)
 
     def _watched(self, scope: Scope, headers: Headers, send: Send) -> Send:
         """Note who proves to be a registered node, and turn 412 into 403 for an unregistered key.

@@ -64,12 +64,20 @@ def test_a_connection_that_asks_for_nothing_or_stands_still_is_closed(street) ->
     assert not is_open(asking)
 
 
-def test_one_too_many_costs_the_oldest_connection_of_whoever_has_most(street) -> None:
+def test_one_too_many_costs_the_oldest_connection_of_whoever_has_most(
+    street, caplog: pytest.LogCaptureFixture
+) -> None:
     there = street(DoorLimits(connections=4, first_s=1000))
     good = there.comes(GOOD)
     flood = [there.comes(STRANGER) for _ in range(6)]
     assert is_open(good)
     assert [is_open(item) for item in flood] == [False] * 3 + [True] * 3
+    there.now += 60
+    there.door.look()
+    told = [
+        f"port {there.door._port}: {n} connections too many were closed, most of 127.0.0.2" for n in (1, 2)
+    ]
+    assert caplog.messages == told  # at most one a minute
 
 
 def test_in_a_flood_from_the_same_address_who_asks_stays_and_who_is_known_longest(street) -> None:
