@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from coordinator.door import BusyError
 from coordinator.sockets import group
-from transfer.errors import AlreadyExistsError, AuthenticationError, UsageError
+from transfer.errors import AlreadyExistsError, AuthenticationError, PromptferryError, UsageError
 
 logger = logging.getLogger(__name__)
 
+REFUSALS = (AuthenticationError, UsageError, AlreadyExistsError)
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 20.0
 FORGIVEN_AFTER_S = 600.0
 WAITING = 16
@@ -60,7 +61,9 @@ class Refusals:
             raise BusyError(f"too many refused enrolments from {host}; try again in {LONGEST_WAIT_S:g} s")
         try:
             yield
-        except (AuthenticationError, UsageError, AlreadyExistsError) as error:
+        except PromptferryError as error:
+            if type(error) not in REFUSALS:  # a failure of ours, which may be one of their subclasses
+                raise
             record = self._refused(group(host))
             wait_s = min(FIRST_WAIT_S * 2.0 ** (record.number - 1), LONGEST_WAIT_S)
             why = "; ".join(getattr(error, "__notes__", [])) or str(error)
