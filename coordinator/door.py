@@ -16,16 +16,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from coordinator.sockets import Peer, group, open_sockets, peer_at, shut_down
-from transfer.errors import PromptferryError
+from transfer.errors import BusyError
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
 TOLD_EVERY_S = 60.0
-
-
-class BusyError(PromptferryError):
-    """As many calls are in progress as this process bears, and none of them stands still."""
 
 
 @dataclass(frozen=True, slots=True)

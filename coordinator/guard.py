@@ -12,9 +12,10 @@ from urllib.parse import unquote
 
 import grpc
 
-from coordinator.door import BusyError, Door
+from coordinator.door import Door
 from coordinator.sockets import Peer, plain
 from coordinator.status import Context
+from transfer.errors import BusyError
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from coordinator.door import BusyError
 from coordinator.sockets import group
-from transfer.errors import AlreadyExistsError, AuthenticationError, PromptferryError, UsageError
+from transfer.errors import AlreadyExistsError, AuthenticationError, BusyError, PromptferryError, UsageError
 
 logger = logging.getLogger(__name__)
 

@@ -138,6 +138,8 @@ class DeliveryServer:
             grace_s = await stopping
             await check.enter_graceful_shutdown()
             await server.stop(grace_s)
+            if rest := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(rest, timeout=1.0)  # calls that were ended: gRPC tells of cancelled ones
             self._door.close()
 
     def _bind(self, server: grpc.aio.Server) -> int:

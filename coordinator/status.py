@@ -13,12 +13,12 @@ from typing import NoReturn
 import grpc
 from google.protobuf.message import Message
 
-from coordinator.door import BusyError
 from transfer import names
 from transfer.errors import (
     AlreadyExistsError,
     AuthenticationError,
     BudgetRefusedError,
+    BusyError,
     ConfigError,
     DataError,
     DeadlineError,
@@ -64,6 +64,7 @@ ANSWERS: Mapping[type[PromptferryError], Answer] = {
     NotFoundError: Answer(grpc.StatusCode.NOT_FOUND),
     AlreadyExistsError: Answer(grpc.StatusCode.ALREADY_EXISTS),
     AuthenticationError: Answer(grpc.StatusCode.UNAUTHENTICATED),
+    BusyError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED),
     UnavailableError: Answer(grpc.StatusCode.UNAVAILABLE, "the coordinator cannot answer now; try again"),
 }
 
@@ -81,8 +82,6 @@ async def errors_as_status(context: Context, limit_s: float | None = None) -> As
             yield
     except TimeoutError:
         await _end(context, DeadlineError(f"the call took longer than {limit_s:g} s"))
-    except BusyError as error:
-        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
     except PromptferryError as error:
         await _end(context, error)
     except grpc.aio.BaseError:  # ended already, or the caller went away

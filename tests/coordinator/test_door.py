@@ -11,9 +11,10 @@ from contextlib import ExitStack
 import pytest
 
 from coordinator import sockets
-from coordinator.door import BusyError, Door, DoorLimits
+from coordinator.door import Door, DoorLimits
 from coordinator.guard import peer_of
 from coordinator.sockets import Peer
+from transfer.errors import BusyError
 
 GOOD, STRANGER = "127.0.0.1", "127.0.0.2"
 
