@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
+from cryptography import x509
 
 from client import config, custody, enrolment
 from client.config import ClientConfig
@@ -16,6 +17,8 @@ from transfer import checkup
 from transfer.checkup import Finding
 from transfer.errors import PromptferryError, UnavailableError
 
+SOON = timedelta(days=30)
+"""A certificate that holds for no longer is told about."""
 CLOCK_SLACK_S = 60.0
 """The coordinator refuses the node's signatures from a clock that is 300 s off."""
 
@@ -29,6 +32,7 @@ def examine(directory: Path) -> list[Finding]:
         "data": _data,
         "ledger": _ledger,
         "delivery": _delivery,
+        "certificate": _certificate,
         "rounds": _rounds,
     }
     return checkup.examine(directory / config.FILE, lambda: config.read(directory), checks)
@@ -74,6 +78,25 @@ def _delivery(settings: ClientConfig) -> str:
     with pinned.remote() as remote:
         proxies = list(remote.proxies())
     return f"{pinned.coordinator} answers; {len(proxies)} proxies"
+
+
+def _certificate(settings: ClientConfig) -> str:
+    """What the coordinator shows, and the authority that is pinned here."""
+    pinned = enrolment.read(settings)
+    link = Link(pinned.fleet, pinned.ca_pem, custody.load(settings).keys.node)
+    try:
+        shown = link.shown_until()
+    except httpx.HTTPError as error:
+        raise UnavailableError(link.explain(error)) from error
+    authority = x509.load_pem_x509_certificate(pinned.ca_pem).not_valid_after_utc
+    ends = {"certificate": shown, "certificate authority": authority}
+    what = min(ends, key=lambda item: ends[item])
+    if (left := ends[what] - datetime.now(UTC)) <= SOON:
+        raise PromptferryError(
+            f"the {what} of {pinned.fleet} expires in {left.days} days, on {ends[what]:%Y-%m-%d}: "
+            "ask its operator to renew it in time"
+        )
+    return f"{pinned.fleet} shows one that holds until {ends[what]:%Y-%m-%d}"
 
 
 def _rounds(settings: ClientConfig) -> str:

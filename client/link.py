@@ -3,6 +3,7 @@
 import re
 import ssl
 from dataclasses import dataclass, field
+from datetime import datetime
 from ipaddress import ip_address
 
 import httpx
@@ -13,6 +14,7 @@ from transfer.errors import AuthenticationError, ConfigError, UnavailableError
 
 LEASE_S = 30.0  # a silent node counts as offline after this; Flower's own nodes take 60 s
 TIMEOUT_S, CONNECT_TIMEOUT_S = 30.0, 5.0
+EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -69,6 +71,17 @@ class Link:
         timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         return httpx.Client(verify=trust, timeout=timeout, trust_env=not is_loopback)
 
+    def shown_until(self) -> datetime:
+        """When the certificate that the coordinator shows now will expire.
+
+        Raises:
+            httpx.HTTPError: there is no connection.
+        """
+        with self.http(self.trust()) as http, http.stream("GET", f"https://{self.address}/") as response:
+            secured = response.extensions["network_stream"].get_extra_info("ssl_object")
+            shown = x509.load_der_x509_certificate(secured.getpeercert(True))
+            return shown.not_valid_after_utc
+
     def explain(self, error: Exception) -> str:
         """Say why there is no connection now, or raise when waiting will not mend it.
 
@@ -77,6 +90,11 @@ class Link:
             AuthenticationError: When this node's key or signature is not accepted.
         """
         if untrusted := _certificate_error(error):
+            if untrusted.verify_code == EXPIRED:
+                raise UnavailableError(
+                    f"the server at {self.address} shows a certificate that has expired; its operator must "
+                    "renew it, nothing is wrong here"
+                ) from error
             raise UnavailableError(
                 f"the server at {self.address} shows a certificate that is not signed by the pinned CA or "
                 f"not for this address ({untrusted.verify_message}); check the address, or enrol again"

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from coordinator import config, pki, proxies, watching
+from coordinator import config, expiry, pki, proxies, watching
 from coordinator.config import CoordinatorConfig
-from coordinator.pki import PkiPaths
-from coordinator.records import ClientState
+from coordinator.identity import pki_paths
+from coordinator.records import ClientState, utc_now
 from coordinator.store import Store
 from transfer import checkup
 from transfer.checkup import Finding
-from transfer.errors import UnavailableError, VerificationError
+from transfer.errors import ConfigError, UnavailableError, VerificationError
 from transfer.models import load
 from transfer.self_check import require_sound
 from transfer.signing import key_id
@@ -37,8 +37,12 @@ def _keys(settings: CoordinatorConfig) -> str:
 
 
 def _certificate(settings: CoordinatorConfig) -> str:
-    pki.load_server(PkiPaths(**settings.pki.model_dump()))
-    return f"{settings.pki.certificate} and its key belong together"
+    paths = pki_paths(settings)
+    pki.load_server(paths)
+    if lines := expiry.expiring(paths, utc_now()):
+        raise ConfigError("; ".join(lines))
+    end = min(pki.certificate(path).not_valid_after_utc for path in (paths.ca, paths.certificate))
+    return f"{settings.pki.certificate} and its key belong together, until {end:%Y-%m-%d}"
 
 
 def _target(settings: CoordinatorConfig) -> str:

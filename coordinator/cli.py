@@ -89,6 +89,10 @@ def serve(context: typer.Context) -> None:
     session = of(context)
     config = session.config()
     console.log_to_stderr(config.serve.log_level)
+    from coordinator import expiry
+    from coordinator.identity import pki_paths
+
+    expiry.warn(pki_paths(config))  # at once: what serves takes a while to import
     with console.doing("starting"):
         from coordinator import serving
 
@@ -97,6 +101,17 @@ def serve(context: typer.Context) -> None:
         sys.stdout.flush()
 
     serving.serve(config, ready)
+
+
+@app.command()
+def renew(context: typer.Context) -> None:
+    """Make a new server certificate under the same authority; nobody has to enrol again."""
+    from coordinator import expiry
+    from coordinator.identity import pki_paths
+
+    session = of(context)
+    end = expiry.renew(pki_paths(session.config()))
+    session.emit({"valid_until": end}, lambda _: f"valid until {end:%Y-%m-%d}: start `serve` anew to show it")
 
 
 @app.command()

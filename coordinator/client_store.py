@@ -52,17 +52,18 @@ class ClientStore:
             AuthenticationError: unknown, revoked, wrong token, used by other keys, or expired.
             AlreadyExistsError: one of the keys is another client's.
         """
+        with self._database.reading() as session:  # a stranger's guess is not to take the turn of a writer
+            _invited(session, client, token)
         with self._database.writing() as session:
-            row = session.get(ClientRow, client)
-            expected = "" if row is None else row.token_digest
-            if not hmac.compare_digest(token_digest(token), expected) or row is None:
-                raise AuthenticationError(REFUSED)
+            row = _invited(session, client, token)
             if row.state == ClientState.ENROLLED.value:
                 if (row.node_key, row.signing_key) != (node_key, signing_key):
-                    raise AuthenticationError(REFUSED)
+                    raise _refused("the token was used, with other keys")
                 return row.value()
-            if row.state != ClientState.INVITED.value or now >= row.expire_time:
-                raise AuthenticationError(REFUSED)
+            if row.state != ClientState.INVITED.value:
+                raise _refused(f"the client is {row.state}")
+            if now >= row.expire_time:
+                raise _refused(f"the token expired at {row.expire_time:%Y-%m-%d %H:%M} UTC")
             _refuse_shared_keys(session, client, node_key, signing_key)
             row.state = ClientState.ENROLLED.value
             row.node_key, row.signing_key, row.enrol_time = node_key, signing_key, now
@@ -96,6 +97,21 @@ def _client(session: Session, name: str) -> ClientRow:
     if row is None:
         raise NotFoundError(f"no client {name!r}")
     return row
+
+
+def _invited(session: Session, client: str, token: str) -> ClientRow:
+    row = session.get(ClientRow, client)
+    expected = "" if row is None else row.token_digest
+    if not hmac.compare_digest(token_digest(token), expected) or row is None:
+        raise _refused("no such client was invited" if row is None else "the token is wrong")
+    return row
+
+
+def _refused(why: str) -> AuthenticationError:
+    """The reason is a note on the error: for our log, not for the stranger."""
+    error = AuthenticationError(REFUSED)
+    error.add_note(why)
+    return error
 
 
 def _refuse_shared_keys(session: Session, client: str, node_key: bytes, signing_key: bytes) -> None:

@@ -5,13 +5,14 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from coordinator.door import Door, DoorLimits
 from transfer.errors import ConfigError, UnavailableError
 
 START_TIMEOUT_S = 30.0
@@ -29,6 +30,7 @@ class LinkSettings:
         certificate_key: Its private key, PEM.
         ca: PEM certificate that signed it; what the nodes pin.
         database: SQLite file of the node keys and the messages in flight.
+        door: What strangers may take of the port.
 
     Raises:
         ConfigError: When the port is none or a certificate file is missing.
@@ -40,6 +42,7 @@ class LinkSettings:
     certificate_key: Path
     ca: Path
     database: Path
+    door: DoorLimits = field(default_factory=DoorLimits)
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
@@ -50,22 +53,24 @@ class LinkSettings:
 
 
 class Listener:
-    """Serves an application over TLS 1.3 while it is open as a context manager.
+    """Serves an application over TLS 1.3 while it is open as a context manager, behind a door.
 
     Raises:
         UnavailableError: On opening, when the port is taken or the server does not start.
         ConfigError: On opening, when certificate and key cannot be used.
     """
 
-    def __init__(self, app: ASGIApp, settings: LinkSettings) -> None:
-        self.settings = settings
+    def __init__(self, app: ASGIApp, settings: LinkSettings, door: Door) -> None:
+        self.settings, self._door = settings, door
         self.address = ""
         self._config = uvicorn.Config(
             app,
+            http="h11",  # it bounds a request's head; httptools keeps whatever comes
+            ws="none",
             ssl_certfile=settings.certificate,
             ssl_keyfile=str(settings.certificate_key),
             log_config=None,
-            log_level="warning",
+            log_level="error",  # it warns of every request that is none
             access_log=False,
             proxy_headers=False,
             server_header=False,
@@ -88,11 +93,13 @@ class Listener:
                 bound.close()
                 raise UnavailableError(f"the server on {self.address} did not start; its log says why")
             time.sleep(0.01)
+        self._door.open(bound.getsockname()[1])
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
         self._thread.join()
+        self._door.close()
 
     def _load(self) -> None:
         try:

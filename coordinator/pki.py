@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from coordinator import certificates
-from coordinator.records import utc_now
 from transfer.errors import AlreadyExistsError, ConfigError, UsageError
 from transfer.files import write_new
 
@@ -96,7 +95,7 @@ def load_publisher(path: Path) -> Ed25519PrivateKey:
     Raises:
         ConfigError: missing, open to others, or not an Ed25519 key.
     """
-    key = _load_private(path)
+    key = load_private(path)
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"{path}: not an Ed25519 private key")
     return key
@@ -114,26 +113,43 @@ def load_secret(path: Path) -> bytes:
     return secret
 
 
-def load_server(paths: PkiPaths) -> tuple[bytes, bytes]:
-    """The server's private key and its certificate chain, PEM.
+def load_private(path: Path) -> object:
+    """A private key.
 
     Raises:
-        ConfigError: missing, open to others, unreadable, expired, or not belonging together.
+        ConfigError: missing, open to others, or not an unencrypted PEM key.
     """
-    path = paths.certificate
-    key = _load_private(paths.key)
     try:
-        chain = path.read_bytes()
-        certificate = x509.load_pem_x509_certificates(chain)[0]
+        return load_pem_private_key(_read_private(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{path}: not an unencrypted PEM private key") from error
+
+
+def certificate(path: Path) -> x509.Certificate:
+    """The first certificate of a PEM file.
+
+    Raises:
+        ConfigError: missing or unreadable.
+    """
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())[0]
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the server certificate: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot read the certificate: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: not a PEM certificate") from error
-    if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+
+
+def load_server(paths: PkiPaths) -> tuple[bytes, bytes]:
+    """The server's private key and its certificate chain, PEM; `coordinator.expiry` says whether it still holds.
+
+    Raises:
+        ConfigError: missing, open to others, unreadable, or not belonging together.
+    """
+    path, key = paths.certificate, load_private(paths.key)
+    shown = certificate(path)
+    if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != shown.public_key():
         raise ConfigError(f"{paths.key}: not the ECDSA key of the certificate {path}")
-    if certificate.not_valid_after_utc < utc_now():
-        raise ConfigError(f"{path}: the certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
-    return _private_pem(key), chain
+    return _private_pem(key), path.read_bytes()
 
 
 def _private_pem(key: EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
@@ -157,13 +173,6 @@ def _write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
         if isinstance(error, OSError):
             raise UsageError(f"cannot make keys in {error.filename}: {error.strerror}") from error
         raise
-
-
-def _load_private(path: Path) -> object:
-    try:
-        return load_pem_private_key(_read_private(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{path}: not an unencrypted PEM private key") from error
 
 
 def _read_private(path: Path) -> bytes:

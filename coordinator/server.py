@@ -12,13 +12,17 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from coordinator.door import Door, DoorLimits
 from coordinator.enrolment import Enrolment
+from coordinator.guard import Guard
 from coordinator.pki import PkiPaths, load_server
-from coordinator.service import SERVICES, Limits, add_services
+from coordinator.service import SERVICES, Hall, Limits, add_services
+from coordinator.shelf import Shelf
 from coordinator.store import Store
 from transfer.errors import PromptferryError, UnavailableError
 
@@ -26,18 +30,26 @@ logger = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 65_536
 """Every request is a few names or keys."""
-MAX_CALLS = 1000
-"""Calls at once, downloads included; more are told RESOURCE_EXHAUSTED."""
 STORE_THREADS = 8
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.so_reuseport", 0),  # a second coordinator on our port is to fail, not to share it
     ("grpc.max_concurrent_streams", 100),
-    ("grpc.max_connection_idle_ms", 5 * 60_000),
-    # ends calls whose request never comes; a download broken by it goes on from where it was
+    ("grpc.server_handshake_timeout_ms", 10_000),  # TLS and the first frames of HTTP/2
+    ("grpc.max_connection_idle_ms", 60_000),
+    # a download broken by it goes on from where it was
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 10 * 60_000),
 )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether gRPC tells of something else than a caller that went away or was sent away."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, asyncio.CancelledError | grpc.aio.InternalError)
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
 
 class DeliveryServer:
@@ -49,7 +61,9 @@ class DeliveryServer:
         port: port to listen on; 0 for any free one.
         pki: where the server's certificate and key lie.
         enrolment: takes data owners in.
+        copies: directory for the files of prompts while they are served; see `coordinator.shelf`.
         limits: what one call may take.
+        door: what strangers may take of the port.
     """
 
     def __init__(
@@ -59,10 +73,13 @@ class DeliveryServer:
         port: int,
         pki: PkiPaths,
         enrolment: Enrolment,
+        copies: Path,
         limits: Limits | None = None,
+        door: DoorLimits | None = None,
     ) -> None:
         self._store, self._host, self._port, self._pki = store, host, port, pki
-        self._enrolment, self._limits = enrolment, limits or Limits()
+        self._enrolment, self._limits, self._shelf = enrolment, limits or Limits(), Shelf(copies)
+        self._door = Door(door or DoorLimits())
         self._listening: Future[int] = Future()
         self._stop: Callable[[float], object] = lambda _grace_s: None
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
@@ -99,14 +116,21 @@ class DeliveryServer:
 
     async def _serve(self) -> None:
         with ThreadPoolExecutor(STORE_THREADS, "delivery-store") as pool:
-            server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
-            add_services(server, self._store, self._enrolment, pool, self._limits)
+            # a second bound beside the door's: calls that it ended take a moment to go
+            server = grpc.aio.server(
+                interceptors=[Guard(self._door, self._limits.request_s)],
+                options=OPTIONS,
+                maximum_concurrent_rpcs=2 * self._door.limits.calls,
+            )
+            hall = Hall(pool, self._limits, self._door)
+            add_services(server, self._store, self._enrolment, hall, self._shelf)
             check = health.aio.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(check, server)
             for service in SERVICES:
                 await check.set(service, health_pb2.HealthCheckResponse.SERVING)
             port = self._bind(server)
             await server.start()
+            self._door.open(port)
             loop, stopping = asyncio.get_running_loop(), asyncio.Future[float]()
             self._stop = lambda grace_s: loop.call_soon_threadsafe(stopping.set_result, grace_s)
             self._listening.set_result(port)
@@ -114,6 +138,9 @@ class DeliveryServer:
             grace_s = await stopping
             await check.enter_graceful_shutdown()
             await server.stop(grace_s)
+            if rest := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(rest, timeout=1.0)  # calls that were ended: gRPC tells of cancelled ones
+            self._door.close()
 
     def _bind(self, server: grpc.aio.Server) -> int:
         try:

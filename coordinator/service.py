@@ -4,7 +4,7 @@ The store is read on threads, so that a slow disk or a slow reader of a download
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +15,12 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator import paging
+from coordinator.door import Door
 from coordinator.enrolment import Enrolment
+from coordinator.guard import peer_of
 from coordinator.records import PromptVersion, ProxyRecord
+from coordinator.refusals import Refusals
+from coordinator.shelf import Shelf
 from coordinator.status import Context, errors_as_status
 from coordinator.store import Store
 from promptferry.v1 import service_pb2, service_pb2_grpc
@@ -25,7 +29,8 @@ from transfer.errors import DeadlineError, NotFoundError, UnavailableError, Usag
 from transfer.files import FileRef
 from transfer.wire import envelope_message, model_message
 
-CHUNK_BYTES = 65_536
+CHUNK_BYTES = 32_768
+"""Two or three of them are what a download holds that nobody reads."""
 SERVICES = tuple(service.full_name for service in service_pb2.DESCRIPTOR.services_by_name.values())
 """Full names of what is served, for the health service."""
 
@@ -37,39 +42,59 @@ class Limits:
     """What one call may take.
 
     Attributes:
+        request_s: longest time between a call's start and its request.
         unary_s: longest time of a call that is not a download.
         stall_s: longest time a download waits for its reader to take a chunk.
     """
 
+    request_s: float = 10.0
     unary_s: float = 30.0
     stall_s: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Hall:
+    """What all services share: threads for the store, limits, and the door their callers came through."""
+
+    pool: Executor
+    limits: Limits
+    door: Door
+
+
 class _Service:
-    def __init__(self, store: Store, pool: Executor, limits: Limits) -> None:
-        self._store, self._pool, self._limits = store, pool, limits
+    def __init__(self, store: Store, hall: Hall) -> None:
+        self._store, self._limits, self._door = store, hall.limits, hall.door
+        self._pool = hall.pool
 
     async def _on_a_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def _send(self, context: Context, size: int, offset: int, read: Callable[[int], bytes]) -> None:
-        """Send bytes `offset` to `size`, in chunks that `read` gives for a position."""
+    async def _send(self, context: Context, path: Path, size: int, offset: int) -> None:
+        """Send bytes `offset` to `size` of a file, no faster than they are taken."""
         if not 0 <= offset <= size:
             raise UsageError(f"offset {offset} is outside the file of {size} bytes")
+        peer = peer_of(context.peer())
         while offset < size:
-            chunk = await self._on_a_thread(partial(read, offset))
+            chunk = await self._on_a_thread(partial(_read, path, offset, size))
             if not chunk:
                 raise UnavailableError("a file is shorter on disk than when it was published")
             try:
                 async with asyncio.timeout(self._limits.stall_s):
                     await context.write(service_pb2.DownloadResponse(chunk=chunk))
             except TimeoutError:
+                # a status would wait behind the chunks that nobody takes, and they would be kept
+                self._door.hang_up(peer)
                 raise DeadlineError(f"no chunk was taken for {self._limits.stall_s:g} s") from None
+            self._door.noted(peer)
             offset += len(chunk)
 
 
 class PromptService(_Service, service_pb2_grpc.PromptServiceServicer):
     """Published versions; a revoked one is as absent as one that never was."""
+
+    def __init__(self, store: Store, hall: Hall, shelf: Shelf) -> None:
+        super().__init__(store, hall)
+        self._shelf = shelf
 
     async def GetPromptVersion(  # noqa: N802
         self, request: service_pb2.GetPromptVersionRequest, context: Context
@@ -107,9 +132,11 @@ class PromptService(_Service, service_pb2_grpc.PromptServiceServicer):
             prompt, version = names.parse_prompt_version(request.name)
             if version is None:
                 raise UsageError("a download names its version: between two parts `latest` may change")
-            await self._on_a_thread(lambda: self._store.prompt_version(prompt, version, published_only=True))
-            content = await self._on_a_thread(lambda: self._store.prompt_file(prompt, version, request.path))
-            await self._send(context, len(content), request.offset, lambda at: content[at : at + CHUNK_BYTES])
+            read = partial(self._store.prompt_version, prompt, version, published_only=True)
+            file = _listed((await self._on_a_thread(read)).files, request)
+            content = partial(self._store.prompt_file, prompt, version, file.path)
+            path = await self._on_a_thread(lambda: self._shelf.path(file, content))
+            await self._send(context, path, file.size, request.offset)
 
 
 class ProxyService(_Service, service_pb2_grpc.ProxyServiceServicer):
@@ -143,43 +170,43 @@ class ProxyService(_Service, service_pb2_grpc.ProxyServiceServicer):
         async with errors_as_status(context):
             name = names.parse_proxy(request.name)
             proxy = await self._on_a_thread(lambda: self._store.proxy(name))
-            file = next((file for file in proxy.files if file.path == request.path), None)
-            if file is None:
-                raise NotFoundError(f"no file {request.path!r} in {request.name}")
-            path = proxy.directory / file.path
-            await self._send(context, file.size, request.offset, lambda at: _read(path, at, file.size))
+            file = _listed(proxy.files, request)
+            await self._send(context, proxy.directory / file.path, file.size, request.offset)
 
 
 class EnrolmentService(service_pb2_grpc.EnrolmentServiceServicer):
     """Takes data owners in."""
 
-    def __init__(self, enrolment: Enrolment, pool: Executor, limits: Limits) -> None:
-        self._enrolment, self._pool, self._limits = enrolment, pool, limits
+    def __init__(self, enrolment: Enrolment, hall: Hall) -> None:
+        self._enrolment, self._pool, self._limits = enrolment, hall.pool, hall.limits
+        self._refusals = Refusals()
 
     async def EnrolClient(  # noqa: N802
         self, request: service_pb2.EnrolClientRequest, context: Context
     ) -> service_pb2.EnrolClientResponse:
         """Keys for an invitation."""
         async with errors_as_status(context, self._limits.unary_s):
-            await asyncio.get_running_loop().run_in_executor(
-                self._pool,
-                self._enrolment.enrol,
-                request.client,
-                request.token,
-                request.node_key,
-                request.signing_key,
-                request.proof,
-            )
+            async with self._refusals.slowed(peer_of(context.peer())[0], request.client):
+                given = (request.client, request.token, request.node_key, request.signing_key, request.proof)
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._pool, self._enrolment.enrol, *given)
             return service_pb2.EnrolClientResponse(fleet_address=self._enrolment.fleet_address)
 
 
 def add_services(
-    server: grpc.aio.Server, store: Store, enrolment: Enrolment, pool: Executor, limits: Limits
+    server: grpc.aio.Server, store: Store, enrolment: Enrolment, hall: Hall, shelf: Shelf
 ) -> None:
     """Serve everything of promptferry.v1."""
-    service_pb2_grpc.add_PromptServiceServicer_to_server(PromptService(store, pool, limits), server)
-    service_pb2_grpc.add_ProxyServiceServicer_to_server(ProxyService(store, pool, limits), server)
-    service_pb2_grpc.add_EnrolmentServiceServicer_to_server(EnrolmentService(enrolment, pool, limits), server)
+    service_pb2_grpc.add_PromptServiceServicer_to_server(PromptService(store, hall, shelf), server)
+    service_pb2_grpc.add_ProxyServiceServicer_to_server(ProxyService(store, hall), server)
+    service_pb2_grpc.add_EnrolmentServiceServicer_to_server(EnrolmentService(enrolment, hall), server)
+
+
+def _listed(files: Iterable[FileRef], request: service_pb2.DownloadRequest) -> FileRef:
+    for file in files:
+        if file.path == request.path:
+            return file
+    raise NotFoundError(f"no file {request.path!r} in {request.name}")
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:

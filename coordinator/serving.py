@@ -2,21 +2,25 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 from transformers.utils import logging as transformers_logging
 
+from coordinator import expiry
 from coordinator.campaign import Runner
 from coordinator.config import CoordinatorConfig
+from coordinator.door import DoorLimits
 from coordinator.enrolment import Enrolment
 from coordinator.flower import Federation, LinkSettings
 from coordinator.identity import identity, pki_paths
+from coordinator.pki import PkiPaths
 from coordinator.records import ClientState, utc_now
 from coordinator.server import DeliveryServer
+from coordinator.sockets import room
 from coordinator.store import Store
 from transfer.errors import NotFoundError, PromptferryError
 from transfer.self_check import require_sound_at
@@ -26,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 2.0
 DELIVERY_GRACE_S = 4.0
+SLOWEST_ANSWER_S = 600.0
+COPIES = "served"
+"""Directory beside Flower's database for prompts' files while they are served."""
+CERTIFICATES_EVERY_S = 86_400.0
 STOP_WITHIN_S = 9.0
 """A process still there so long after SIGTERM is ended: a campaign goes on from the store next time."""
 
@@ -55,12 +63,16 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
     with stopped_by_signals(STOP_WITHIN_S) as stop, ExitStack() as stack:
         store = Store.open(config.store.url)
         stack.callback(store.close)
-        federation = stack.enter_context(Federation(_link(config)))
-        attendant = _Attendant(store, federation)
+        door = DoorLimits(connections=room(2, DoorLimits().connections))
+        federation = stack.enter_context(Federation(_link(config, door)))
+        attendant = _Attendant(store, federation, paths)
         attendant.admit()
         fleet = config.flower.address(int(federation.address.rpartition(":")[2]))
         enrolment = Enrolment(store, federation.register, fleet)
-        delivery = DeliveryServer(store, config.delivery.host, config.delivery.port, paths, enrolment)
+        copies = config.flower.database.with_name(COPIES)
+        delivery = DeliveryServer(
+            store, config.delivery.host, config.delivery.port, paths, enrolment, copies, door=door
+        )
         port = delivery.start()
         runner = Runner(store, federation, ours, config.target, stop)
         work = threading.Thread(target=runner.run, args=(config.serve.poll_s,), name="campaigns", daemon=True)
@@ -78,9 +90,10 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
 class _Attendant:
     """Says that this process lives, and keeps Flower's list of nodes as the store has it."""
 
-    def __init__(self, store: Store, federation: Federation) -> None:
-        self._store, self._federation = store, federation
+    def __init__(self, store: Store, federation: Federation, paths: PkiPaths) -> None:
+        self._store, self._federation, self._paths = store, federation, paths
         self._shut_out: set[str] = set()
+        self._checked = time.monotonic()
 
     def admit(self) -> None:
         """Register every enrolled client: Flower's own database may have been lost."""
@@ -97,6 +110,17 @@ class _Attendant:
                     self._unregister(client.name)
         except PromptferryError as error:  # told about, tried again at the next beat
             logger.warning("looking after clients: %s", error)
+        self._check_certificates()
+
+    def _check_certificates(self) -> None:
+        """Once a day; `serve` has looked at the start."""
+        if time.monotonic() - self._checked < CERTIFICATES_EVERY_S:
+            return
+        self._checked = time.monotonic()
+        try:
+            expiry.warn(self._paths)
+        except PromptferryError as error:
+            logger.warning("%s", error)
 
     def _unregister(self, name: str) -> None:
         try:
@@ -107,12 +131,14 @@ class _Attendant:
         self._shut_out.add(name)
 
 
-def _link(config: CoordinatorConfig) -> LinkSettings:
+def _link(config: CoordinatorConfig, door: DoorLimits) -> LinkSettings:
     return LinkSettings(
         host=config.flower.host,
         port=config.flower.port,
         certificate=config.pki.certificate,
         certificate_key=config.pki.key,
         ca=config.pki.ca,
-        database=Path(config.flower.database),
+        database=config.flower.database,
+        # a node on a slow line may take that long over one answer, which is written at once
+        door=replace(door, quiet_s=SLOWEST_ANSWER_S),
     )

@@ -18,6 +18,7 @@ from transfer.errors import (
     AlreadyExistsError,
     AuthenticationError,
     BudgetRefusedError,
+    BusyError,
     ConfigError,
     DataError,
     DeadlineError,
@@ -63,6 +64,7 @@ ANSWERS: Mapping[type[PromptferryError], Answer] = {
     NotFoundError: Answer(grpc.StatusCode.NOT_FOUND),
     AlreadyExistsError: Answer(grpc.StatusCode.ALREADY_EXISTS),
     AuthenticationError: Answer(grpc.StatusCode.UNAUTHENTICATED),
+    BusyError: Answer(grpc.StatusCode.RESOURCE_EXHAUSTED),
     UnavailableError: Answer(grpc.StatusCode.UNAVAILABLE, "the coordinator cannot answer now; try again"),
 }
 
@@ -82,7 +84,7 @@ async def errors_as_status(context: Context, limit_s: float | None = None) -> As
         await _end(context, DeadlineError(f"the call took longer than {limit_s:g} s"))
     except PromptferryError as error:
         await _end(context, error)
-    except (grpc.aio.AbortError, grpc.aio.UsageError):
+    except grpc.aio.BaseError:  # ended already, or the caller went away
         raise
     except Exception:
         logger.exception("a call failed")

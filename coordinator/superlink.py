@@ -22,6 +22,7 @@ import logging
 import secrets
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self, TypeVar
 
 import httpx
@@ -53,6 +54,7 @@ from starlette.types import ASGIApp
 
 from coordinator import gate
 from coordinator.database import sqlite_url
+from coordinator.door import Door
 from coordinator.listener import LinkSettings, Listener
 from transfer.errors import ConfigError
 
@@ -95,12 +97,12 @@ class SuperLink:
     """
 
     def __init__(self, settings: LinkSettings) -> None:
-        self.settings = settings
+        self.settings, self._door = settings, Door(settings.door)
         self._token, self._gate = secrets.token_hex(32), secrets.token_hex(32)
         self._superexec = secrets.token_bytes(32)
 
     def __enter__(self) -> Self:
-        self._listener = Listener(self._app(), self.settings).__enter__()
+        self._listener = Listener(self._app(), self.settings, self._door).__enter__()
         self.address = self._listener.address
         return self
 
@@ -135,6 +137,7 @@ class SuperLink:
 
     def _app(self) -> ASGIApp:
         try:
+            _keep_private(self.settings.database)
             app = create_app(self._config(), SuperLinkLifespan)
             state = app.state.linkstate_factory.state()
         except (SQLAlchemyError, OSError) as error:
@@ -150,7 +153,7 @@ class SuperLink:
                 return False
             return state.get_node_id_by_public_key(key) is not None
 
-        return gate.Gate(app, self._gate, is_registered)
+        return gate.Gate(app, self._gate, is_registered, self._door)
 
     def _config(self) -> SuperLinkLifespanConfig:
         settings = self.settings
@@ -178,6 +181,12 @@ class SuperLink:
             isolation="process",
             runtime_dependency_install=False,
         )
+
+
+def _keep_private(database: Path) -> None:
+    """The file is its owner's alone before Flower writes the first byte, and its journals follow it."""
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
+    database.chmod(0o600)
 
 
 class _TokenAuthn(ControlAuthnPlugin):

@@ -266,7 +266,7 @@ def delivery(tmp_path: Path, pki_paths: PkiPaths, tiny_task: Task) -> Iterator[D
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     enrolment = Enrolment(store, lambda _key, _name: 7, "127.0.0.1:9191")
     limits = Limits(unary_s=5.0, stall_s=0.5)
-    server = DeliveryServer(store, "127.0.0.1", 0, pki_paths, enrolment, limits)
+    server = DeliveryServer(store, "127.0.0.1", 0, pki_paths, enrolment, tmp_path / "served", limits)
     yield Delivery(tmp_path, pki_paths, store, server, server.start(), tiny_task)
     server.stop(0.0)
     store.close()

@@ -14,6 +14,7 @@
     ├── NotFoundError                   1  no such resource
     ├── AlreadyExistsError              1  the name is taken
     ├── AuthenticationError             1  unknown, revoked or unproven identity
+    ├── BusyError                       1  as much is going on already as can be borne
     └── UnavailableError                1  nobody answers, or a port is taken
 
 A command catches them in one place:
@@ -104,3 +105,7 @@ class AuthenticationError(PromptferryError):
 
 class UnavailableError(PromptferryError):
     """Nobody answers at an address, or the address is taken."""
+
+
+class BusyError(PromptferryError):
+    """As much is going on already as can be borne; later there may be room."""

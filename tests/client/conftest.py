@@ -64,7 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> Iterato
     link = LinkSettings("127.0.0.1", 0, paths.certificate, paths.key, paths.ca, directory / "flower.db")
     with Federation(link) as federation:
         enrolment = Enrolment(store, federation.register, federation.address)
-        server = DeliveryServer(store, "127.0.0.1", 0, paths, enrolment)
+        server = DeliveryServer(store, "127.0.0.1", 0, paths, enrolment, directory / "served")
         address = f"127.0.0.1:{server.start()}"
         yield Site(directory, paths, store, federation, address, proxy)
         server.stop(1.0)

@@ -1,18 +1,23 @@
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import tomli_w
+from starlette.responses import PlainTextResponse
 
-from client import custody, enrolment, vault
+from client import checkup, custody, enrolment, vault
 from client.checkup import examine
 from client.config import ClientConfig
 from client.directory import make
 from client.ledger import Ledger
 from client.seal import Seal
-from coordinator import pki
+from coordinator import certificates, pki
+from coordinator.door import Door, DoorLimits
+from coordinator.listener import LinkSettings, Listener
 from coordinator.pki import PkiPaths
 from transfer.files import write_new
 from transfer.privacy import Budget, Spend
@@ -98,3 +103,36 @@ def test_an_untrusted_or_absent_coordinator_is_told(client: ClientConfig, found,
 def test_unreadable_settings_end_the_examination(client: ClientConfig, found) -> None:
     (client.client.directory / "client.toml").write_text("[client]\n")
     assert list(found()) == ["settings"]
+
+
+def test_a_certificate_that_expires_soon_is_told_and_whom_to_ask(
+    client: ClientConfig, found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy, said = found()["certificate"]
+    assert healthy
+    assert " shows one that holds until 2" in said
+    monkeypatch.setattr(checkup, "SOON", timedelta(days=900))
+    healthy, said = found()["certificate"]
+    assert not healthy
+    assert re.search(
+        r"the certificate of 127\.0\.0\.1:\d+ expires in 82\d days, on .*: ask its operator", said
+    )
+
+
+def test_an_expired_certificate_is_its_operators_business(
+    client: ClientConfig, found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = PkiPaths.under(tmp_path / "late")
+    monkeypatch.setattr(certificates, "SERVER_LIFE", timedelta(minutes=-1))
+    pki.create(paths)
+    pinned = enrolment.read(client)
+    link = LinkSettings("127.0.0.1", 0, paths.certificate, paths.key, paths.ca, tmp_path / "flower.db")
+    with Listener(PlainTextResponse("hello"), link, Door(DoorLimits())) as late:
+        late_one = pinned.model_copy(update={"fleet": late.address, "ca": paths.ca.read_text()})
+        monkeypatch.setattr(enrolment, "read", lambda _settings: late_one)
+        for healthy, said in (found()[check] for check in ("certificate", "rounds")):
+            assert not healthy
+            assert said == (
+                f"the server at {late.address} shows a certificate that has expired; its operator must renew "
+                "it, nothing is wrong here"
+            )

@@ -7,26 +7,33 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator import paging
+from coordinator.door import DoorLimits
 from coordinator.enrolment import Enrolment
 from coordinator.pki import PkiPaths
 from coordinator.server import DeliveryServer
 from coordinator.service import Limits
+from coordinator.shelf import Shelf
 from coordinator.status import ANSWERS
 from coordinator.store import Store
 from promptferry.v1 import service_pb2, service_pb2_grpc
+from tests.benchmarks import strangers
 from transfer import names
 from transfer.errors import ConfigError, PromptferryError, UnavailableError, UsageError
+from transfer.files import FileRef
 from transfer.model_ref import ModelRef
+from transfer.signing import sign
 
 TARGET = ModelRef("target", "a" * 64)
 VECTORS = torch.ones(2, 4)
@@ -174,7 +181,7 @@ def test_a_download_goes_on_from_its_offset_in_small_chunks(delivery, proxies, t
     for offset in (0, 1, 65_536, len(content) - 1, len(content)):
         chunks = received(proxies.DownloadProxyFile, "proxies/tiny", "model.safetensors", offset)
         assert b"".join(chunks) == content[offset:]
-        assert all(0 < len(chunk) <= 65_536 for chunk in chunks)
+        assert all(0 < len(chunk) <= 32_768 for chunk in chunks)
     for offset in (-1, len(content) + 1):
         status, text, _ = refused(
             lambda at=offset: received(proxies.DownloadProxyFile, "proxies/tiny", "model.safetensors", at)
@@ -236,14 +243,14 @@ def test_an_oversize_request_is_refused(prompts) -> None:
     "error", [RuntimeError("/srv/secret is broken"), ConfigError("/srv/secret is broken")]
 )
 def test_a_failure_inside_says_only_that(
-    delivery, pki_paths: PkiPaths, caplog: pytest.LogCaptureFixture, error: Exception
+    delivery, pki_paths: PkiPaths, tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     class Broken(Enrolment):
         def enrol(self, *_: object) -> None:
             raise error
 
     broken = Broken(delivery.store, lambda _key, _name: 1, "fleet:1")
-    server = DeliveryServer(delivery.store, "127.0.0.1", 0, pki_paths, broken)
+    server = DeliveryServer(delivery.store, "127.0.0.1", 0, pki_paths, broken, tmp_path)
     credentials = grpc.ssl_channel_credentials(pki_paths.ca.read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{server.start()}", credentials) as channel:
         stub = service_pb2_grpc.EnrolmentServiceStub(channel)
@@ -254,7 +261,7 @@ def test_a_failure_inside_says_only_that(
     assert "/srv/secret is broken" in caplog.text
 
 
-def test_a_call_without_deadline_ends_at_the_cap(delivery, pki_paths: PkiPaths) -> None:
+def test_a_call_without_deadline_ends_at_the_cap(delivery, pki_paths: PkiPaths, tmp_path: Path) -> None:
     release = threading.Event()
 
     class Slow(Enrolment):
@@ -262,7 +269,7 @@ def test_a_call_without_deadline_ends_at_the_cap(delivery, pki_paths: PkiPaths) 
             release.wait(10)
 
     slow = Slow(delivery.store, lambda _key, _name: 1, "fleet:1")
-    server = DeliveryServer(delivery.store, "127.0.0.1", 0, pki_paths, slow, Limits(unary_s=0.2))
+    server = DeliveryServer(delivery.store, "127.0.0.1", 0, pki_paths, slow, tmp_path, Limits(unary_s=0.2))
     credentials = grpc.ssl_channel_credentials(pki_paths.ca.read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{server.start()}", credentials) as channel:
         stub = service_pb2_grpc.EnrolmentServiceStub(channel)
@@ -296,7 +303,98 @@ def test_calls_whose_request_never_comes_hold_up_nobody(delivery, channel: grpc.
         future.cancel()
 
 
-def test_a_reader_that_takes_nothing_is_let_go(delivery, proxies, tmp_path: Path) -> None:
+@pytest.fixture
+def narrow(delivery, pki_paths: PkiPaths, tmp_path: Path) -> Iterator[int]:
+    """Port of a server that bears 20 calls and is impatient, with a prompt of a large and a small file."""
+    files = {"large": bytes(strangers.LARGE), "small": b"small"}
+    delivery.store.publish("big", lambda _version: (sign(b"{}", "x", Ed25519PrivateKey.generate()), files))
+    enrolment = Enrolment(delivery.store, lambda _key, _name: 1, "fleet:1")
+    limits, door = Limits(request_s=0.5), DoorLimits(calls=20, first_s=1.0)
+    server = DeliveryServer(
+        delivery.store, "127.0.0.1", 0, pki_paths, enrolment, tmp_path / "s", limits, door
+    )
+    yield server.start()
+    server.stop(0)
+
+
+@pytest.mark.parametrize("address", [strangers.STRANGER, "127.0.0.1"])
+def test_unread_downloads_take_no_call_from_anybody_else(
+    delivery, pki_paths: PkiPaths, narrow: int, address: str
+) -> None:
+    credentials = grpc.ssl_channel_credentials(pki_paths.ca.read_bytes())
+    request = service_pb2.DownloadRequest(name="prompts/big/versions/1", path="small")
+    with ExitStack() as stack:
+        for connection in strangers.unread(narrow, address, 40, 5):
+            stack.enter_context(connection)
+        time.sleep(1.5)  # from then on they stand still
+        for _ in range(10):
+            channel = stack.enter_context(grpc.secure_channel(f"127.0.0.1:{narrow}", credentials))
+            prompts = service_pb2_grpc.PromptServiceStub(channel)
+            assert [part.chunk for part in prompts.DownloadPromptFile(request, timeout=20)] == [b"small"]
+
+
+def test_a_call_whose_request_never_comes_ends(narrow: int) -> None:
+    with strangers.secured(narrow, strangers.STRANGER) as connection:
+        connection.settimeout(5)
+        connection.sendall(strangers.greeting(65_535) + strangers.begun(1, strangers.GET))
+        data = b""
+        while b"no request came within 0.5 s" not in data:
+            part = connection.recv(65_536)
+            assert part, "the connection was closed first"
+            data += part
+
+
+@pytest.mark.parametrize("speaks_tls", [False, True])
+def test_a_connection_that_never_asks_is_closed(narrow: int, speaks_tls: bool) -> None:
+    plain = socket.create_connection(("127.0.0.1", narrow), 5)
+    with strangers.secured(narrow, "127.0.0.1") if speaks_tls else plain as connection, plain:
+        if speaks_tls:
+            connection.sendall(strangers.greeting(65_535))
+        connection.settimeout(5)
+        started = time.monotonic()
+        while connection.recv(65_536):
+            assert time.monotonic() - started < 5
+
+
+def test_a_file_is_read_from_the_store_once_and_a_damaged_copy_is_mended(
+    delivery, prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, inner = [], delivery.store.prompt_file
+    monkeypatch.setattr(delivery.store, "prompt_file", lambda *given: read.append(given) or inner(*given))
+    version = delivery.publish("sst2", TARGET, VECTORS)
+    file = next(file for file in version.files if file.path == "adapter_config.json")
+    for _ in range(3):
+        content = b"".join(received(prompts.DownloadPromptFile, version.name, file.path))
+        assert FileRef.of_bytes(file.path, content) == file
+    assert len(read) == 1
+    copy = delivery.directory / "served" / file.digest
+    assert copy.stat().st_mode & 0o777 == 0o600
+    copy.write_bytes(b"{}")
+    shelf = Shelf(copy.parent)  # as a process that starts anew
+    assert shelf.path(file, lambda: content).read_bytes() == content
+    copy.unlink()
+    assert b"".join(received(prompts.DownloadPromptFile, version.name, file.path)) == content
+
+
+def test_who_hangs_up_or_is_hung_up_on_leaves_no_traceback(
+    delivery, narrow: int, caplog: pytest.LogCaptureFixture, capfd
+) -> None:
+    for connection in strangers.unread(narrow, strangers.STRANGER, 20, 5):
+        time.sleep(0.2)
+        connection.close()
+    credentials = grpc.ssl_channel_credentials(delivery.paths.ca.read_bytes())
+    with grpc.secure_channel(delivery.address, credentials) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        next(watch)
+        delivery.server.stop(0.2)
+    time.sleep(0.3)
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_reader_that_takes_nothing_is_hung_up_on_and_can_go_on_from_where_it_was(
+    delivery, proxies, tmp_path: Path
+) -> None:
     directory = tmp_path / "proxy"
     directory.mkdir()
     (directory / "model.safetensors").write_bytes(b"w" * 64 * 2**20)
@@ -307,9 +405,9 @@ def test_a_reader_that_takes_nothing_is_let_go(delivery, proxies, tmp_path: Path
     )
     next(call)
     time.sleep(2)
-    status, text, _ = refused(lambda: [None for _ in call])
-    assert status is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert "no chunk was taken for 0.5 s" in text
+    assert refused(lambda: [None for _ in call])[0] is grpc.StatusCode.UNAVAILABLE
+    rest = received(proxies.DownloadProxyFile, "proxies/tiny", "model.safetensors", 64 * 2**20 - 1)
+    assert rest == [b"w"]
 
 
 def test_health_is_served_and_ends_before_the_server_does(delivery, channel: grpc.Channel) -> None:
@@ -375,11 +473,13 @@ def test_tls_1_3_is_spoken_and_1_2_is_not(delivery) -> None:
         handshake(delivery.port, ssl.TLSVersion.TLSv1_2)
 
 
-def test_a_taken_port_is_one_line_that_names_the_setting(delivery, pki_paths: PkiPaths) -> None:
+def test_a_taken_port_is_one_line_that_names_the_setting(
+    delivery, pki_paths: PkiPaths, tmp_path: Path
+) -> None:
     def start(host: str, port: int) -> str:
         enrolment = Enrolment(delivery.store, lambda _key, _name: 1, "fleet:1")
         with pytest.raises(UnavailableError) as caught:
-            DeliveryServer(delivery.store, host, port, pki_paths, enrolment).start()
+            DeliveryServer(delivery.store, host, port, pki_paths, enrolment, tmp_path).start()
         return str(caught.value)
 
     taken = start("127.0.0.1", delivery.port)
@@ -393,7 +493,7 @@ def test_a_taken_port_is_one_line_that_names_the_setting(delivery, pki_paths: Pk
 def test_a_missing_certificate_is_told_before_listening(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     enrolment = Enrolment(store, lambda _key, _name: 1, "fleet:1")
-    server = DeliveryServer(store, "127.0.0.1", 0, PkiPaths.under(tmp_path / "absent"), enrolment)
+    server = DeliveryServer(store, "127.0.0.1", 0, PkiPaths.under(tmp_path / "absent"), enrolment, tmp_path)
     with pytest.raises(ConfigError, match=r"server\.key: cannot read the key"):
         server.start()
     server.stop(0)
@@ -412,7 +512,7 @@ def test_a_process_that_imports_the_coordinator_first_speaks_tls_1_3_only(tmp_pa
         "paths = pki.PkiPaths.under(directory)\n"
         "pki.create(paths)\n"
         "store = Store.open(f'sqlite:///{directory}/store.db')\n"
-        "server = DeliveryServer(store, '127.0.0.1', 0, paths, Enrolment(store, lambda k, n: 1, 'x:1'))\n"
+        "server = DeliveryServer(store, '127.0.0.1', 0, paths, Enrolment(store, lambda k, n: 1, 'x:1'), directory)\n"
         "print(server.start(), flush=True)\n"
         "sys.stdin.read()\n"
         "server.stop(0)\n"

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from client.flower import serve
 from client.keys import Keys
 from client.link import Link
 from client.remote import Remote
+from coordinator import certificates, expiry
 from coordinator.config import read
+from coordinator.pki import PkiPaths
 from coordinator.records import CampaignState, RoundState
 from coordinator.store import Store
 from transfer.errors import AuthenticationError
@@ -133,12 +136,42 @@ def test_a_taken_port_is_one_line_that_names_it(command, section):
     assert command.out == ""
 
 
+def certified_for(command, monkeypatch, life):
+    """Give the coordinator a server certificate for so long."""
+    monkeypatch.setattr(certificates, "SERVER_LIFE", life)
+    expiry.renew(PkiPaths.under(command.directory))
+    return command
+
+
+def test_an_expired_certificate_ends_serve_at_once_in_one_line(command, monkeypatch):
+    certified_for(command, monkeypatch, timedelta(minutes=-1))
+    assert command("serve") == 2
+    (line,) = command.err.splitlines()
+    assert re.fullmatch(
+        r"error: .*server\.pem: the server certificate expired on \S+: `promptferry-coordinator renew` makes .*",
+        line,
+    )
+    assert not (command.directory / "flower.db").exists()
+    assert line.removeprefix("error: ") in {item["detail"] for item in command.json("doctor")}
+    monkeypatch.undo()
+    assert command("renew") == 0
+    assert command.out.startswith("valid until ")
+    assert {item["check"]: item["healthy"] for item in command.json("doctor")}["certificate"]
+
+
 def test_a_campaign_runs_over_the_real_process_from_enrolment_to_publication(
-    command, plan_file, nodes, tmp_path
+    command, plan_file, nodes, tmp_path, monkeypatch
 ):
-    publisher = public_key(free_ports(command))
+    publisher = public_key(free_ports(certified_for(command, monkeypatch, timedelta(days=5, hours=1))))
     with Process(command.directory) as process:
-        assert {item["check"]: item["healthy"] for item in command.json("doctor")}["serving"]
+        found = {item["check"]: item for item in command.json("doctor")}
+        assert found["serving"]["healthy"]
+        logged = (command.directory / "serve.log").read_text()
+        (line,) = [line for line in logged.splitlines() if "expires in 5 days" in line]
+        assert line.endswith("`promptferry-coordinator renew` makes a new one; then start `serve` anew")
+        assert not found["certificate"]["healthy"]
+        assert "expires in 5 days" in found["certificate"]["detail"]
+        assert (command.directory / "flower.db").stat().st_mode & 0o777 == 0o600
         for node, owner in nodes.values():
             node.enrol(command, tmp_path, process)
             node.start(command, process, lambda request, owner=owner: owner.answer(request, publisher))

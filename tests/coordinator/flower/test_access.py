@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse
 
 import client.flower as adapter
 from client.link import Link
+from coordinator.door import Door, DoorLimits
 from coordinator.flower import Federation
 from coordinator.listener import Listener
 from coordinator.run import manifest
@@ -54,7 +55,9 @@ def test_a_key_that_does_not_fit_the_certificate_is_named(link_settings, tmp_pat
     key = tmp_path / "other.key"
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     key.write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(*form))
-    mismatched = Listener(PlainTextResponse("hello"), replace(link_settings, certificate_key=key))
+    mismatched = Listener(
+        PlainTextResponse("hello"), replace(link_settings, certificate_key=key), Door(DoorLimits())
+    )
     with pytest.raises(ConfigError, match=r"other\.key cannot be used"), mismatched:
         pass
 
