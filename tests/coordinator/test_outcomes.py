@@ -42,10 +42,14 @@ SILENCES = ("timeout", "offline", "node_unavailable", "client_error:ValueError")
 KINDS = (*RELEASES, *RELEASES, *DECLINES, "junk", "release of another round", *SILENCES)
 
 Answer = tuple[str, str]
-ANSWERS = st.lists(st.tuples(st.sampled_from(CLIENTS), st.sampled_from(KINDS)), max_size=5)
-ATTEMPTS = st.fixed_dictionaries(
-    {"restart": st.booleans(), "elsewhere": ANSWERS, "answers": ANSWERS, "late": ANSWERS}
-)
+ANSWERS = st.tuples(st.sampled_from(CLIENTS), st.sampled_from(KINDS))
+
+
+def attempts(most: int, answers: int) -> st.SearchStrategy[list[dict[str, object]]]:
+    """Up to `most` attempts at a round, with up to so many answers in each of three places."""
+    heard = st.lists(ANSWERS, max_size=answers)
+    parts = {"restart": st.booleans(), "elsewhere": heard, "answers": heard, "late": heard}
+    return st.lists(st.fixed_dictionaries(parts), min_size=1, max_size=most)
 
 
 @dataclass
@@ -218,7 +222,7 @@ def play(stage: Stage, attempts: list[dict[str, object]]) -> None:
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(attempts=st.lists(ATTEMPTS, min_size=1, max_size=2))
+@given(attempts=attempts(2, 3))
 def test_no_later_answer_fails_a_campaign_and_no_release_is_dropped_in_silence(stage, attempts):
     play(stage, attempts)
 
@@ -226,6 +230,6 @@ def test_no_later_answer_fails_a_campaign_and_no_release_is_dropped_in_silence(s
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(attempts=st.lists(ATTEMPTS, min_size=1, max_size=4))
+@given(attempts=attempts(4, 5))
 def test_none_of_thousands_of_sequences_fails_a_campaign_by_a_later_answer(stage, attempts):
     play(stage, attempts)
