@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.aggregation import Aggregate
+from coordinator.closing import aggregate
 from coordinator.cohort import Cohort, Fleet, Question, roster
 from coordinator.config import TargetSettings, chosen
 from coordinator.history import retrace
@@ -25,7 +27,7 @@ from coordinator.records import Campaign, CampaignState, PromptVersion, ReplyRec
 from coordinator.retargeting import carried
 from coordinator.store import Store
 from coordinator.strategy import Server
-from transfer.errors import DeadlineError, PromptferryError, UsageError
+from transfer.errors import PromptferryError, UsageError
 from transfer.models import LanguageModel, load
 from transfer.post import check_possible
 from transfer.privacy import Guarantee
@@ -65,8 +67,9 @@ class Runner:
                 if campaign is not None:
                     self.carry_out(campaign)
                     continue
+                self.fleet.listen()
             except Exception:  # the store itself: nothing can be written down, so try again
-                logger.exception("looking for campaigns")
+                logger.exception("looking for campaigns and late replies")
             self.stop.wait(poll_s)
 
     def carry_out(self, campaign: Campaign) -> None:
@@ -119,11 +122,13 @@ class _Course:
             self._check_ahead(proxy)
         prompt = start_prompt(self.plan, proxy)
         for index in range(1, self.plan.rounds + 1):
-            done = rounds.get(index)
-            if done is None or done.state is RoundState.OPEN:
-                prompt = self._round(self._question(index, prompt, proxy, done))
+            item = rounds.get(index)
+            if item is None or item.state is RoundState.OPEN:
+                item = self._open(index, prompt, proxy, item)
+            if item.state is RoundState.OPEN:
+                prompt = self._round(Question.of(self.plan, item, proxy.ref))
             else:
-                prompt = retrace(self.store, self.runner.identity, self.plan, done, self._server).prompt
+                prompt = self._retraced(item)
 
     def _check_ahead(self, proxy: LanguageModel) -> None:
         """Fail before any client spends privacy on a campaign that could not be finished.
@@ -140,15 +145,15 @@ class _Course:
         release = Guarantee(plan.epsilon, plan.delta, plan.tuning.spend.unit)
         consulted(plan, self.store, self.runner.identity, target.ref, release)
 
-    def _question(
-        self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None
-    ) -> Question:
+    def _open(self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None) -> Round:
         """Open a round; one that is open already is asked to the letter as before."""
         subspace = None if opened else directions(self.plan, index, start, proxy)
         packed = subspace.to_bytes() if subspace else None
         asked = roster(self.store).to_bytes()
-        opened = self.store.open_round(self.plan.name, index, start.to_bytes(), asked, packed)
-        return Question.of(self.plan, opened, proxy.ref)
+        return self.store.open_round(self.plan.name, index, start.to_bytes(), asked, packed)
+
+    def _retraced(self, closed: Round) -> SoftPrompt:
+        return retrace(self.store, self.runner.identity, self.plan, closed, self._server).prompt
 
     def _round(self, question: Question) -> SoftPrompt:
         """One open round up to its aggregate."""
@@ -168,26 +173,30 @@ class _Course:
         self._note(f"round {index} of {plan.rounds}: asking {len(cohort.clients)} clients")
         cohort.ask(self.runner.fleet, self._interrupted, on_answer)
         self._go_on()
-        return self._close(question, cohort)
+        return self._close(question)
 
-    def _close(self, question: Question, cohort: Cohort) -> SoftPrompt:
+    def _close(self, question: Question) -> SoftPrompt:
+        """Close a round with what stands in the store, whichever process heard it."""
         plan, index = self.plan, question.index
-        prompts = {client: release.prompt for client, release in cohort.releases.items()}
-        made = self._server.close(prompts, question.start) if prompts else None
-        if made is None or len(made.counted) < plan.min_clients:
-            replies = self.store.replies(plan.name, index)
-            raise DeadlineError(
-                f"round {index}: {len(made.counted) if made else 0} valid prompts, the plan's min_clients is "
-                f"{plan.min_clients} ({_reasons(replies, made.dropped if made else {})})"
+        made: list[Aggregate] = []
+
+        def close(replies: Sequence[ReplyRecord]) -> tuple[bytes, Mapping[str, str]]:
+            made.append(aggregate(self.store, self.runner.identity, question, replies, self._server))
+            return made[0].prompt.to_bytes(), made[0].dropped
+
+        closed = self.store.finish_round(plan.name, index, close)
+        for item in self.store.uncounted(plan.name, index):
+            logger.warning(
+                "campaign %s: round %d: %s: %s, not counted: %s",
+                *(plan.name, index, item.client, item.outcome, item.reason),
             )
-        self.store.finish_round(plan.name, index, made.prompt.to_bytes())
+        if not made:  # another process closed it first
+            return self._retraced(closed)
         logger.info(
             "campaign %s: round %d of %d: %s of %d prompts",
-            *(plan.name, index, plan.rounds, made.strategy, len(made.counted)),
+            *(plan.name, index, plan.rounds, made[0].strategy, len(made[0].counted)),
         )
-        for client, reason in made.dropped.items():
-            logger.warning("campaign %s: round %d: left out %s: %s", plan.name, index, client, reason)
-        return made.prompt
+        return made[0].prompt
 
     def _publish(self) -> PromptVersion:
         runner = self.runner
@@ -198,6 +207,7 @@ class _Course:
     def _on_step(self, step: int, steps: int) -> None:
         if time.monotonic() - self._noted >= PROGRESS_EVERY_S:
             self._go_on()
+            self.runner.fleet.listen()
             self._note(f"transfer: step {step} of {steps}")
 
     def _proxy(self) -> LanguageModel:
@@ -231,8 +241,3 @@ class _Course:
     def _go_on(self) -> None:
         if self._interrupted():
             raise Interrupted
-
-
-def _reasons(replies: Sequence[ReplyRecord], dropped: Mapping[str, str]) -> str:
-    told = {reply.client: reply.outcome for reply in replies} | dict(dropped)
-    return ", ".join(f"{client}: {told[client]}" for client in sorted(told)) or "nobody answered"

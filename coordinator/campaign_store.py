@@ -1,4 +1,6 @@
-"""Campaigns in the store, with their rounds and the replies of clients."""
+"""Campaigns in the store, with their rounds; `coordinator.reply_store` has what clients replied."""
+
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -6,9 +8,14 @@ from sqlalchemy.orm import Session
 from coordinator.database import Database
 from coordinator.lifecycle import check
 from coordinator.records import Campaign, CampaignState, ReplyRecord, Round, RoundState, utc_now
-from coordinator.tables import CampaignRow, ReplyRow, RoundRow
+from coordinator.reply_store import leave_out, round_row, standing
+from coordinator.round_tables import RoundRow
+from coordinator.tables import CampaignRow
 from transfer import names
 from transfer.errors import AlreadyExistsError, NotFoundError
+
+Close = Callable[[Sequence[ReplyRecord]], tuple[bytes, Mapping[str, str]]]
+"""What a round ends with, of the replies that stand: its prompt, and whom it leaves out with the reason."""
 
 
 class CampaignStore:
@@ -100,45 +107,18 @@ class CampaignStore:
                 )
             return row.value()
 
-    def record_reply(
-        self, campaign: str, index: int, client: str, outcome: str, envelope: bytes | None
-    ) -> ReplyRecord:
-        """Remember how a client's part of a round ended.
+    def finish_round(self, campaign: str, index: int, close: Close) -> Round:
+        """Close an open round with the prompt that `close` makes of the replies that stand at this moment.
 
-        An outcome without a reply (a time-out) gives way to whatever comes later; a reply stays.
-
-        Raises:
-            AlreadyExistsError: another reply of this client is there.
+        Other writers wait meanwhile, so nothing comes between what is counted and the end of the round. A round
+        that is closed is returned as it is; what `close` raises leaves the round open.
         """
         with self._database.writing() as session:
-            _round(session, campaign, index)
-            row = session.get(ReplyRow, (campaign, index, client))
-            if row is None:
-                row = ReplyRow(campaign=campaign, number=index, client=client)
-                session.add(row)
-            elif (row.outcome, row.envelope) == (outcome, envelope):
-                return row.value()
-            elif row.envelope is not None:
-                raise AlreadyExistsError(
-                    f"round {index} of campaign {campaign!r} has another reply of client {client!r}"
-                )
-            row.outcome, row.envelope, row.create_time = outcome, envelope, utc_now()
-            return row.value()
-
-    def finish_round(self, campaign: str, index: int, prompt: bytes) -> Round:
-        """Close a round with the prompt it made; the same again returns what is there.
-
-        Raises:
-            AlreadyExistsError: the round was closed with another prompt.
-        """
-        with self._database.writing() as session:
-            row = _round(session, campaign, index)
+            row = round_row(session, campaign, index)
             if row.state == RoundState.OPEN.value:
+                prompt, left_out = close(standing(session, row))
+                leave_out(session, row, left_out)
                 row.state, row.prompt, row.close_time = RoundState.CLOSED.value, prompt, utc_now()
-            elif row.prompt != prompt:
-                raise AlreadyExistsError(
-                    f"round {index} of campaign {campaign!r} was closed with another prompt"
-                )
             return row.value()
 
     def rounds(self, campaign: str) -> list[Round]:
@@ -148,23 +128,9 @@ class CampaignStore:
             query = select(RoundRow).where(RoundRow.campaign == campaign).order_by(RoundRow.number)
             return [row.value() for row in session.scalars(query)]
 
-    def replies(self, campaign: str, index: int) -> list[ReplyRecord]:
-        """What came of a round so far, by client."""
-        with self._database.reading() as session:
-            _round(session, campaign, index)
-            query = select(ReplyRow).where(ReplyRow.campaign == campaign, ReplyRow.number == index)
-            return [row.value() for row in session.scalars(query.order_by(ReplyRow.client))]
-
 
 def _campaign(session: Session, name: str) -> CampaignRow:
     row = session.scalar(select(CampaignRow).where(CampaignRow.name == name))
     if row is None:
         raise NotFoundError(f"no campaign {name!r}")
-    return row
-
-
-def _round(session: Session, campaign: str, index: int) -> RoundRow:
-    row = session.get(RoundRow, (campaign, index))
-    if row is None:
-        raise NotFoundError(f"campaign {campaign!r} has no round {index}")
     return row

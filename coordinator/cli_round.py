@@ -117,7 +117,10 @@ def watch(context: typer.Context, name: NameArgument, timeout_s: TimeoutOption =
 
 @app.command("resume")
 def resume(context: typer.Context, name: NameArgument) -> None:
-    """Put a failed or aborted campaign in line again; it goes on where it stopped."""
+    """Put a failed or aborted campaign in line again; it goes on where it stopped.
+
+    The round that is open asks again whoever declined or was not heard, and counts what was released already.
+    """
     from coordinator.records import CampaignState
 
     _set(of(context), name, CampaignState.PENDING, "resumed by the operator")
@@ -158,7 +161,7 @@ class _News:
 
     def tell(self, view: "CampaignView") -> None:
         for item in view.rounds:
-            for client, outcome in item.outcomes.items():
+            for client, outcome in item.lines:
                 self._line(f"{view.name}: round {item.index}: {client}: {outcome}")
         self._line(f"{view.name}: {view.state.value}" + (f": {view.detail}" if view.detail else ""))
 
@@ -173,7 +176,7 @@ def table(view: "CampaignView") -> Table:
     """A campaign as a table of rounds and clients."""
     shown = Table("round", "state", "client", "outcome")
     for item in view.rounds:
-        for number, (client, outcome) in enumerate(item.outcomes.items() or [("", "")]):
+        for number, (client, outcome) in enumerate(item.lines or [("", "")]):
             first = ("", "") if number else (str(item.index), item.state)
             shown.add_row(*first, client, Text(outcome))
     return shown

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.database import Database
 from coordinator.records import Client, ClientState, utc_now
+from coordinator.reply_store import withdraw
 from coordinator.tables import ClientRow
 from transfer import names
 from transfer.errors import AlreadyExistsError, AuthenticationError, NotFoundError
@@ -75,9 +76,13 @@ class ClientStore:
             _client(session, client).node_id = str(node_id)
 
     def revoke(self, client: str) -> Client:
-        """Take a client's standing away for good; its name and keys stay taken."""
+        """Take a client's standing away for good; its name and keys stay taken.
+
+        What it released in a round that is open does not count.
+        """
         with self._database.writing() as session:
             row = _client(session, client)
+            withdraw(session, client)
             row.state = ClientState.REVOKED.value
             return row.value()
 

@@ -5,17 +5,17 @@ again whose prompt it does not have yet.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from coordinator.aggregation import gate
-from coordinator.exchange import Outcome
+from coordinator.exchange import OnOutcome, Outcome
 from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan
-from coordinator.records import Client, ClientState, Round
+from coordinator.records import RELEASED, Client, ClientState, ReplyRecord, Round
 from coordinator.store import Store
 from transfer import round_wire, wire
 from transfer.errors import VerificationError
@@ -28,9 +28,6 @@ from transfer.subspace import Subspace
 
 logger = logging.getLogger(__name__)
 
-RELEASED = "released"
-"""Outcome of a client whose prompt holds."""
-
 
 class Fleet(Protocol):
     """Carries bytes to clients by name and theirs back; `coordinator.flower.Federation` in production."""
@@ -41,9 +38,17 @@ class Fleet(Protocol):
         *,
         deadline_s: float,
         quorum: Callable[[dict[str, Outcome]], bool] | None = None,
-        on_outcome: Callable[[str, Outcome], None] | None = None,
+        on_outcome: OnOutcome,
+        on_late: OnOutcome,
     ) -> dict[str, Outcome]:
-        """Ask all, return one outcome for each; stop waiting when `quorum` says so."""
+        """Ask all, return one outcome for each; stop waiting when `quorum` says so.
+
+        `on_late` is told what still comes of a client that was not heard in time, if anything, by a later
+        `exchange` or `listen`.
+        """
+
+    def listen(self) -> None:
+        """Hear what came too late for the exchange it belongs to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,19 +97,19 @@ class Cohort:
         asked = set(question.roster.keys)
         self.clients = {client.name: client for client in _enrolled(store) if client.signing_key in asked}
         self._requests = {name: question.to(name, identity) for name in self.clients}
-        self.releases: dict[str, Release] = {}
-        self._restore()
+        self.releases = standing(store, identity, question, store.replies(question.plan.name, question.index))
 
     def ask(self, fleet: Fleet, stopping: Callable[[], bool], on_answer: Callable[[str], None]) -> None:
         """Ask those whose release is missing, until all answered, the plan's deadline, or `stopping`.
 
-        `on_answer` is told each client's name after its outcome was written down.
+        `on_answer` is told the name of each client that answered, after its answer was written down.
         """
         missing = {name: self._sealed(name) for name in self.clients if name not in self.releases}
 
         def hear(name: str, outcome: Outcome) -> None:
             if outcome.error != "not_awaited":  # nobody waited for it: that says nothing about the client
-                self._hear(name, outcome)
+                self.hear(name, outcome)
+            if outcome.reply is not None:
                 on_answer(name)
 
         fleet.exchange(
@@ -112,32 +117,31 @@ class Cohort:
             deadline_s=self._question.plan.deadline_s,
             quorum=lambda _outcomes: stopping(),
             on_outcome=hear,
+            on_late=self.hear,
         )
 
-    def _hear(self, name: str, outcome: Outcome) -> None:
-        text, envelope = outcome.error or "", outcome.reply
-        if envelope is not None:
-            text = self._judge(name, envelope)
-        plan, index = self._question.plan, self._question.index
-        self._store.record_reply(plan.name, index, name, text, envelope)
-        logger.info("%s: %s: %s", round_name(plan.name, index), name, text)
+    def hear(self, name: str, outcome: Outcome) -> None:
+        """Write down what came of asking a client; the store says whether it counts."""
+        plan, index, envelope = self._question.plan, self._question.index, outcome.reply
+        text, release = (outcome.error or "", None) if envelope is None else self._judge(name, envelope)
+        recorded = self._store.record_reply(plan.name, index, name, text, envelope)
+        told = round_name(plan.name, index), name, text
+        if recorded.reason and envelope is not None:
+            logger.warning("%s: %s: %s, not counted: %s", *told, recorded.reason)
+            return
+        logger.info("%s: %s: %s", *told)
+        if release is not None:
+            self.releases[name] = release
 
-    def _judge(self, name: str, envelope: bytes) -> str:
-        """The outcome a reply amounts to; a release that holds is kept."""
+    def _judge(self, name: str, envelope: bytes) -> tuple[str, Release | None]:
+        """The outcome a reply amounts to, and the release if it is one that holds."""
         try:
             reply = read(envelope, self.clients[name], self._requests[name])
         except VerificationError as error:
-            return f"invalid: {error}"
+            return f"invalid: {error}", None
         if isinstance(reply, Decline):
-            return f"declined: {reply.refusal.name.lower()}"
-        self.releases[name] = reply
-        return RELEASED
-
-    def _restore(self) -> None:
-        """Take over what was answered before an interruption, verified as if it had come just now."""
-        for record in self._store.replies(self._question.plan.name, self._question.index):
-            if record.outcome == RELEASED and record.envelope is not None and record.client in self.clients:
-                self._judge(record.client, record.envelope)
+            return f"declined: {reply.refusal.name.lower()}", None
+        return RELEASED, reply
 
     def _sealed(self, name: str) -> bytes:
         payload = round_wire.request_to_bytes(self._requests[name])
@@ -151,6 +155,25 @@ def roster(store: Store) -> Roster:
 
 def _enrolled(store: Store) -> list[Client]:
     return [client for client in store.clients() if client.state is ClientState.ENROLLED]
+
+
+def standing(
+    store: Store, identity: Identity, question: Question, replies: Sequence[ReplyRecord]
+) -> dict[str, Release]:
+    """The releases among the replies that stand in the store, by client, verified as if they had come just now.
+
+    Raises:
+        VerificationError: one is not what it was when it came.
+    """
+    found = {}
+    for record in replies:
+        if record.outcome == RELEASED and record.envelope is not None:
+            request = question.to(record.client, identity)
+            reply = read(record.envelope, store.client(record.client), request)
+            if not isinstance(reply, Release):
+                raise VerificationError(f"{request.round}: the stored reply of {record.client} is no release")
+            found[record.client] = reply
+    return found
 
 
 def read(envelope: bytes, client: Client, request: RoundRequest) -> Release | Decline:

@@ -1,7 +1,12 @@
 """Book-keeping of one exchange: who was asked, who answered, and who has to be asked again."""
 
-from collections.abc import Iterable, Mapping
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,10 @@ class Outcome:
     def __post_init__(self) -> None:
         if (self.reply is None) == (self.error is None):
             raise ValueError("an outcome is either a reply or an error")
+
+
+OnOutcome = Callable[[str, Outcome], None]
+"""Told what came of asking the node of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,11 @@ class Exchange:
     def unanswered(self) -> set[str]:
         """Names without an outcome."""
         return self.requests.keys() - self.outcomes.keys()
+
+    @property
+    def node_ids(self) -> set[int]:
+        """Nodes that may still reply."""
+        return {node_id for _, node_id in self._sent.values()}
 
     @property
     def message_ids(self) -> set[str]:
@@ -101,6 +115,20 @@ class Exchange:
         self.outcomes[name] = outcome if source == node_id else Outcome(error="malformed_reply")
         return name
 
+    def overdue(self, withdrawn: Collection[str]) -> "Exchange":
+        """Book-keeping of what may still come of nodes without an outcome; none of them is sent anything more.
+
+        Args:
+            withdrawn: ids of messages that no node will ever see.
+        """
+        rest = Exchange({name: self.requests[name] for name in self.unanswered})
+        rest._sent = {
+            message_id: (name, node_id)
+            for message_id, (name, node_id) in self._sent.items()
+            if name in rest.requests and message_id not in withdrawn
+        }
+        return rest
+
     def end(self, *, in_time: bool) -> Iterable[str]:
         """Give every unanswered node its error and return those nodes' names."""
         for name in sorted(self.unanswered):
@@ -112,3 +140,31 @@ class Exchange:
                 error = "timeout" if name in self._seen else "offline"
             self.outcomes[name] = Outcome(error=error)
             yield name
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """An exchange whose nodes may still reply.
+
+    Attributes:
+        exchange: the book-keeping.
+        tell: told each outcome.
+        until: when it is given up, in seconds of `time.monotonic`.
+    """
+
+    exchange: Exchange
+    tell: OnOutcome
+    until: float = math.inf
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether anything may still come."""
+        return bool(self.exchange.message_ids) and time.monotonic() < self.until
+
+    def note(self, message_id: str, source: int, outcome: Outcome | None) -> None:
+        """Note what came for a message, None if it is lost, and tell it if it is news."""
+        if outcome is None:
+            if (lost := self.exchange.lost(message_id)) is not None:
+                logger.info("node %s lost its request; it is asked again if it is back in time", lost)
+        elif (name := self.exchange.settle(message_id, source, outcome)) is not None:
+            self.tell(name, self.exchange.outcomes[name])

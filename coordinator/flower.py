@@ -15,20 +15,19 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Self
 
-import httpx
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import NodeStatus
-from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+from sqlalchemy.exc import SQLAlchemyError
 
-from coordinator.exchange import Exchange, Outcome, Presence
+from coordinator import node_key
+from coordinator.exchange import Awaited, Exchange, OnOutcome, Outcome, Presence
 from coordinator.listener import LinkSettings
-from coordinator.node_key import pem as node_pem
-from coordinator.run import Run, manifest, stop_earlier_runs
+from coordinator.run import BROKEN, Run, answering, manifest, stop_earlier_runs
 from coordinator.superlink import SuperLink
 from transfer.errors import AlreadyExistsError, NotFoundError, UnavailableError
 
@@ -36,15 +35,17 @@ __all__ = ["Federation", "LinkSettings", "Outcome"]
 
 logger = logging.getLogger(__name__)
 
-TTL_MARGIN_S = 30.0
 SLOWEST_POLL_S = 1.0
+LAST_LOOK_S = 2.0
+"""For the parts of a reply that is there when the time is up."""
+LATE_S = 3600.0
+"""How long after an exchange a node that was at work may still be heard."""
 
 Quorum = Callable[[dict[str, Outcome]], bool]
-OnOutcome = Callable[[str, Outcome], None]
 
-# What can go wrong between this process and its own server; ValueError is flwr's word for a response that is
-# not the protobuf message it should be.
-_BROKEN = (httpx.HTTPError, ObjectPushError, UnavailableError, ValueError)
+
+def _unheard(_name: str, _outcome: Outcome) -> None:
+    """Nobody wants to be told."""
 
 
 class Federation:
@@ -62,6 +63,7 @@ class Federation:
         self._settings = settings
         self._bundle = manifest()
         self._run: Run | None = None
+        self._awaited: list[Awaited] = []
         self._registering, self._exchanging = threading.Lock(), threading.RLock()
         self._closing = threading.Event()
 
@@ -72,7 +74,7 @@ class Federation:
             self._control = stack.enter_context(self._superlink.control())
             stack.callback(self._end_run)
             self.address = self._superlink.address
-            with _answering():
+            with answering():
                 stop_earlier_runs(self._control)  # before any node asks for work
             self._stack = stack.pop_all()
         return self
@@ -96,7 +98,7 @@ class Federation:
             UsageError: When the key is not of that kind, or the name is empty.
             AlreadyExistsError: When the name has another key, or the key another name or was unregistered.
         """
-        pem = node_pem(public_key, name)
+        pem = node_key.pem(public_key, name)
         with self._registering:
             for node in self._nodes():
                 if node.public_key == pem and node.status == NodeStatus.UNREGISTERED:
@@ -109,7 +111,7 @@ class Federation:
                     raise AlreadyExistsError(
                         f"a node {name!r} with another key is registered; revoke it first"
                     )
-            with _answering():
+            with answering():
                 return self._control.RegisterNode(RegisterNodeRequest(public_key=pem, name=name)).node_id
 
     def unregister(self, node: str | int) -> None:
@@ -120,7 +122,7 @@ class Federation:
         """
         for known in self._nodes():
             if node in (known.name, known.node_id) and known.status != NodeStatus.UNREGISTERED:
-                with _answering():
+                with answering():
                     self._control.UnregisterNode(UnregisterNodeRequest(node_id=known.node_id))
                 return
         raise NotFoundError(f"no node {node!r} is registered")
@@ -136,12 +138,13 @@ class Federation:
         deadline_s: float,
         poll_s: float = 0.1,
         quorum: Quorum | None = None,
-        on_outcome: OnOutcome | None = None,
+        on_outcome: OnOutcome = _unheard,
+        on_late: OnOutcome = _unheard,
     ) -> dict[str, Outcome]:
         """Ask the named nodes and wait for their replies, the quorum or the deadline.
 
-        Nodes that are offline are asked when they come online; nodes that went away are asked again when
-        they come back, with the same bytes. One exchange runs at a time.
+        Nodes that are offline are asked when they come online; nodes that went away are asked again when they
+        come back, with the same bytes. Who has not seen its request in the end never will. One runs at a time.
 
         Args:
             requests: Request bytes by node name.
@@ -149,6 +152,7 @@ class Federation:
             poll_s: Pause between two looks for replies; grows with the time waited, to 1 s at most.
             quorum: Given the outcomes so far, says whether to stop waiting.
             on_outcome: Told each outcome as soon as it is known.
+            on_late: Told what still comes, within `LATE_S`, of nodes that were at work in the end.
 
         Returns:
             One outcome for every name in `requests`.
@@ -156,73 +160,93 @@ class Federation:
         Raises:
             UnavailableError: When the federation is closed meanwhile.
         """
-        tell: OnOutcome = on_outcome or (lambda _name, _outcome: None)
         exchange, started = Exchange(requests), time.monotonic()
 
         def is_over() -> bool:
             return not exchange.unanswered or bool(quorum and quorum(dict(exchange.outcomes)))
 
         with self._exchanging:
+            self._awaited.append(Awaited(exchange, on_outcome))
             try:
-                over = is_over()
-                while not over and (left_s := started + deadline_s - time.monotonic()) > 0:
-                    for name in self._step(exchange, left_s):
-                        tell(name, exchange.outcomes[name])
+                over, left_s = is_over(), deadline_s
+                while not over and left_s > 0:
+                    left_s = started + deadline_s - time.monotonic()
+                    # once more when the time is up: what came just before is in time
+                    self._step(exchange, left_s)
                     over = is_over()
                     if not over:
                         self._pause(poll_s, time.monotonic() - started, deadline_s)
             finally:
-                if exchange.message_ids:
-                    self._end_run()  # withdraws what was not pulled and refuses replies to this exchange
+                self._leave(exchange, on_late)
             for name in exchange.end(in_time=over):
-                tell(name, exchange.outcomes[name])
+                on_outcome(name, exchange.outcomes[name])
             return dict(exchange.outcomes)
+
+    def listen(self) -> None:
+        """Hear what came too late for the exchange it belongs to, and tell the `on_late` of that."""
+        with self._exchanging:
+            self._awaited = [item for item in self._awaited if item.is_alive]
+            if self._awaited:
+                self._step(None, 0.0)
+
+    def _leave(self, exchange: Exchange, on_late: OnOutcome) -> None:
+        """Withdraw what was not pulled, and listen on to whoever is at work."""
+        self._awaited = [item for item in self._awaited if item.exchange is not exchange and item.is_alive]
+        if self._run is None or not exchange.message_ids:
+            return
+        try:
+            rest = exchange.overdue(self._run.withdraw(exchange.node_ids))
+            self._awaited.append(Awaited(rest, on_late, time.monotonic() + LATE_S))
+        except SQLAlchemyError:
+            logger.exception("Flower's database fails")
+            self._end_run()
 
     def _pause(self, poll_s: float, waited_s: float, deadline_s: float) -> None:
         pause_s = max(poll_s, min(waited_s / 20, SLOWEST_POLL_S))
         if self._closing.wait(max(0.0, min(pause_s, deadline_s - waited_s))):
             raise UnavailableError("the Flower server was closed during an exchange")
 
-    def _step(self, exchange: Exchange, left_s: float) -> list[str]:
-        """Push what is due and pull what has come; return the names that have an outcome now."""
+    def _step(self, exchange: Exchange | None, left_s: float) -> None:
+        """Push what is due of an exchange while there is time, then pull what has come of any and tell it."""
+        awaited, arrivals = {}, []
         try:
-            run = self._running(exchange)
-            for name, presence in exchange.due(self._presences()).items():
-                # an exchange withdraws its messages itself: one that expired first would look like a lost node
-                message_id = run.push(presence.node_id, exchange.requests[name], left_s + TTL_MARGIN_S)
-                if message_id is not None:
-                    exchange.sent(message_id, name, presence)
-            awaited = exchange.message_ids
-            news = []
-            for arrival in run.pull(awaited, left_s) if awaited else []:
-                if arrival.outcome is not None:
-                    news.append(exchange.settle(arrival.message_id, arrival.source, arrival.outcome))
-                elif (lost := exchange.lost(arrival.message_id)) is not None:
-                    logger.info("node %s lost its request; it is asked again when it is back", lost)
-            return [name for name in news if name is not None]
-        except _BROKEN as error:
+            run = self._running()
+            if exchange is not None and left_s > 0:
+                self._push(run, exchange, left_s)
+            awaited = {number: item for item in self._awaited for number in item.exchange.message_ids}
+            arrivals = run.pull(awaited.keys(), max(left_s, LAST_LOOK_S)) if awaited else []
+        except BROKEN as error:
             logger.warning("Flower's run broke off (%s); a new one asks again", type(error).__name__)
-            exchange.forget()
             self._end_run()
-            return []
+        for arrival in arrivals:
+            awaited[arrival.message_id].note(arrival.message_id, arrival.source, arrival.outcome)
 
-    def _running(self, exchange: Exchange) -> Run:
+    def _push(self, run: Run, exchange: Exchange, left_s: float) -> None:
+        for name, presence in exchange.due(self._presences()).items():
+            # an exchange withdraws its messages itself: one that expired first would look like a lost node
+            message_id = run.push(presence.node_id, exchange.requests[name], left_s + LATE_S)
+            if message_id is not None:
+                exchange.sent(message_id, name, presence)
+
+    def _running(self) -> Run:
         """The run that messages travel in: a new one if there is none, or Flower gave it up."""
         if self._run is not None and self._run.lapsed:
             logger.info("this process stood still and Flower gave its run up; a new one asks again")
-            exchange.forget()
             self._end_run()
         if self._run is None:
             self._run = Run(self._superlink, self._control, self._bundle)
         return self._run
 
     def _end_run(self) -> None:
+        """Withdraw all that was not pulled and refuse what still comes; who is asked now is asked anew."""
+        for item in self._awaited:
+            item.exchange.forget()
         if self._run is not None:
             self._run.close()
             self._run = None
 
     def _nodes(self) -> list[NodeInfo]:
-        with _answering():
+        with answering():
             return list(self._control.ListNodes(ListNodesRequest()).nodes_info)
 
     def _presences(self) -> dict[str, Presence]:
@@ -231,11 +255,3 @@ class Federation:
             for node in self._nodes()
             if node.status == NodeStatus.ONLINE
         }
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except (httpx.HTTPError, ValueError) as error:
-        raise UnavailableError(f"this process's Flower server fails ({type(error).__name__})") from error

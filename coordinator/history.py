@@ -8,14 +8,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.cohort import RELEASED, Question, read
+from coordinator.cohort import Question, standing
 from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan
 from coordinator.records import Round, RoundState
 from coordinator.store import Store
 from coordinator.strategy import Server
 from transfer.errors import UsageError, VerificationError
-from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, epsilon
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Release, round_name
@@ -96,7 +95,8 @@ def retrace(store: Store, identity: Identity, plan: CampaignPlan, item: Round, s
         VerificationError: a stored reply or prompt is not what it should be.
     """
     proxy = store.proxy(plan.proxy).model
-    releases = _releases(store, identity, plan, item, proxy)
+    replies = store.replies(plan.name, item.index)
+    releases = standing(store, identity, Question.of(plan, item, proxy), replies)
     start = SoftPrompt.from_bytes(item.start_prompt, proxy)
     made = server.close({client: release.prompt for client, release in releases.items()}, start)
     content = made.prompt.to_bytes()
@@ -112,22 +112,6 @@ def retrace(store: Store, identity: Identity, plan: CampaignPlan, item: Round, s
         dropped=tuple(made.dropped),
     )
     return Retraced(told, releases, made.prompt)
-
-
-def _releases(
-    store: Store, identity: Identity, plan: CampaignPlan, item: Round, proxy: ModelRef
-) -> dict[str, Release]:
-    question = Question.of(plan, item, proxy)
-    found = {}
-    for record in store.replies(plan.name, item.index):
-        if record.outcome != RELEASED or record.envelope is None:
-            continue
-        request = question.to(record.client, identity)
-        reply = read(record.envelope, store.client(record.client), request)
-        if not isinstance(reply, Release):
-            raise VerificationError(f"{request.round}: the stored reply of {record.client} is no release")
-        found[record.client] = reply
-    return found
 
 
 def _cost(client: str, releases: Sequence[Release], delta: float) -> ClientCost:

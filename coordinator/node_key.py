@@ -1,4 +1,4 @@
-"""Public keys of Flower nodes, as Flower registers them."""
+"""A node's public key, in whichever form it is given."""
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -8,10 +8,10 @@ from transfer.errors import UsageError
 
 
 def pem(public_key: bytes, name: str) -> bytes:
-    """The key of node `name`, PEM or OpenSSH, as PEM.
+    """The key as PEM.
 
     Raises:
-        UsageError: it is not an EC key on P-384, or the name is empty.
+        UsageError: no name, or not an EC key on secp384r1 in PEM or OpenSSH form.
     """
     if not name:
         raise UsageError("a node needs a name")

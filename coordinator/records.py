@@ -12,6 +12,8 @@ from transfer.model_ref import ModelRef
 from transfer.signing import Envelope
 
 PromptState = Literal["published", "revoked"]
+RELEASED = "released"
+"""Outcome of a client whose prompt holds."""
 
 
 def utc_now() -> datetime:
@@ -133,6 +135,7 @@ class ReplyRecord:
     Attributes:
         outcome: one short line, e.g. "released" or "declined: budget".
         envelope: the signed reply exactly as it arrived, if one arrived.
+        reason: why it does not count; empty for what stands.
     """
 
     campaign: str
@@ -141,6 +144,7 @@ class ReplyRecord:
     outcome: str
     envelope: bytes | None
     create_time: datetime
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ import re
 import secrets
 import time
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -43,7 +44,11 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_confirm_message_received_fn_protobuf,
     make_pull_object_fn_protobuf,
 )
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_and_inflate_object_from_tree
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
+    pull_and_inflate_object_from_tree,
+)
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
@@ -73,6 +78,20 @@ clientapp = "none:app"
 """
 
 
+# What can go wrong between this process and its own server; ValueError is flwr's word for a response that is
+# not the protobuf message it should be.
+BROKEN = (httpx.HTTPError, ObjectPushError, UnavailableError, ValueError)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Say in one line that the server, which is this process's own, does not answer."""
+    try:
+        yield
+    except (httpx.HTTPError, ValueError) as error:
+        raise UnavailableError(f"this process's Flower server fails ({type(error).__name__})") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """Something came for a message: an outcome under a node's id, or the news that it is lost (None)."""
@@ -98,6 +117,7 @@ class Run:
     def __init__(self, superlink: SuperLink, control: ControlHttpClient, bundle: bytes) -> None:
         fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
         self._control = control
+        self._superlink = superlink
         self._run_id = control.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id
         self._client = superlink.runtime(_acquire(superlink, self._run_id))
         task = self._client.PullTaskInput(PullTaskInputRequest())
@@ -138,6 +158,14 @@ class Run:
             outcome = self._open(tree, left_s)
             arrivals.append(Arrival(envelope.reply_to_message_id, envelope.src_node_id, outcome))
         return arrivals
+
+    def withdraw(self, node_ids: Collection[int]) -> set[str]:
+        """Take back what these nodes have not pulled; ids of messages that nobody will ever see.
+
+        Raises:
+            SQLAlchemyError: When Flower's database does not answer.
+        """
+        return self._superlink.withdraw(self._run_id, node_ids)
 
     def _open(self, tree: ObjectTree, left_s: float) -> Outcome | None:
         if len(list(iterate_object_tree(tree))) > MAX_PARTS:

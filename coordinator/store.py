@@ -6,11 +6,12 @@ from coordinator.campaign_store import CampaignStore
 from coordinator.catalogue_store import CatalogueStore
 from coordinator.client_store import ClientStore
 from coordinator.database import BUSY_TIMEOUT_S, Database
+from coordinator.reply_store import ReplyStore
 from coordinator.tables import HeartbeatRow
 
 
-class Store(ClientStore, CatalogueStore, CampaignStore):
-    """The coordinator's memory; its calls are in the three bases.
+class Store(ClientStore, CatalogueStore, CampaignStore, ReplyStore):
+    """The coordinator's memory; its calls are in the four bases.
 
     The contract, the same on SQLite and PostgreSQL:
 
@@ -20,7 +21,8 @@ class Store(ClientStore, CatalogueStore, CampaignStore):
     - A missing resource is a `NotFoundError`, a taken name an `AlreadyExistsError`, and a database that does
       not answer an `UnavailableError`. Any call may raise them; the calls do not repeat it.
     - Calls that a crash may repeat (`enrol`, `open_round`, `record_reply`, `finish_round`) may be repeated:
-      the same again changes nothing, something else is refused.
+      the same again changes nothing. Something else is refused, but for a reply, which is kept beside the
+      one that stands, and for the end of a round that has ended.
     """
 
     def __init__(self, database: Database) -> None:

@@ -21,7 +21,7 @@ import hmac
 import logging
 import secrets
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -123,6 +123,17 @@ class SuperLink:
         )
         return self._dial(RuntimeHttpClient, [proof])
 
+    def withdraw(self, run_id: int, node_ids: Collection[int]) -> set[str]:
+        """Take back what these nodes have not pulled of a run; ids of messages that nobody will ever see.
+
+        Flower hands a message out once, so it is enough to be the one it is handed to.
+
+        Raises:
+            SQLAlchemyError: Flower's database does not answer.
+        """
+        taken = (self._state.get_message_ins(node_id, None, run_id=run_id) for node_id in node_ids)
+        return {message.metadata.message_id for messages in taken for message in messages}
+
     def _dial(self, kind: type[Client], interceptors: Sequence[ProtobufClientInterceptor]) -> Client:
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # This process talks to its own socket, perhaps under an address the certificate was not made for.
@@ -139,7 +150,7 @@ class SuperLink:
         try:
             _keep_private(self.settings.database)
             app = create_app(self._config(), SuperLinkLifespan)
-            state = app.state.linkstate_factory.state()
+            self._state = state = app.state.linkstate_factory.state()
         except (SQLAlchemyError, OSError) as error:
             raise ConfigError(
                 f"{self.settings.database} cannot be used as Flower's database ({type(error).__name__}); "

@@ -1,6 +1,7 @@
 """Tables of the coordinator's database. Rows never leave `coordinator.store`; values do.
 
-A change here needs a new revision in `coordinator/migrations/versions`; a test compares the two.
+Rounds and replies are in `coordinator.round_tables`. A change needs a new revision in
+`coordinator/migrations/versions`; a test compares the two.
 """
 
 from datetime import datetime
@@ -11,7 +12,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ForeignKey,
-    ForeignKeyConstraint,
     String,
     UniqueConstraint,
 )
@@ -26,9 +26,6 @@ from coordinator.records import (
     PromptState,
     PromptVersion,
     ProxyRecord,
-    ReplyRecord,
-    Round,
-    RoundState,
 )
 from transfer.files import FileRef
 from transfer.model_ref import ModelRef
@@ -135,60 +132,6 @@ class CampaignRow(Base):
         """The row as a value."""
         state = CampaignState(self.state)
         return Campaign(self.name, self.plan, state, self.detail, self.create_time, self.update_time)
-
-
-class RoundRow(Base):
-    """A round of a campaign."""
-
-    __tablename__ = "rounds"
-    __table_args__ = (
-        CheckConstraint("state IN ('open', 'closed')", "state"),
-        CheckConstraint("number >= 1", "number"),
-    )
-
-    campaign: Mapped[str] = mapped_column(NAME, ForeignKey("campaigns.name"), primary_key=True)
-    number: Mapped[int] = mapped_column(primary_key=True)
-    state: Mapped[str] = mapped_column(String(16))
-    start_prompt: Mapped[bytes]
-    subspace: Mapped[bytes | None]
-    roster: Mapped[bytes | None]
-    prompt: Mapped[bytes | None]
-    open_time: Mapped[datetime]
-    close_time: Mapped[datetime | None]
-
-    def value(self) -> Round:
-        """The row as a value."""
-        return Round(
-            campaign=self.campaign,
-            index=self.number,
-            state=RoundState(self.state),
-            start_prompt=self.start_prompt,
-            subspace=self.subspace,
-            roster=self.roster or b"",
-            prompt=self.prompt,
-            open_time=self.open_time,
-            close_time=self.close_time,
-        )
-
-
-class ReplyRow(Base):
-    """How one client's part of a round ended."""
-
-    __tablename__ = "replies"
-    __table_args__ = (ForeignKeyConstraint(["campaign", "number"], ["rounds.campaign", "rounds.number"]),)
-
-    campaign: Mapped[str] = mapped_column(NAME, primary_key=True)
-    number: Mapped[int] = mapped_column(primary_key=True)
-    client: Mapped[str] = mapped_column(NAME, primary_key=True)
-    outcome: Mapped[str]
-    envelope: Mapped[bytes | None]
-    create_time: Mapped[datetime]
-
-    def value(self) -> ReplyRecord:
-        """The row as a value."""
-        return ReplyRecord(
-            self.campaign, self.number, self.client, self.outcome, self.envelope, self.create_time
-        )
 
 
 class PromptFileRow(Base):

@@ -16,12 +16,28 @@ SILENCE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
+class UncountedView:
+    """Something that came in for a round and does not count, and why."""
+
+    client: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RoundView:
-    """One round: "open" or "closed", and what became of each client that was heard of."""
+    """One round: "open" or "closed", what became of each client that was heard of, and what does not count."""
 
     index: int
     state: str
     outcomes: Mapping[str, str]
+    uncounted: tuple[UncountedView, ...] = ()
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Client and what to say of it, for people."""
+        besides = [(item.client, f"{item.outcome}, not counted: {item.reason}") for item in self.uncounted]
+        return [*self.outcomes.items(), *besides]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,10 @@ def look(store: Store, name: str) -> CampaignView:
             item.index,
             item.state.value,
             {reply.client: reply.outcome for reply in store.replies(name, item.index)},
+            tuple(
+                UncountedView(reply.client, reply.outcome, reply.reason)
+                for reply in store.uncounted(name, item.index)
+            ),
         )
         for item in store.rounds(name)
     )

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from coordinator.campaign import Runner
 from coordinator.config import TargetSettings
 from coordinator.enrolment import invite
-from coordinator.exchange import Outcome
+from coordinator.exchange import OnOutcome, Outcome
 from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan, Publication, Start
 from coordinator.records import Campaign, ProxyRecord, utc_now
@@ -60,11 +61,16 @@ class Owner:
 
 @dataclass
 class InProcessFleet:
-    """The interface of `Federation.exchange` over owners in this process; who is not in it is offline."""
+    """The interface of `Federation` over owners in this process; who is not in it is offline.
+
+    Who is in `slow` is at work when the deadline passes, and is heard by the next `listen`.
+    """
 
     publisher: Ed25519PublicKey
     owners: dict[str, Owner] = field(default_factory=dict)
     asked: list[list[str]] = field(default_factory=list)
+    slow: set[str] = field(default_factory=set)
+    late: list[Callable[[], None]] = field(default_factory=list)
 
     def exchange(
         self,
@@ -72,22 +78,32 @@ class InProcessFleet:
         *,
         deadline_s: float,
         quorum: Callable[[dict[str, Outcome]], bool] | None = None,
-        on_outcome: Callable[[str, Outcome], None] | None = None,
+        on_outcome: OnOutcome,
+        on_late: OnOutcome,
     ) -> dict[str, Outcome]:
         assert deadline_s > 0
+        self.listen()
         self.asked.append(sorted(requests))
         outcomes: dict[str, Outcome] = {}
         for name, request in requests.items():
             if quorum and quorum(outcomes):
                 outcome = Outcome(error="not_awaited")
+            elif name in self.slow:
+                reply = Outcome(reply=self.owners[name].answer(request, self.publisher))
+                self.late.append(partial(on_late, name, reply))
+                outcome = Outcome(error="timeout")
             elif name in self.owners:
                 outcome = Outcome(reply=self.owners[name].answer(request, self.publisher))
             else:
                 outcome = Outcome(error="offline")
             outcomes[name] = outcome
-            if on_outcome:
-                on_outcome(name, outcome)
+            on_outcome(name, outcome)
         return outcomes
+
+    def listen(self) -> None:
+        late, self.late = self.late, []
+        for tell in late:
+            tell()
 
 
 @dataclass

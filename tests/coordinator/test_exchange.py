@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.exchange import Exchange, Outcome, Presence
+from coordinator.exchange import Awaited, Exchange, Outcome, Presence
 
 HERE, BACK = Presence(1, "10:00"), Presence(1, "10:05")
 REPLY = Outcome(reply=b"yes")
@@ -65,6 +65,34 @@ def test_every_silence_has_its_own_word():
     closed = Exchange({"a": b"?"})
     assert list(closed.end(in_time=True)) == ["a"]
     assert closed.outcomes == {"a": Outcome(error="not_awaited")}
+
+
+def test_what_is_overdue_takes_the_replies_of_nodes_at_work_and_of_no_others():
+    exchange = Exchange(dict.fromkeys(("quick", "at work", "unasked", "absent"), b"?"))
+    for number, name in enumerate(("quick", "at work", "unasked")):
+        exchange.sent(f"m{number}", name, Presence(number, "10:00"))
+    exchange.settle("m0", 0, REPLY)
+    assert exchange.node_ids == {1, 2}
+    rest = exchange.overdue({"m2"})
+    assert list(exchange.end(in_time=False)) == ["absent", "at work", "unasked"]
+    told = {}
+    awaited = Awaited(rest, told.__setitem__)
+    assert awaited.is_alive
+    assert not Awaited(rest, told.__setitem__, until=0.0).is_alive
+    awaited.note("m0", 0, Outcome(reply=b"again"))
+    awaited.note("m2", 2, REPLY)
+    awaited.note("m1", 1, REPLY)
+    assert told == {"at work": REPLY}
+    assert exchange.outcomes["at work"] == Outcome(error="timeout")
+    assert not awaited.is_alive
+
+
+def test_a_lost_message_is_no_news_and_nothing_to_wait_for():
+    exchange, told = Exchange({"a": b"?"}), {}
+    exchange.sent("m1", "a", HERE)
+    awaited = Awaited(exchange, told.__setitem__)
+    awaited.note("m1", 1, None)
+    assert (told, awaited.is_alive) == ({}, False)
 
 
 def test_forgetting_makes_everybody_unanswered_due():

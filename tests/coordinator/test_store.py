@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ from sqlalchemy import make_url
 from coordinator.columns import Base, UtcTime
 from coordinator.database import Database
 from coordinator.migrations import config, is_current
-from coordinator.records import CampaignState, ClientState, ProxyRecord, RoundState
+from coordinator.records import CampaignState, ClientState, ProxyRecord, ReplyRecord, RoundState
 from coordinator.store import Store
 from transfer.errors import (
     AlreadyExistsError,
@@ -205,35 +205,150 @@ def test_a_round_that_is_opened_or_closed_again_stays_as_it_was(store: Store) ->
     with pytest.raises(AlreadyExistsError, match="opened on another prompt"):
         store.open_round("one", 1, b"other", b"roster")
 
-    closed = store.finish_round("one", 1, b"end")
+    closed = store.finish_round("one", 1, lambda replies: (b"end", {}))
     assert closed.state is RoundState.CLOSED
-    assert store.finish_round("one", 1, b"end") == closed
-    with pytest.raises(AlreadyExistsError, match="closed with another prompt"):
-        store.finish_round("one", 1, b"other")
+    assert store.finish_round("one", 1, lambda replies: (b"other", {})) == closed
     assert store.rounds("one") == [closed]
     with pytest.raises(NotFoundError, match="no campaign 'two'"):
         store.open_round("two", 1, b"start", b"roster")
     with pytest.raises(NotFoundError, match="has no round 2"):
-        store.finish_round("one", 2, b"end")
+        store.finish_round("one", 2, lambda replies: (b"end", {}))
 
 
-def test_a_reply_replaces_a_time_out_and_then_stays(store: Store) -> None:
+@pytest.fixture
+def opened(store: Store) -> Store:
+    """The store with an open round of two clients."""
+    for name in ("clinic-a", "clinic-b"):
+        store.invite(name, digest(name), NOW + timedelta(days=1))
+        store.enrol(name, name, name.encode(), b"signing " + name.encode(), NOW)
     store.add_campaign("one", "{}")
     store.open_round("one", 1, b"start", b"roster")
-    store.record_reply("one", 1, "clinic-b", "timeout", None)
-    store.record_reply("one", 1, "clinic-a", "timeout", None)
-    store.record_reply("one", 1, "clinic-a", "released", b"envelope")
-    again = store.record_reply("one", 1, "clinic-a", "released", b"envelope")
+    return store
 
-    for outcome, envelope in [("released", b"another"), ("timeout", None), ("invalid: nonce", b"envelope")]:
-        with pytest.raises(AlreadyExistsError, match="has another reply of client 'clinic-a'"):
-            store.record_reply("one", 1, "clinic-a", outcome, envelope)
-    replies = store.replies("one", 1)
-    assert [(reply.client, reply.outcome, reply.envelope) for reply in replies] == [
-        ("clinic-a", "released", b"envelope"),
-        ("clinic-b", "timeout", None),
+
+def hear(store: Store, outcome: str, envelope: bytes | None) -> str:
+    return store.record_reply("one", 1, "clinic-a", outcome, envelope).reason
+
+
+def stands(store: Store) -> list[tuple[str, str, bytes | None]]:
+    return [(reply.client, reply.outcome, reply.envelope) for reply in store.replies("one", 1)]
+
+
+def beside(store: Store) -> list[tuple[str, str, bytes | None, str]]:
+    found = store.uncounted("one", 1)
+    return [(reply.client, reply.outcome, reply.envelope, reply.reason) for reply in found]
+
+
+@pytest.mark.parametrize("first", ["timeout", "declined: policy", "invalid: nonce"])
+def test_a_release_takes_the_place_of_whatever_was_heard_before_it(opened: Store, first: str) -> None:
+    opened.record_reply("one", 1, "clinic-b", "timeout", None)
+    assert hear(opened, first, None if first == "timeout" else b"first") == ""
+    assert hear(opened, "declined: spent", b"decline") == ""
+    assert hear(opened, "released", b"release") == ""
+    assert stands(opened) == [("clinic-a", "released", b"release"), ("clinic-b", "timeout", None)]
+    assert beside(opened) == []
+
+
+def test_the_first_release_stays_and_what_else_is_answered_is_kept_beside(opened: Store) -> None:
+    hear(opened, "released", b"release")
+    first = opened.replies("one", 1)[0]
+    assert opened.record_reply("one", 1, "clinic-a", "released", b"release") == first
+    for _ in range(2):  # as often as it is said
+        for outcome, envelope in (("released", b"another"), ("declined: spent", b"no"), ("invalid: x", b"?")):
+            assert hear(opened, outcome, envelope) == "its first release stands"
+    assert opened.replies("one", 1) == [first]
+    assert beside(opened) == [
+        ("clinic-a", "released", b"another", "its first release stands"),
+        ("clinic-a", "declined: spent", b"no", "its first release stands"),
+        ("clinic-a", "invalid: x", b"?", "its first release stands"),
     ]
-    assert replies[0] == again
+
+
+@pytest.mark.parametrize("reply", ["released", "declined: policy"])
+def test_a_silence_takes_no_replys_place_and_leaves_no_trace(opened: Store, reply: str) -> None:
+    hear(opened, reply, b"reply")
+    assert hear(opened, "offline", None) in {"its first release stands", "it has answered"}
+    assert stands(opened) == [("clinic-a", reply, b"reply")]
+    assert beside(opened) == []
+
+
+def test_what_comes_after_the_end_of_a_round_is_kept_and_changes_nothing(opened: Store) -> None:
+    hear(opened, "timeout", None)
+    opened.record_reply("one", 1, "clinic-b", "released", b"release")
+    opened.finish_round("one", 1, lambda replies: (b"end", {"clinic-b": "too long"}))
+    before = stands(opened)
+    assert hear(opened, "released", b"late") == "the round was closed"
+    assert hear(opened, "offline", None) == "the round was closed"
+    assert opened.record_reply("one", 1, "clinic-b", "released", b"release").reason == ""
+    assert stands(opened) == before
+    assert beside(opened) == [
+        ("clinic-b", "released", None, "too long"),
+        ("clinic-a", "released", b"late", "the round was closed"),
+    ]
+
+
+def test_a_round_closes_with_exactly_what_stands_at_that_moment(opened: Store) -> None:
+    hear(opened, "released", b"release")
+    seen: list[str] = []
+    reasons: list[str] = []
+
+    def late() -> None:
+        reasons.append(opened.record_reply("one", 1, "clinic-b", "released", b"release of b").reason)
+
+    writer = threading.Thread(target=late)
+
+    def close(replies: Sequence[ReplyRecord]) -> tuple[bytes, dict[str, str]]:
+        writer.start()
+        writer.join(0.3)
+        seen.extend(reply.client for reply in replies)
+        return b"end", {}
+
+    opened.finish_round("one", 1, close)
+    writer.join()
+    assert (seen, reasons) == (["clinic-a"], ["the round was closed"])
+    assert stands(opened) == [("clinic-a", "released", b"release")]
+
+
+def test_a_round_that_cannot_be_closed_stays_open(opened: Store) -> None:
+    def fail(replies: object) -> tuple[bytes, dict[str, str]]:
+        raise UsageError("too few")
+
+    with pytest.raises(UsageError, match="too few"):
+        opened.finish_round("one", 1, fail)
+    assert opened.rounds("one")[0].state is RoundState.OPEN
+    assert hear(opened, "released", b"release") == ""
+
+
+def test_a_revoked_clients_release_is_taken_out_of_the_open_round_and_no_other(opened: Store) -> None:
+    hear(opened, "released", b"in time")
+    opened.finish_round("one", 1, lambda replies: (b"end", {}))
+    opened.open_round("one", 2, b"end", b"roster")
+    opened.record_reply("one", 2, "clinic-a", "released", b"release")
+    opened.record_reply("one", 2, "clinic-b", "released", b"release of b")
+
+    opened.revoke("clinic-a")
+    again = opened.record_reply("one", 2, "clinic-a", "released", b"release")
+
+    assert again.reason == "the client was revoked"
+    assert stands(opened) == [("clinic-a", "released", b"in time")]
+    assert [(reply.client, reply.outcome) for reply in opened.replies("one", 2)] == [
+        ("clinic-a", "revoked"),
+        ("clinic-b", "released"),
+    ]
+    assert [(reply.envelope, reply.reason) for reply in opened.uncounted("one", 2)] == [
+        (b"release", "the client was revoked")
+    ]
+
+
+def test_replies_outlive_a_downgrade_and_the_upgrade_after_it(opened: Store, url: str) -> None:
+    hear(opened, "released", b"release")
+    hear(opened, "released", b"another")
+    with opened._database.writing() as session:
+        command.downgrade(config(session.connection()), "0003")
+    with closing(Store.open(url)) as again:
+        assert stands(again) == [("clinic-a", "released", b"release")]
+        assert beside(again) == []
+        assert hear(again, "released", b"another") == "its first release stands"
 
 
 def test_versions_count_from_one_and_each_statement_carries_its_number(store: Store) -> None:
@@ -352,7 +467,8 @@ def test_a_populated_store_goes_down_and_up_again(store: Store, url: str) -> Non
     store.publish("sst2", build)
     store.add_campaign("one", "{}")
     store.open_round("one", 1, b"start", b"roster")
-    store.record_reply("one", 1, "clinic-a", "timeout", None)
+    store.record_reply("one", 1, "clinic-a", "released", b"envelope")
+    store.record_reply("one", 1, "clinic-a", "released", b"another")
     store.beat(NOW)
     with store._database.writing() as session:
         command.downgrade(config(session.connection()), "base")

@@ -59,22 +59,62 @@ def test_a_node_that_comes_online_late_is_asked_and_one_that_never_comes_is_offl
     assert outcomes == {"late": Outcome(reply=b"x"), "never": offline, "unknown": offline}
 
 
-def test_a_late_reply_is_never_taken_for_the_next_exchange(federation, nodes):
-    release, entered = threading.Event(), threading.Event()
+class Slow:
+    """A node that begins at once and answers when it is let."""
 
-    def answer(request: bytes) -> bytes:
+    def __init__(self) -> None:
+        self.let, self.entered = threading.Event(), threading.Event()
+
+    def answer(self, request: bytes) -> bytes:
         if request == b"first":
-            entered.set()
-            release.wait(20)
+            self.entered.set()
+            self.let.wait(20)
         return b"re: " + request
 
+
+def ask_too_short(federation, nodes, slow, told):
+    """An exchange whose deadline passes while its node is at work."""
     nodes.enrol(federation, "slow")
-    nodes.start(federation, "slow", answer)
+    nodes.start(federation, "slow", slow.answer)
     nodes.await_online(federation, "slow")
-    assert federation.exchange({"slow": b"first"}, deadline_s=1.5)["slow"] == Outcome(error="timeout")
-    assert entered.is_set()
-    threading.Timer(0.5, release.set).start()
-    assert federation.exchange({"slow": b"second"}, deadline_s=20)["slow"].reply == b"re: second"
+    outcomes = federation.exchange({"slow": b"first"}, deadline_s=1.5, on_late=told.__setitem__)
+    assert outcomes["slow"] == Outcome(error="timeout")
+    assert slow.entered.is_set()
+
+
+def test_a_late_reply_is_told_as_late_and_never_taken_for_the_next_exchange(link_settings, nodes):
+    slow, late = Slow(), {}
+    with Federation(link_settings) as federation:
+        ask_too_short(federation, nodes, slow, late)
+        threading.Timer(0.5, slow.let.set).start()
+        assert federation.exchange({"slow": b"second"}, deadline_s=20)["slow"].reply == b"re: second"
+        assert late == {"slow": Outcome(reply=b"re: first")}
+        nodes.stop()
+
+
+def test_a_late_reply_is_heard_between_exchanges(link_settings, nodes):
+    slow, late = Slow(), {}
+    with Federation(link_settings) as federation:
+        ask_too_short(federation, nodes, slow, late)
+        federation.listen()
+        assert late == {}
+        slow.let.set()
+        deadline = time.monotonic() + 20
+        while not late:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            federation.listen()
+        assert late == {"slow": Outcome(reply=b"re: first")}
+        assert not any(item.is_alive for item in federation._awaited)
+        nodes.stop()
+
+
+def test_a_reply_that_comes_between_the_last_look_and_the_deadline_is_in_time(federation, nodes):
+    nodes.enrol(federation, "punctual")
+    nodes.start(federation, "punctual", lambda request: request)
+    nodes.await_online(federation, "punctual")
+    outcomes = federation.exchange({"punctual": b"x"}, deadline_s=3, poll_s=60)
+    assert outcomes["punctual"] == Outcome(reply=b"x")
 
 
 def test_the_quorum_ends_the_exchange_and_withdraws_what_was_not_pulled(federation, nodes):
