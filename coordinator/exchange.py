@@ -34,6 +34,13 @@ class Outcome:
 OnOutcome = Callable[[str, Outcome], None]
 """Told what came of asking the node of that name."""
 
+Quorum = Callable[[dict[str, Outcome]], bool]
+"""Whether the outcomes so far, by name, are enough."""
+
+
+def unheard(_name: str, _outcome: Outcome) -> None:
+    """Nobody wants to be told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Presence:

@@ -15,7 +15,7 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Self
 
@@ -25,27 +25,20 @@ from flwr.supercore.constant import NodeStatus
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import node_key
-from coordinator.exchange import Awaited, Exchange, OnOutcome, Outcome, Presence
+from coordinator.exchange import Awaited, Exchange, OnOutcome, Outcome, Presence, Quorum, unheard
 from coordinator.listener import LinkSettings
-from coordinator.run import BROKEN, Run, answering, manifest, stop_earlier_runs
+from coordinator.manifest import manifest
+from coordinator.run import BROKEN, Run, answering, stop_earlier_runs
 from coordinator.superlink import SuperLink
 from transfer.errors import AlreadyExistsError, NotFoundError, UnavailableError
 
 __all__ = ["Federation", "LinkSettings", "Outcome"]
 
 logger = logging.getLogger(__name__)
-
 SLOWEST_POLL_S = 1.0
-LAST_LOOK_S = 2.0
-"""For the parts of a reply that is there when the time is up."""
+LAST_LOOK_S = 2.0  # for the parts of a reply that is there when the time is up
 LATE_S = 3600.0
 """How long after an exchange a node that was at work may still be heard."""
-
-Quorum = Callable[[dict[str, Outcome]], bool]
-
-
-def _unheard(_name: str, _outcome: Outcome) -> None:
-    """Nobody wants to be told."""
 
 
 class Federation:
@@ -138,8 +131,8 @@ class Federation:
         deadline_s: float,
         poll_s: float = 0.1,
         quorum: Quorum | None = None,
-        on_outcome: OnOutcome = _unheard,
-        on_late: OnOutcome = _unheard,
+        on_outcome: OnOutcome = unheard,
+        on_late: OnOutcome = unheard,
     ) -> dict[str, Outcome]:
         """Ask the named nodes and wait for their replies, the quorum or the deadline.
 

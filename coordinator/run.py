@@ -7,12 +7,10 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
 import hashlib
-import io
 import logging
 import re
 import secrets
 import time
-import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,20 +64,9 @@ LEASE_S = HEARTBEAT_PATIENCE * HEARTBEAT_DEFAULT_INTERVAL - 2.0
 MAX_PARTS = 3  # a reply is a message, its dictionary of records, and one record
 LOST = {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE}
 _CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_MANIFEST = """\
-[project]
-name = "promptferry"
-version = "1.0.0"
-[tool.flwr.app]
-publisher = "promptferry"
-[tool.flwr.app.components]
-serverapp = "none:app"
-clientapp = "none:app"
-"""
 
 
-# What can go wrong between this process and its own server; ValueError is flwr's word for a response that is
-# not the protobuf message it should be.
+# Between this process and its own server; ValueError is flwr's word for a response that is no protobuf message.
 BROKEN = (httpx.HTTPError, ObjectPushError, UnavailableError, ValueError)
 
 
@@ -261,17 +248,3 @@ def _read(reply: Message) -> Outcome | None:
     record = reply.content.get(RECORD)
     answer = record.get("reply") if isinstance(record, ConfigRecord) else None
     return Outcome(reply=answer) if isinstance(answer, bytes) else Outcome(error="malformed_reply")
-
-
-def manifest() -> bytes:
-    """Return the bundle of a run: a description of an application that does not exist."""
-    digest = hashlib.sha256(_MANIFEST.encode()).hexdigest()
-    files = {
-        "pyproject.toml": _MANIFEST,
-        ".info/CONTENT": f"pyproject.toml,{digest},{8 * len(_MANIFEST.encode())}",
-    }
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as bundle:
-        for name, text in files.items():
-            bundle.writestr(zipfile.ZipInfo(name, (2024, 10, 1, 0, 0, 0)), text)
-    return packed.getvalue()

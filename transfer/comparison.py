@@ -8,7 +8,7 @@ import torch
 from transfer.cloze import Exercise
 from transfer.models import LanguageModel
 from transfer.objectives import relations
-from transfer.reading import only_at
+from transfer.shortcuts import only_at
 
 
 def compared(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 from transfer.batches import FORWARD_TOKENS, Line
 from transfer.models import LanguageModel
 from transfer.prompt import SoftPrompt
-from transfer.reading import only_at
+from transfer.shortcuts import only_at
 from transfer.tasks import Task
 
 

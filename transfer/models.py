@@ -3,12 +3,11 @@
 Letters: B records, T tokens, P prompt tokens, H hidden size, V vocabulary, C classes.
 
 The prompt stands before the whole line, also before a [CLS]; rows are padded on the right and positions count
-on from the prompt. Where the model allows it (`transfer.traits`), only the hidden state at the answer reaches the LM
+on from the prompt. Where the model allows it (`transfer.probe`), only the hidden state at the answer reaches the LM
 head: the vocabulary projection of all other positions, most of the arithmetic of a small model, is never done.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -17,16 +16,20 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from transfer.batches import FORWARD_PADDING, FORWARD_TOKENS, Batch, Line, collate, physical_batches
+from transfer import layout, vocabulary
+from transfer.batches import FORWARD_PADDING, Batch, Line, collate, physical_batches
 from transfer.encoding import Encoder
-from transfer.errors import ModelError, TaskError
+from transfer.errors import ModelError
+from transfer.fit import readable
 from transfer.model_ref import LmHead, ModelRef
 from transfer.passes import Manners
 from transfer.pretrained import directory_of, pretrained, tokenizer_of
+from transfer.probe import traits_of
 from transfer.prompt import SoftPrompt
-from transfer.reading import Head, Reading, copies, inputs_of, question, read, states_at
+from transfer.reading import Head, Reading, copies, question
+from transfer.shortcuts import inputs_of, read, states_at
 from transfer.tasks import Task
-from transfer.traits import Traits, traits_of
+from transfer.traits import Traits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,11 +58,11 @@ class LanguageModel:
         self.model.requires_grad_(False)
         try:
             traits = traits_of(self.model, self.lm_head, self.tokenizer)
+            usual = vocabulary.ordinary(self.tokenizer)
+            vocabulary.require_embedded(self.tokenizer, usual, len(self.embedding), "its")
         except ModelError as error:
             raise ModelError(f"model {self.ref.name!r}: {error}") from error
         object.__setattr__(self, "traits", traits)
-        special = {*self.tokenizer.all_special_ids}  # no text is read as one of them: see `Encoder`
-        self._require_embedded((i for i in self.tokenizer.get_vocab().values() if i not in special), "its")
 
     @property
     def causal(self) -> bool:
@@ -85,39 +88,16 @@ class LanguageModel:
 
     @property
     def layers(self) -> int:
-        """How many layers its backbone has.
-
-        Raises:
-            ModelError: its configuration does not say.
-        """
-        config = self.model.config.get_text_config()
-        total = getattr(config, "num_hidden_layers", None)
-        if not isinstance(total, int):
-            raise ModelError(
-                f"model {self.ref.name!r}: its configuration does not say how many layers it has"
-            )
-        return total
+        """How many layers its backbone has; see `layout.layers`."""
+        return layout.layers(self.model)
 
     @property
     def positions(self) -> int | None:
-        """Most tokens of a row; None if the architecture sets no limit.
-
-        RoBERTa's table of positions begins with those of padding, up to `padding_idx`, which no token has.
-        """
-        limit: int | None = getattr(self.model.config, "max_position_embeddings", None)
-        if limit is not None and limit < 1:  # XLNet's −1
-            return None
-        embeddings = getattr(self.model.base_model, "embeddings", None)
-        table = getattr(embeddings, "position_embeddings", None)
-        padding: int | None = getattr(table, "padding_idx", None)
-        return limit if limit is None or padding is None else limit - padding - 1
+        """Most tokens of a row; None if the architecture sets no limit."""
+        return layout.positions(self.model)
 
     def require_positions(self, tokens: int, remedy: str = "lower the task's max_tokens") -> None:
-        """Refuse rows of more tokens than there are positions.
-
-        Raises:
-            ModelError: says how many there are.
-        """
+        """Raise a ModelError for rows of more tokens than there are positions."""
         if self.positions is not None and tokens > self.positions:
             raise ModelError(
                 f"model {self.ref.name!r} has {self.positions} positions, prompt and line need {tokens}; {remedy}"
@@ -130,15 +110,13 @@ class LanguageModel:
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with: the tokeniser's, or the first if it has none or embeddings do not reach so far."""
-        asked = int(self.tokenizer.pad_token_id or 0)
-        return asked if asked < self.embedding.shape[0] else 0
+        """A token to pad with."""
+        return vocabulary.padding(self.tokenizer, len(self.embedding))
 
     @property
     def tokenizer_digest(self) -> str:
         """SHA-256 of the vocabulary: two models may share full-vocabulary logits only if it is equal."""
-        vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
-        return hashlib.sha256(repr(vocabulary).encode()).hexdigest()
+        return vocabulary.digest(self.tokenizer)
 
     def encoder(self, task: Task) -> Encoder:
         """The encoder of `task` for this model's tokeniser.
@@ -146,34 +124,13 @@ class LanguageModel:
         Raises:
             TaskError: see `Encoder`; or it needs an LM head, and there is none.
         """
-        if self.lm_head == "none" and not task.head_rows:
-            asked = f'kind "{task.kind}"' if task.kind == "text" else f'label_reading "{task.label_reading}"'
-            raise TaskError(
-                f"task {task.name!r}: {asked} needs a language-model head, model {self.ref.name!r} has none; "
-                'write label_reading = "head", no {answer} in the template, and empty lists of label words'
-            )
-        if task.head_rows and self.traits.width != self.width:
-            raise TaskError(
-                f'task {task.name!r}: label_reading "head" reads states as wide as embeddings, which those of model '
-                f"{self.ref.name!r} are not ({self.traits.width} and {self.width}); write label words"
-            )
+        readable(task, self.ref.name, self.lm_head, self.width, self.traits.width)
         encoder = Encoder(task, self.tokenizer, causal=self.causal)
-        self._require_embedded(encoder.encode([""])[0].ids, f"task {task.name!r}: the template's")
+        template, rows = encoder.encode([""])[0].ids, len(self.embedding)
+        vocabulary.require_embedded(
+            self.tokenizer, template, rows, f"model {self.ref.name!r}: the template's"
+        )
         return encoder
-
-    def _require_embedded(self, ids: Iterable[int], whose: str) -> None:
-        """Refuse tokens that have no embedding.
-
-        Raises:
-            ModelError: names the first one.
-        """
-        end = self.embedding.shape[0]
-        if beyond := [token for token in ids if token >= end]:
-            token = self.tokenizer.convert_ids_to_tokens(min(beyond))
-            raise ModelError(
-                f"model {self.ref.name!r}: {whose} token {token!r} has number {min(beyond)}, embeddings end at "
-                f"{end - 1}; call model.resize_token_embeddings(len(tokenizer)) and save it again"
-            )
 
     def collate(self, lines: Sequence[Line]) -> Batch:
         """Right-pad lines with this model's padding token; padding is masked, so any token will do."""
@@ -224,8 +181,8 @@ class LanguageModel:
         if rows is None:
             return torch.zeros(len(batch), head.classes)
         length = rows.shape[1] - head.classes
-        states = self.all_states(batch, rows[:, :length])
-        return head.class_logits(states[:, length:], batch.mask, rows[:, length:])
+        states = self.all_states(batch, rows[:, :length])[:, length:]
+        return head.class_logits(states, batch.mask, rows[:, length:])
 
     def _inputs(self, batch: Batch, rows: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """What a forward pass takes: embeddings [B, P + T, H] of the prompt and then the lines, and their mask."""
@@ -233,17 +190,11 @@ class LanguageModel:
         return inputs_of(self.model, batch, rows)
 
     def groups(
-        self,
-        lines: Sequence[Line],
-        chosen: Sequence[int],
-        prompt_length: int,
-        copies: int,
-        forward_tokens: int = FORWARD_TOKENS,
+        self, lines: Sequence[Line], chosen: Sequence[int], prompt_length: int, copies: int
     ) -> Iterator[list[int]]:
         """The chosen indices in groups of one forward pass each, of equal length where padding would do harm."""
-        return physical_batches(
-            lines, chosen, prompt_length, copies, forward_tokens, FORWARD_PADDING if self.traits.padded else 0
-        )
+        padding = FORWARD_PADDING if self.traits.padded else 0
+        return physical_batches(lines, chosen, prompt_length, copies, max_padding=padding)
 
     @torch.no_grad()
     def answer_logits(
@@ -253,18 +204,15 @@ class LanguageModel:
 
         N counts lines; lines with goals have a row for each token of theirs, one line after the other.
         """
-        out: torch.Tensor | None = None
-        starts = [0, *accumulate(line.reads for line in lines)]
-        extra = prompt.length if prompt else 0
-        for group in self.groups(lines, range(len(lines)), extra, copies(words)):
+        if not lines:
+            raise ModelError("no lines to read answers from")
+        out, starts = torch.empty(0), [0, *accumulate(line.reads for line in lines)]
+        for group in self.groups(lines, range(len(lines)), prompt.length if prompt else 0, copies(words)):
             batch = self.collate([lines[i] for i in group])
             rows = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)
             logits = self.logits(batch, rows, words)
-            if out is None:
-                out = logits.new_empty((starts[-1], logits.shape[1]))
+            out = out if len(out) else logits.new_empty((starts[-1], logits.shape[1]))
             out[[place for i in group for place in range(starts[i], starts[i + 1])]] = logits
-        if out is None:
-            raise ModelError("no lines to read answers from")
         return out
 
     def text_prompt(self, text: str, length: int) -> SoftPrompt:
@@ -282,12 +230,10 @@ class LanguageModel:
 
 
 def load(source: str | Path, *, name: str | None = None, lm_head: LmHead | None = None) -> LanguageModel:
-    """Load a causal or masked LM or a backbone from a directory or the local cache of a hub name, in float32.
-
-    The network is never asked.
+    """Load a causal or masked LM or a backbone, in float32, and never ask the network.
 
     Args:
-        source: directory with config.json, weights and tokeniser, or a hub name.
+        source: directory with config.json, weights and tokeniser, or a hub name in the local cache.
         name: name to know it by; the last part of `source` if not given.
         lm_head: how to read it; by default what configuration and weights say.
 

@@ -30,7 +30,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """What a model does to the rows of a pass, as `transfer.traits` has seen.
+    """What a model does to the rows of a pass, as `transfer.probe` has seen.
 
     Attributes:
         padded: padding behind a row leaves its answer as it is. If not, only lines of equal length share a pass.

@@ -17,14 +17,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from transfer.closeness import close
 from transfer.errors import ModelError
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
 from transfer.pretrained import reason_of, without_pooler
 
 RECORD_FILE = "proxy.json"
-SAME = 1e-4
-"""Largest difference of a cut from the same layers in place, as a share of the largest number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +215,7 @@ def _require_same(kept: PreTrainedModel, target: LanguageModel, layers: Sequence
         )
         with _only(target.model, layers, stack):
             wanted = _answer(target.model, ids)
-        if not (_answer(kept, ids) - wanted).abs().max() <= SAME * wanted.abs().max():
+        if not close(_answer(kept, ids), wanted, target.model.dtype):
             raise ModelError(
                 f"{type(kept).__name__}: layers {list(layers)} would not do in a proxy what they do in "
                 "the target: what a "

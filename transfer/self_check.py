@@ -1,6 +1,6 @@
 """What a model must show of itself before anything rests on it: before it is served, signed, sent or paid for.
 
-`transfer.traits` has tried how it may be read when it was loaded. Here it is tried as a prompt's users and a client
+`transfer.probe` has tried how it may be read when it was loaded. Here it is tried as a prompt's users and a client
 will use it, each property against a plain way to the same numbers. All is public: a few tokens, no record.
 """
 
@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel
 
 from transfer.batches import Line
+from transfer.closeness import close, distance
 from transfer.errors import ModelError
 from transfer.gradients import LabelledLines, per_record_gradients
 from transfer.model_ref import ModelRef
@@ -22,7 +23,6 @@ from transfer.pretrained import directory_of, reason_of
 from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, SoftPrompt, peft_config
 from transfer.remembered import remembered
 from transfer.tasks import Task
-from transfer.traits import REDUCED, TOLERANCE
 
 LENGTHS = (3, 7, 12)
 PROMPT = 4
@@ -150,11 +150,10 @@ def behind(model: LanguageModel, directory: Path) -> PeftModel:
 def _require_alike(
     model: LanguageModel, ours: torch.Tensor, theirs: torch.Tensor, what: str, other: str
 ) -> None:
-    tolerance = TOLERANCE.get(model.model.dtype, REDUCED)
-    off = (ours - theirs).abs().max() / theirs.abs().max()
-    if not off <= tolerance:
+    if not close(ours, theirs, model.model.dtype):
         raise ModelError(
-            f"model {model.ref.name!r}: {what} it answers otherwise than {other}, by {off:.2g} of the largest number"
+            f"model {model.ref.name!r}: {what} it answers otherwise than {other}, by "
+            f"{distance(ours, theirs):.2g} of the largest number"
         )
 
 

@@ -44,8 +44,14 @@ class Subspace:
         return int(self.directions.shape[0])
 
     def coordinates(self, gradients: torch.Tensor) -> torch.Tensor:
-        """Gradients [B, P, H] as coordinates [B, D]; what lies outside the subspace is dropped."""
-        return gradients.flatten(1) @ self.directions.flatten(1).T
+        """Gradients [B, P, H] as coordinates [B, D]; what lies outside the subspace is dropped.
+
+        Guarantee: a row's coordinates have the same bits whatever the other rows are, and however many: each is a
+        product of its own, from memory of its own.
+        """
+        basis = self.directions.flatten(1)
+        rows = [basis @ gradient.flatten().clone() for gradient in gradients]
+        return torch.stack(rows) if rows else gradients.new_zeros(0, self.dimensions)
 
     def vectors(self, coordinates: torch.Tensor) -> torch.Tensor:
         """The change [P, H] of a prompt that coordinates [D] stand for."""

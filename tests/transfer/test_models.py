@@ -12,7 +12,8 @@ from transfer.batches import FORWARD_TOKENS, Batch, Line
 from transfer.errors import ModelError
 from transfer.models import LanguageModel, load
 from transfer.prompt import SoftPrompt
-from transfer.reading import label_logits, only_of
+from transfer.reading import label_logits
+from transfer.shortcuts import only_of
 
 TEXTS = ("The film was great.", "A terrible plot and a boring evening, long and awful and slow.", "good")
 
