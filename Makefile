@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow privacy check format proto clean
+.PHONY: demo test slow privacy families check format proto clean
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo.py
@@ -15,6 +15,9 @@ slow: .venv/installed
 
 privacy: .venv/installed
 	$(BIN)/python -m pytest -m promise --promises=tests/PRIVACY.md
+
+families: .venv/installed
+	$(BIN)/python -m pytest tests/families -m '' --dist load --families=tests/FAMILIES.md
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

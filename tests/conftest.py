@@ -48,7 +48,7 @@ from transfer.signing import (
 )
 from transfer.tasks import Label, Task
 
-pytest_plugins = ["tests.promises"]
+pytest_plugins = ["tests.promises", "tests.families.table"]
 VOCABULARY = 400
 LINES = (
     "The film was great and the actors were good. It was fun.",
