@@ -74,7 +74,7 @@ SIZES: Mapping[str, Any] = {
             "local_attention",
             "attention_window",
         ),
-        4,
+        8,
     ),
     **dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"), 4),
     **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"), 2),
@@ -87,7 +87,7 @@ SIZES: Mapping[str, Any] = {
     "q_lora_rank": 8,
     "index_head_dim": 8,
     "index_n_heads": 2,
-    "index_topk": 4,
+    "index_topk": 64,  # all tokens of a line, as 2048 are of most
     "first_k_dense_replace": 1,
     "embedding_size": 16,
     # state spaces and linear attention
@@ -280,7 +280,8 @@ ENCODERS = (
 """Encoders whose causal LM wants to be told that it is a decoder."""
 
 ONLY: Mapping[tuple[str, str], Mapping[str, Any]] = {
-    (name, "causal"): {"is_decoder": True} for name in ENCODERS
+    **{(name, "causal"): {"is_decoder": True} for name in ENCODERS},
+    ("xlm", "causal"): {"causal": True},
 }
 """What only the causal or the masked one of a model type needs."""
 
@@ -292,7 +293,7 @@ DEBERTA = {
     "share_att_key": True,
     "position_biased_input": False,
 }
-WINDOWS = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2}
+WINDOWS = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}
 
 VARIANTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]] = {
     ("bert", "causal"): {"not a decoder": {"is_decoder": False}},
@@ -327,6 +328,9 @@ VARIANTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]] = {
         "keys shared": {"num_kv_shared_layers": 2},
         "no embeddings a layer": {"hidden_size_per_layer_input": 0},
     },
+    ("deepseek_v32", "causal"): {"few indexed": {"index_topk": 4}},
+    ("axk2", "causal"): {"few indexed": {"index_topk": 4}},
+    ("xlm", "causal"): {"not a decoder": {"causal": False}},
     ("bloom", "causal"): {"other residual": {"apply_residual_connection_post_layernorm": True}},
     ("granitemoehybrid", "causal"): {"rotated": {"position_embedding_type": "rope"}},
     ("bert", "masked"): {"in chunks": {"chunk_size_feed_forward": 1}},
