@@ -332,6 +332,14 @@ VARIANTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]] = {
     ("axk2", "causal"): {"few indexed": {"index_topk": 4}},
     ("xlm", "causal"): {"not a decoder": {"causal": False}},
     ("bloom", "causal"): {"other residual": {"apply_residual_connection_post_layernorm": True}},
+    ("granite", "causal"): {
+        "scaled": {
+            "embedding_multiplier": 12.0,
+            "residual_multiplier": 0.22,
+            "attention_multiplier": 0.2,
+            "logits_scaling": 4.0,
+        }
+    },
     ("granitemoehybrid", "causal"): {"rotated": {"position_embedding_type": "rope"}},
     ("bert", "masked"): {"in chunks": {"chunk_size_feed_forward": 1}},
     ("deberta-v2", "masked"): {"v3": DEBERTA, "v3, legacy = false": {**DEBERTA, "legacy": False}},
