@@ -19,7 +19,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from tests.families.overrides import HEADS, LAYERS, ONLY, OVERRIDES, SIZES, VARIANTS
+from tests.families.overrides import OVERRIDES
+from tests.families.sizes import HEADS, LAYERS, SIZES
+from tests.families.variants import ONLY, VARIANTS
 
 FACTORIES: Mapping[str, Any] = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
 MAPPINGS = {"causal": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "masked": MODEL_FOR_MASKED_LM_MAPPING_NAMES}

@@ -5,7 +5,7 @@ from functools import cache
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tests.families.overrides import TOKENS
+from tests.families.sizes import TOKENS
 
 LINES = (
     "The film was great and the actors were good. It was fun.",
