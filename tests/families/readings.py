@@ -15,12 +15,13 @@ from transfer.gradients import LabelledLines
 from transfer.prompt import SoftPrompt
 
 
-def without_prompt(subject: Subject) -> None:
+def without_prompt(subject: Subject) -> str:
     """The answer's logits are those of the plain model from token ids."""
     same(subject.ours.answer_logits(subject.lines), subject.answers)
+    return _path(subject)
 
 
-def with_prompt(subject: Subject) -> None:
+def with_prompt(subject: Subject) -> str:
     """Behind a prompt they are stock PEFT's with the delivered directory."""
     ours = subject.ours.answer_logits(subject.lines, subject.prompt)
     try:
@@ -28,6 +29,12 @@ def with_prompt(subject: Subject) -> None:
     except Exception as error:
         raise RuntimeError(f"stock PEFT: {type(error).__name__}: {first_line(error)}") from error
     same(ours, theirs)
+    return _path(subject)
+
+
+def _path(subject: Subject) -> str:
+    """By which way the model was read."""
+    return "" if subject.ours.traits.shortcuts.states is not None else "by the plain path"
 
 
 def class_logits(subject: Subject) -> None:

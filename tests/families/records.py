@@ -1,6 +1,8 @@
 """What a record's gradient depends on, and how far one record can move a step."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
 
 import torch
 
@@ -9,29 +11,24 @@ from tests.families.outcomes import DifferentError
 from tests.families.subject import TASK, TEXTS, Subject
 from transfer.batches import FORWARD_TOKENS, Line
 from transfer.gradients import LabelledLines, per_record_gradients
-from transfer.models import LanguageModel, load
+from transfer.models import LanguageModel
 
 BOUND = 1.000001
 """Most that one record may move the sum of clipped gradients, in clipping norms."""
 
 
-def rows_apart(subject: Subject) -> str:
+def rows_apart(subject: Subject) -> None:
     """A record's gradient is the same bit for bit whoever stands beside it and wherever it stands."""
-    _rows_apart(subject.ours, subject, torch.float32)
-    return ""
+    _rows_apart(subject.ours, subject)
 
 
-def rows_apart_in_half(subject: Subject) -> str:
+def rows_apart_in_half(subject: Subject) -> None:
     """The same in bfloat16."""
-    ours = load(subject.directory)
-    ours.model.to(torch.bfloat16)
-    _rows_apart(ours, subject, torch.bfloat16)
-    return ""
+    _rows_apart(replace(subject.ours, model=deepcopy(subject.ours.model).to(torch.bfloat16)), subject)
 
 
-def _rows_apart(ours: LanguageModel, subject: Subject, dtype: torch.dtype) -> None:
-    data = _data(subject.lines, subject.ours)
-    vectors = subject.prompt.vectors.to(dtype)
+def _rows_apart(ours: LanguageModel, subject: Subject) -> None:
+    data, vectors = _data(subject.lines, subject.ours), subject.prompt.vectors
     every = list(range(len(subject.lines)))
     longest = max(every, key=lambda index: len(subject.lines[index].ids))
     alone = torch.cat([gradients(ours, data, [index], vectors) for index in every])
