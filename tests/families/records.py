@@ -12,6 +12,10 @@ from tests.families.subject import TASK, TEXTS, Subject
 from transfer.batches import FORWARD_TOKENS, Line
 from transfer.gradients import LabelledLines, per_record_gradients
 from transfer.models import LanguageModel
+from transfer.passes import Passes
+
+PASSES = Passes.expecting(len(TEXTS), TASK.max_tokens)
+"""As a step of so many records has them."""
 
 BOUND = 1.000001
 """Most that one record may move the sum of clipped gradients, in clipping norms."""
@@ -75,7 +79,8 @@ def sensitivity(subject: Subject) -> str:
 
 
 def _data(lines: Sequence[Line], ours: LanguageModel) -> LabelledLines:
-    return LabelledLines(lines, torch.tensor([i % 2 for i in range(len(lines))]), ours.encoder(TASK).words)
+    labels = torch.tensor([i % 2 for i in range(len(lines))])
+    return LabelledLines(lines, labels, ours.encoder(TASK).words, PASSES)
 
 
 def gradients(
