@@ -69,11 +69,17 @@ def read_by_a_head(subject: Subject) -> None:
         torch.cat([subject.prompt.vectors, torch.randn(2, ours.width, generator=draw)]), ours.ref
     )
     found = ours.answer_logits(lines, both, words)
+    backbone = subject.plain.base_model
+    if backbone is subject.plain:  # as Llama 4's is
+        backbone = subject.plain.get_submodule(ours.traits.backbone)
     theirs = []
     with torch.no_grad():
         for line in lines:
-            out = subject.plain.base_model(**subject.embedded(subject.prompt, line.ids))
-            state = out.last_hidden_state[0, PROMPT:].mean(dim=0)
+            state = (
+                backbone(**subject.embedded(subject.prompt, line.ids))
+                .last_hidden_state[0, PROMPT:]
+                .mean(dim=0)
+            )
             theirs.append(both.vectors[PROMPT:] @ (state / state.norm()))
     same(found, torch.stack(theirs))
     data = LabelledLines(lines, torch.tensor([i % 2 for i in range(len(lines))]), words)
