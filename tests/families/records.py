@@ -8,13 +8,21 @@ import torch
 
 from client.noise import GRID_BITS, clip_to_grid
 from tests.families.outcomes import DifferentError
-from tests.families.subject import TASK, TEXTS, Subject
-from transfer.batches import FORWARD_TOKENS, Line
+from tests.families.subject import TASK, Subject
+from transfer.batches import FORWARD_TOKENS
 from transfer.gradients import LabelledLines, per_record_gradients
 from transfer.models import LanguageModel
 from transfer.passes import Passes
 
-PASSES = Passes.expecting(len(TEXTS), TASK.max_tokens)
+SHORT = ("The film was great.", "The plot was awful.", "The music was good.")
+LONG = (
+    "We liked the music, the food and the long walk.",
+    "We liked the weather, the noise and the slow train.",
+    "A terrible plot, a bad ending and a long boring evening, slow and awful.",
+)
+"""Records of which several are about as long as one another, and so share a pass."""
+
+PASSES = Passes.expecting(len(SHORT + LONG), TASK.max_tokens)
 """As a step of so many records has them."""
 
 BOUND = 1.000001
@@ -32,22 +40,16 @@ def rows_apart_in_half(subject: Subject) -> None:
 
 
 def _rows_apart(ours: LanguageModel, subject: Subject) -> None:
-    data, vectors = _data(subject.lines, subject.ours), subject.prompt.vectors
-    every = list(range(len(subject.lines)))
-    longest = max(every, key=lambda index: len(subject.lines[index].ids))
+    data, vectors = _data(ours, [*SHORT, *LONG]), subject.prompt.vectors
+    every, longest = list(range(len(data.lines))), len(data.lines) - 1
     alone = torch.cat([gradients(ours, data, [index], vectors) for index in every])
-    if not alone.isfinite().all() or not alone.abs().amax(dim=(1, 2)).min():
+    sizes = alone.abs().amax(dim=(1, 2))
+    if not alone.isfinite().all() or not sizes.min():
         raise DifferentError("a gradient is not finite or is 0")
     worst = 0.0
-    for included in (
-        every,
-        every[::-1],
-        [2, 0, 4, 1, 3],
-        *([index, longest] for index in every if index != longest),
-    ):
-        rows = gradients(ours, data, included, vectors)
-        away = (rows.float() - alone[included].float()).abs().amax(dim=(1, 2))
-        worst = max(worst, float((away / alone[included].float().abs().amax(dim=(1, 2))).max()))
+    for included in (every, every[::-1], [4, 1, 0, 5, 2, 3], [0, longest], [longest - 1, longest]):
+        away = (gradients(ours, data, included, vectors) - alone[included]).abs().amax(dim=(1, 2))
+        worst = max(worst, float((away / sizes[included]).max()))
     if worst:
         raise DifferentError(f"by {worst:.2g}")
 
@@ -55,12 +57,11 @@ def _rows_apart(ours: LanguageModel, subject: Subject) -> None:
 def sensitivity(subject: Subject) -> str:
     """One record more moves the sum of clipped gradients by no more than the clipping norm."""
     ours, vectors = subject.ours, subject.prompt.vectors
-    start = [text for text in TEXTS if len(text.split()) < 8] * 2
-    words = TEXTS[1].split()
-    texts = start + [" ".join(words[:count]) for count in (1, 3, 4, 5, 6, 8, len(words))]
-    data = _data(ours.encoder(TASK).encode(texts), ours)
-    few = list(range(len(start)))
-    norms = gradients(ours, data, list(range(len(texts))), vectors).flatten(1).norm(dim=1)
+    words = LONG[-1].split()
+    more = [" ".join(words[:count]) for count in (2, 4, 5, len(words))]
+    data = _data(ours, [*SHORT, *SHORT, LONG[0], *more])
+    few = list(range(len(data.lines) - len(more)))
+    norms = gradients(ours, data, range(len(data.lines)), vectors).flatten(1).norm(dim=1)
     clip = float(norms.min()) / 2  # every record is clipped
     grid = clip / 2**GRID_BITS
 
@@ -71,16 +72,17 @@ def sensitivity(subject: Subject) -> str:
     without = total(few)
     moved = max(
         float((total([*few, one]) - without).double().norm()) * grid / clip
-        for one in range(len(few), len(texts))
+        for one in range(len(few), len(data.lines))
     )
     if not moved <= BOUND:
         raise DifferentError(f"{moved:.7g} C")
     return f"{moved:.6f} C"
 
 
-def _data(lines: Sequence[Line], ours: LanguageModel) -> LabelledLines:
-    labels = torch.tensor([i % 2 for i in range(len(lines))])
-    return LabelledLines(lines, labels, ours.encoder(TASK).words, PASSES)
+def _data(ours: LanguageModel, texts: Sequence[str]) -> LabelledLines:
+    encoder = ours.encoder(TASK)
+    labels = torch.tensor([index % 2 for index in range(len(texts))])
+    return LabelledLines(encoder.encode(texts), labels, encoder.words, PASSES)
 
 
 def gradients(
