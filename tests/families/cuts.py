@@ -1,6 +1,9 @@
 """Whether the layers of a cut are those of the target."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,23 +30,24 @@ def layers_of_a_cut(subject: Subject, layers: tuple[int, int]) -> str:
 
 def _in_place(subject: Subject, layers: tuple[int, int]) -> torch.Tensor:
     """Stock logits of the target when every layer but `layers` passes its input on."""
-
-    def passes_on(
-        _module: nn.Module, inputs: tuple[object, ...], kwargs: dict[str, object], output: object
-    ) -> object:
-        state = inputs[0] if inputs else kwargs["hidden_states"]
-        return (state, *output[1:]) if isinstance(output, tuple) else state
-
-    stack = _stack(subject.plain)
-    others = [layer for index, layer in enumerate(stack) if index not in layers]
-    handles = [layer.register_forward_hook(passes_on, with_kwargs=True) for layer in others]
+    others = [layer for index, layer in enumerate(_stack(subject.plain)) if index not in layers]
+    for layer in others:  # no hooks: some encoders call `forward` themselves
+        layer.forward = partial(_passing_on, layer.forward)
     try:
         return torch.stack(
             [subject.logits(line.ids, **subject.uncached)[line.answer] for line in subject.lines]
         )
     finally:
-        for handle in handles:
-            handle.remove()
+        for layer in others:
+            del layer.forward
+
+
+def _passing_on(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+    """Run a layer for whatever it leaves to others, and put its input in place of its output."""
+    output, state = forward(*inputs, **named), inputs[0] if inputs else named["hidden_states"]
+    if isinstance(output, dict):  # SqueezeBERT's
+        return {**output, "feature_map": state}
+    return (state, *output[1:]) if isinstance(output, tuple) else state
 
 
 def _stack(model: PreTrainedModel) -> nn.ModuleList:

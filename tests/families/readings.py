@@ -119,9 +119,9 @@ def beyond_the_table(subject: Subject) -> None:
     tokenizer.add_special_tokens({"pad_token": "<new-pad>"})
     ours = replace(subject.ours, tokenizer=tokenizer)
     same(ours.answer_logits(ours.encoder(TASK).encode(TEXTS)), subject.answers, "padding ")
-    tokenizer.add_tokens(["music"])
+    tokenizer.add_tokens(["zither"])
     try:
-        ours.answer_logits(ours.encoder(TASK).encode(TEXTS))
+        ours.answer_logits(ours.encoder(TASK).encode(["The zither was great."]))
     except PromptferryError:
         return
     raise DifferentError("a word without an embedding is read")

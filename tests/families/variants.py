@@ -77,7 +77,6 @@ VARIANTS: Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]] = {
     },
     ("deepseek_v32", "causal"): {"few indexed": {"index_topk": 4}},
     ("axk2", "causal"): {"few indexed": {"index_topk": 4}},
-    ("xlm", "causal"): {"not a decoder": {"causal": False}},
     ("bloom", "causal"): {"other residual": {"apply_residual_connection_post_layernorm": True}},
     ("granite", "causal"): {
         "scaled": {
