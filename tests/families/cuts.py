@@ -47,7 +47,7 @@ def _passing_on(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
     output, state = forward(*inputs, **named), inputs[0] if inputs else named["hidden_states"]
     if isinstance(output, dict):  # SqueezeBERT's
         return {**output, "feature_map": state}
-    return (state, *output[1:]) if isinstance(output, tuple) else state
+    return (state, *output[1:]) if isinstance(output, tuple | list) else state
 
 
 def _stack(model: PreTrainedModel) -> nn.ModuleList:

@@ -119,6 +119,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "num_self_attention_heads": HEADS,
         "num_cross_attention_heads": HEADS,
     },
+    "prophetnet": {"num_encoder_layers": LAYERS, "num_decoder_layers": LAYERS},
     "qwen4_exp_text": {
         "indexer_n_heads": 2,
         "indexer_kv_heads": 1,

@@ -74,4 +74,6 @@ def measured(kind: Kind, tokenizer: PreTrainedTokenizerFast, directory: Path) ->
     found = {"loads": outcome(loads)} | dict.fromkeys(PROPERTIES, "–")
     for subject in subjects:
         found |= {name: outcome(partial(holds, subject)) for name, (holds, _) in PROPERTIES.items()}
-    return {name: told.replace(f"{directory}: ", "") for name, told in found.items()}
+    return {
+        name: told.replace(f"{directory}: ", "").replace(f"{directory}/", "") for name, told in found.items()
+    }

@@ -101,7 +101,10 @@ SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("rotary_dim",), 4),
     "lru_width": WIDTH,
     "attention_hidden_size": WIDTH,
-    # pictures and sound, which no text reaches
+    # pictures and sound, which no text reaches; no tokeniser here has as many tokens
+    **dict.fromkeys(("image_token_id", "image_token_index"), TOKENS - 1),
+    "video_token_id": TOKENS - 2,
+    "audio_token_id": TOKENS - 3,
     "image_size": 16,
     "patch_size": 8,
     "output_channels": 16,
