@@ -102,6 +102,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "longformer": {"attention_window": 16},  # half of it to each side
     "longcat_flash": {"zero_expert_num": 2, "head_dim": 4},
     "luke": {"entity_vocab_size": 50, "entity_emb_size": 16},
     "mamba2": {"num_heads": 8, "n_groups": 2},

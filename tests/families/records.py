@@ -1,7 +1,6 @@
 """What a record's gradient depends on, and how far one record can move a step."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -36,7 +35,7 @@ def rows_apart(subject: Subject) -> None:
 
 def rows_apart_in_half(subject: Subject) -> None:
     """The same in bfloat16."""
-    _rows_apart(replace(subject.ours, model=deepcopy(subject.ours.model).to(torch.bfloat16)), subject)
+    _rows_apart(replace(subject.ours, model=subject.stock(torch.bfloat16)), subject)
 
 
 def _rows_apart(ours: LanguageModel, subject: Subject) -> None:

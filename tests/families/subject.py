@@ -70,12 +70,11 @@ class Subject:
     @cached_property
     def plain(self) -> PreTrainedModel:
         """Stock transformers' own."""
-        return self._stock()
+        return self.stock()
 
-    def _stock(self) -> PreTrainedModel:
-        model: PreTrainedModel = FACTORIES[self.kind.lm_head].from_pretrained(
-            self.directory, dtype=torch.float32
-        )
+    def stock(self, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+        """Another copy of it."""
+        model: PreTrainedModel = FACTORIES[self.kind.lm_head].from_pretrained(self.directory, dtype=dtype)
         return model.eval().requires_grad_(requires_grad=False)
 
     @property
@@ -114,7 +113,7 @@ class Subject:
         place.mkdir(exist_ok=True)
         (place / WEIGHTS_FILE).write_bytes(self.prompt.to_bytes())
         (place / CONFIG_FILE).write_bytes(peft_config(self.prompt, str(self.directory), self.ours.lm_head))
-        model = PeftModel.from_pretrained(self._stock(), str(place)).eval()
+        model = PeftModel.from_pretrained(self.stock(), str(place)).eval()
         found = []
         for line in self.lines:
             ids = torch.tensor([line.ids])
