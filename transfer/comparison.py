@@ -24,7 +24,7 @@ def compared(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.
         states: torch.Tensor = model.model(**inputs).last_hidden_state
         return _relations(states.float(), part), states
     if model.traits.shortcuts.states is None:
-        logits = model.model(**inputs).logits[part.rows, part.columns]
+        logits = model.model(**inputs | {"inputs_embeds": embeds.clone()}).logits[part.rows, part.columns]
         return logits, model.backbone(**inputs).last_hidden_state
     with only_at(model.backbone, part.rows, part.columns) as seen:
         logits = model.model(**inputs).logits[:, 0]

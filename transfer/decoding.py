@@ -82,9 +82,10 @@ def _continued(
     model.require_positions(embeds.shape[1] + most - 1)
     cache, unread, tokens = None, embeds, ids.new_empty((len(ids), 0))
     while tokens.shape[1] < most and not (tokens == end).any(dim=1).all():
-        inputs = {"inputs_embeds": unread, "past_key_values": cache, "use_cache": True}
+        # clones, as some families write into what they are given
+        inputs = {"inputs_embeds": unread.clone(), "past_key_values": cache, "use_cache": True}
         if not model.traits.cached:
-            inputs = {"inputs_embeds": embeds}
+            inputs = {"inputs_embeds": embeds.clone()}
         out = _last(model, inputs, rows)
         following = out.logits[:, -1].argmax(dim=-1, keepdim=True)
         cache, unread = getattr(out, "past_key_values", None), embed(following)

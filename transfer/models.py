@@ -58,8 +58,6 @@ class LanguageModel:
         self.model.requires_grad_(False)
         try:
             traits = traits_of(self.model, self.lm_head, self.tokenizer)
-            usual = vocabulary.ordinary(self.tokenizer)
-            vocabulary.require_embedded(self.tokenizer, usual, len(self.embedding), "its")
         except ModelError as error:
             raise ModelError(f"model {self.ref.name!r}: {error}") from error
         object.__setattr__(self, "traits", traits)
@@ -123,13 +121,13 @@ class LanguageModel:
 
         Raises:
             TaskError: see `Encoder`; or it needs an LM head, and there is none.
+            ModelError: the tokeniser has a token that has no embedding.
         """
         readable(task, self.ref.name, self.lm_head, self.width, self.traits.width)
         encoder = Encoder(task, self.tokenizer, causal=self.causal)
-        template, rows = encoder.encode([""])[0].ids, len(self.embedding)
-        vocabulary.require_embedded(
-            self.tokenizer, template, rows, f"model {self.ref.name!r}: the template's"
-        )
+        known, whose = vocabulary.ordinary(self.tokenizer), f"model {self.ref.name!r}: its tokeniser's"
+        emitted = known.union(encoder.encode([""])[0].ids)
+        vocabulary.require_embedded(self.tokenizer, emitted, len(self.embedding), whose)
         return encoder
 
     def collate(self, lines: Sequence[Line]) -> Batch:

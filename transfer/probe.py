@@ -6,7 +6,7 @@ pass: a shortcut that answers otherwise is not taken, and a model that cannot st
 Letters: B rows, T tokens, P prompt tokens, H embedding size, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import accumulate, product
@@ -155,8 +155,8 @@ class _Probe:
         """Whether the second half of a line behind the prompt is answered alike from a cache of the first."""
         line, half = self.lines[1], LENGTHS[1] // 2
         embeds = inputs_of(self.model, collate([line], self.pad), self.prompt.unsqueeze(0))["inputs_embeds"]
-        whole = self.model(inputs_embeds=embeds).logits[:, half:]
-        first = self.model(inputs_embeds=embeds[:, :half], use_cache=True)
+        whole = self.model(inputs_embeds=embeds.clone()).logits[:, half:]
+        first = self.model(inputs_embeds=embeds[:, :half].clone(), use_cache=True)
         cache, found = first.past_key_values, []
         for column in range(half, embeds.shape[1]):
             step = self.model(inputs_embeds=embeds[:, [column]], past_key_values=cache, use_cache=True)
@@ -169,13 +169,17 @@ class _Probe:
         lines = self.lines if padded else self.lines[2:]
         batch = collate(lines, self.pad)
         rows = self.prompt.expand(len(lines), -1, -1)
-        inputs, asked = inputs_of(self.model, batch, rows), question(batch, None).behind(rows)
+        asked = question(batch, None).behind(rows)
+
+        def inputs() -> dict[str, torch.Tensor]:  # new ones each time, as some families write into them
+            return inputs_of(self.model, batch, rows)
+
         shortcuts = Shortcuts() if self.lm_head == "none" else self._shortcuts(inputs, asked)
         names = backbones(self.model) if shortcuts.states is None else [shortcuts.states]
         for name in names:
 
             def states(shortcuts: Shortcuts, name: str = name) -> torch.Tensor:
-                return states_at(self.model, inputs, asked.columns, name, shortcuts)
+                return states_at(self.model, inputs(), asked.columns, name, shortcuts)
 
             if (plain := attempt(states, Shortcuts())) is not None:
                 narrowed = attempt(states, Shortcuts(last_layer=True))
@@ -184,19 +188,16 @@ class _Probe:
                 return name, replace(shortcuts, last_layer=wanted and exact), plain.shape[1]
         raise ModelError("it has no backbone that gives last hidden states")
 
-    def _shortcuts(self, inputs: dict[str, torch.Tensor], asked: Question) -> Shortcuts:
+    def _shortcuts(self, inputs: Callable[[], dict[str, torch.Tensor]], asked: Question) -> Shortcuts:
         """The most that may be left out."""
-        plain = read(self.model, inputs, asked, None, Shortcuts())
+        plain = read(self.model, inputs(), asked, None, Shortcuts())
         words = [list(self.lines[0].ids[:2]), [self.lines[1].ids[0]]]
         wanted = {None: plain, tuple(map(tuple, words)): label_logits(plain, words)}
 
         def exact(shortcuts: Shortcuts) -> bool:
-            found = [
-                attempt(read, self.model, inputs, asked, asked_words, shortcuts) for asked_words in wanted
-            ]
-            return all(
-                f is not None and self._close(f, w) for f, w in zip(found, wanted.values(), strict=True)
-            )
+            found = [attempt(read, self.model, inputs(), asked, few, shortcuts) for few in wanted]
+            pairs = zip(found, wanted.values(), strict=True)
+            return all(ours is not None and self._close(ours, plain) for ours, plain in pairs)
 
         names = (name for name in backbones(self.model) if exact(Shortcuts(name)))
         if (name := next(names, None)) is None:
@@ -207,10 +208,8 @@ class _Probe:
     def _rows_stay_apart(self, traits: Traits) -> bool:
         """Whether a record's gradient has the same bits alone and among others, at any row of one shape.
 
-        Raises:
-            ModelError: no gradient reaches the prompt, or another one each time.
+        It is read next to the prompt, which a narrow window may not reach from further on.
         """
-        # next to the prompt, which a narrow window in one layer may not reach from further on
         own, width = replace(self.lines[0], answer=0), LENGTHS[-1] + 1 if traits.padded else 0
         blank = Line((self.pad,) * (1 if traits.padded else len(own.ids)), 0)
         turned = replace(own, ids=own.ids[::-1])

@@ -7,8 +7,7 @@ Embeddings, final norm and LM head, if there is one, are copied from the target 
 import copy
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfer.closeness import close
 from transfer.errors import ModelError
+from transfer.in_place import alone
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
 from transfer.pretrained import reason_of, without_pooler
@@ -155,6 +155,9 @@ def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTr
     """A model of the same class with these layers' weights."""
     config = copy.deepcopy(whole.config)
     _shorten(config, layers)
+    config = type(config).from_dict(
+        config.to_dict()
+    )  # as it will be read: what no checkpoint may say ends here
     model = without_pooler(type(whole)(config))
     model.train(mode=False)
     place = {old: new for new, old in enumerate(layers)}
@@ -187,39 +190,17 @@ def _shorten(config: PreTrainedConfig, layers: Sequence[int]) -> None:
     config.num_hidden_layers = len(layers)
 
 
-@contextmanager
-def _only(model: PreTrainedModel, layers: Sequence[int], stack: str) -> Iterator[None]:
-    """Within it the model itself runs these of its layers and leaves out the others."""
-    where, _, leaf = stack.rpartition(".")
-    parent, whole, config = (
-        model.get_submodule(where),
-        model.get_submodule(stack),
-        model.config.get_text_config(),
-    )
-    before = dict(vars(config))
-    try:
-        setattr(parent, leaf, nn.ModuleList([whole[index] for index in layers]))  # type: ignore[index]
-        _shorten(config, layers)
-        yield
-    finally:
-        setattr(parent, leaf, whole)
-        vars(config).clear()
-        vars(config).update(before)
-
-
 def _require_same(kept: PreTrainedModel, target: LanguageModel, layers: Sequence[int], stack: str) -> None:
-    """Refuse a cut whose layers do not make of public lines what the target's own make of them."""
+    """Refuse a cut whose layers do not make of public lines what the target's own make of them in their place."""
     for length in (5, 12, min(30, target.positions or 30)):
-        ids = torch.randint(
-            len(target.embedding), (1, length), generator=torch.Generator().manual_seed(length)
-        )
-        with _only(target.model, layers, stack):
+        draw = torch.Generator().manual_seed(length)
+        ids = torch.randint(len(target.embedding), (1, length), generator=draw)
+        with alone(target.model, layers, stack):
             wanted = _answer(target.model, ids)
         if not close(_answer(kept, ids), wanted, target.model.dtype):
             raise ModelError(
-                f"{type(kept).__name__}: layers {list(layers)} would not do in a proxy what they do in "
-                "the target: what a "
-                "layer of it computes depends on its place among all; choose other layers, or another target"
+                f"{type(kept).__name__}: layers {list(layers)} would not do in a proxy what they do in the target, "
+                "as what one computes depends on its place; choose other layers, or another target"
             )
 
 
@@ -243,5 +224,8 @@ def _layer_list(model: PreTrainedModel, total: int) -> str:
         if isinstance(module, nn.ModuleList) and len(module) == total
     ]
     if len(stacks) != 1:
-        raise ModelError(f"{type(model).__name__}: cannot tell its layer list from {stacks or 'nothing'}")
+        found = f"{len(stacks)} lists" if stacks else "no list"
+        raise ModelError(
+            f"{type(model).__name__} has {found} of {total} layers, so no proxy can be cut from it"
+        )
     return stacks[0]
