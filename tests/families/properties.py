@@ -25,6 +25,7 @@ from tests.families.records import rows_apart, rows_apart_in_half, sensitivity
 from tests.families.subject import Subject, write
 from tests.families.tiny import Kind
 from transfer.models import load
+from transfer.self_check import require_sound
 
 PROPERTIES: Mapping[str, tuple[Callable[[Subject], str | None], str]] = {
     "no prompt": (without_prompt, "logits at the answer are those of the untouched model from token ids"),
@@ -53,7 +54,7 @@ PROPERTIES: Mapping[str, tuple[Callable[[Subject], str | None], str]] = {
     ),
 }
 
-MEANINGS = {"loads": "it is loaded as what it is"} | {
+MEANINGS = {"loads": "it is loaded as what it is, and passes its self-check"} | {
     name: meaning for name, (_, meaning) in PROPERTIES.items()
 }
 
@@ -65,6 +66,7 @@ def measured(kind: Kind, tokenizer: PreTrainedTokenizerFast, directory: Path) ->
 
     def loads() -> None:
         ours = load(directory)
+        require_sound(ours)
         if unbuilt:
             raise DifferentError(f"loaded, though transformers says {unbuilt}")
         if ours.lm_head != kind.lm_head:
