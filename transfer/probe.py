@@ -44,17 +44,17 @@ def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedToke
             depend on later tokens though it is to be a causal LM; no gradient reaches a prompt; or it answers the
             same question differently each time.
     """
-    if (known := _SEEN.get(model)) is None:
+    dtype, known = _SEEN.get(model, (None, None))
+    if known is None or dtype != model.dtype:
         config = model.config.to_json_string(use_diff=False)
         layout = (type(model).__qualname__, config, str(model.dtype), str(model.device), lm_head)
         tokens = (tokenizer.mask_token_id, tokenizer.pad_token_id, sorted(tokenizer.all_special_ids))
-        known = _SEEN[model] = Traits.of(
-            remembered(("traits", layout, tokens), lambda: _tried(model, lm_head, tokenizer))
-        )
+        known = Traits.of(remembered(("traits", layout, tokens), lambda: _tried(model, lm_head, tokenizer)))
+        _SEEN[model] = model.dtype, known
     return known
 
 
-_SEEN: WeakKeyDictionary[PreTrainedModel, Traits] = WeakKeyDictionary()
+_SEEN: WeakKeyDictionary[PreTrainedModel, tuple[torch.dtype, Traits]] = WeakKeyDictionary()
 
 
 def _tried(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -3,6 +3,7 @@ import json
 import logging
 import math
 import secrets
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast
 
 from client.declines import Declined
 from client.ledger import Ledger
@@ -141,6 +144,36 @@ def owner(tmp_path: Path, tiny_causal: Path, tiny_task: Task) -> Iterator[Owner]
     owner = Owner(tmp_path, tiny_causal, tiny_task)
     yield owner
     owner.ledger.close()
+
+
+def broken(proxy: Path) -> None:
+    weights = load_file(proxy / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, proxy / "model.safetensors", metadata={"format": "pt"})
+
+
+def shrunk(proxy: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(proxy)
+    tokenizer.add_tokens(["harbour"])
+    tokenizer.save_pretrained(proxy)
+
+
+@pytest.mark.promise("self-check")
+@pytest.mark.parametrize("fault", [broken, shrunk])
+def test_a_proxy_that_fails_its_self_check_is_declined_in_one_line_and_nothing_is_spent(
+    owner: Owner, tmp_path: Path, fault: Callable[[Path], None], measured: Measured
+) -> None:
+    owner.proxy = Path(shutil.copytree(owner.proxy, tmp_path / "copy"))
+    fault(owner.proxy)
+    (owner.directory / "proxies" / "tiny").unlink()
+    (owner.directory / "proxies" / "tiny").symlink_to(owner.proxy)
+    for _ in range(2):
+        assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.FAILED
+    measured(reservations=len(owner.spends()))
+    assert owner.spends() == []
+    assert owner.tunings == 0
+    (declined,) = owner.declines()
+    assert declined.why.startswith("model 'tiny': ")
 
 
 def test_a_round_ends_in_a_signed_release_with_its_cost_in_the_ledger(owner: Owner) -> None:
