@@ -4,8 +4,8 @@
     python -m tests.benchmarks.passes --model DIR --layers 3 --texts FILE.jsonl --out FILE.json
 
 One noised step over so many records as a plan expects is taken both ways in turn, on records drawn anew each time: in
-the passes of `tune`, and in groups of similar length, closed before padding passes `FORWARD_PADDING` and without a blank
-row, as tuning did before. The ratio is of the sums of CPU seconds.
+the passes of `tune`, and in groups of similar length, closed before padding passes `FORWARD_PADDING` and no blank
+rows, as tuning did before. The ratio is of the sums of CPU seconds.
 """
 
 import json
