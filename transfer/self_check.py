@@ -74,14 +74,10 @@ def require_tunable(model: LanguageModel, task: Task, rows: int) -> None:
     about = ("tunable", model.ref.digest, task, rows)
 
     def tuned() -> bool:
-        ids = encoder.encode([""])[0].ids
-        filler = _ordinary(model, task.max_tokens)
-        longest = Line((*filler[: task.max_tokens - len(ids)], *ids), task.max_tokens - 1)
-        if task.kind == "text":
-            longest = Line(longest.ids, longest.answer, (encoder.end,))
-        data = LabelledLines(
-            [longest], torch.zeros(1, dtype=torch.long), encoder.words, Passes(1, task.max_tokens)
-        )
+        text = " ".join([task.init_text] * task.max_tokens)  # cut to the longest line there is
+        lines = encoder.encode([text], [task.init_text] if task.kind == "text" else [])
+        label, alone = torch.zeros(1, dtype=torch.long), Passes(1, task.max_tokens)
+        data = LabelledLines(lines, label, encoder.words, alone)
         start = model.text_prompt(task.init_text, prompt).longer(task.head_rows)
         try:
             gradient = per_record_gradients(model, data, [0], start.vectors)

@@ -24,6 +24,7 @@ ROWS = '{"text": "the film was great", "label": "positive"}\n{"text": "a bad plo
 TASK = """name = "reviews"
 template = "{text} It was {answer}"
 init_text = "A sentence about a review"
+max_tokens = 64
 [labels]
 positive = ["great", "good"]
 negative = ["terrible", "bad"]
@@ -299,7 +300,7 @@ def test_data_check_counts_what_a_task_would_cut(ready: Command, tiny_causal: Pa
     path, task = ready.directory.parent / "train.jsonl", ready.directory.parent / "task.toml"
     long = json.dumps({"text": "the film was great " * 40, "label": "positive"}) + "\n"
     path.write_text(ROWS + long)
-    task.write_text("max_tokens = 32\n" + TASK)
+    task.write_text(TASK.replace("max_tokens = 64", "max_tokens = 32"))
     asked = "data", "check", "--task", task
     assert ready.json(*asked)["lengths"] is None
     assert ready(*asked) == 0

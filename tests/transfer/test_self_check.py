@@ -11,6 +11,7 @@ from tests.transfer.kinds import saved
 from transfer.errors import ModelError, PromptferryError, TaskError
 from transfer.models import LanguageModel, load
 from transfer.self_check import require_same, require_sound, require_sound_at, require_tunable
+from transfer.tasks import Label
 
 pytestmark = pytest.mark.promise("self-check")
 
@@ -91,10 +92,19 @@ def test_what_a_task_needs_is_tried_before_anything_is_paid(tiny_causal: Path, t
         require_tunable(model, replace(tiny_task, labels=words), 4)
 
 
-@pytest.mark.parametrize("how", ["single", "head", "text"])
-def test_every_reading_can_be_tuned(tiny_causal: Path, tiny_task, head_task, how: str) -> None:
-    text = replace(tiny_task, labels=(), kind="text", answer_tokens=4)
-    require_tunable(load(tiny_causal), {"single": tiny_task, "head": head_task, "text": text}[how], 6)
+@pytest.mark.parametrize("place", ["tiny_causal", "tiny_masked"])
+@pytest.mark.parametrize("how", ["single", "whole", "head", "text"])
+def test_every_reading_can_be_tuned(request, tiny_task, head_task, place: str, how: str) -> None:
+    if (place, how) == ("tiny_masked", "text"):
+        pytest.skip("a masked model writes no text")
+    words = (Label("good", ("good", "great evening")), Label("bad", ("weatherfood",)))
+    tasks = {
+        "single": tiny_task,
+        "whole": replace(tiny_task, labels=words, label_reading="whole"),
+        "head": head_task,
+        "text": replace(tiny_task, labels=(), kind="text", answer_tokens=4),
+    }
+    require_tunable(load(request.getfixturevalue(place)), tasks[how], 6)
 
 
 def test_a_gradient_that_is_not_finite_is_refused(tiny_causal: Path, tiny_task, monkeypatch) -> None:
