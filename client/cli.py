@@ -135,18 +135,20 @@ def check(
     ] = None,
 ) -> None:
     """Tell every fault of the file; count labels, users where they are the unit, and what a task would cut."""
-    from client import config, data_check
-    from transfer.tasks import Task
-
-    session = of(context)
-    settings = config.read(session.directory)
     if (task is None) == (not labels):
         raise UsageError("name the classes with --labels a,b,c or with --task TASK.toml")
     if proxy is not None and task is None:
         raise UsageError("--proxy needs --task: the label words stand in the task file")
-    wanted = None if task is None else Task.from_toml(task)
-    names = wanted.label_names if wanted else tuple(name.strip() for name in labels.split(","))
+    from client import config
+
+    session = of(context)
+    settings = config.read(session.directory)
     with console.doing(f"reading {settings.data.path}"):
+        from client import data_check
+        from transfer.tasks import Task
+
+        wanted = None if task is None else Task.from_toml(task)
+        names = wanted.label_names if wanted else tuple(name.strip() for name in labels.split(","))
         report = data_check.check(settings.data, names, wanted, proxy)
     session.emit(report, lambda found: data_check.shown(found, settings.data.path, wanted))
     more = [f"and {report.more_faults} more faults"] if report.more_faults else []

@@ -94,7 +94,7 @@ def shown(report: Report, path: Path, task: Task | None) -> RenderableType:
 
 def _encoder(proxy: Path, task: Task) -> Encoder:
     model = models.load(proxy)
-    require_tunable(model, task, USUAL_PROMPT + task.head_rows)
+    require_tunable(model, task, model.text_prompt(task.init_text, USUAL_PROMPT).longer(task.head_rows))
     return model.encoder(task)
 
 

@@ -185,7 +185,9 @@ class Participant:
             raise ModelError(
                 f"the prompt is {asked.prompt.width} wide, proxy {asked.proxy.name!r} {model.width}"
             )
-        require_tunable(model, asked.task, asked.prompt.length)  # before anything is paid
+        require_tunable(model, asked.task, asked.prompt)  # before anything is paid
+        if asked.subspace is not None:
+            asked.subspace.require_orthonormal()
         return model
 
     def _release(self, asked: RoundRequest, question: bytes, model: LanguageModel) -> bytes:

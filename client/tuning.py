@@ -57,20 +57,23 @@ class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus carries no ty
             expected_batch_size=expected_units,
         )
         self._randomness = randomness
+        self._private = tuning.spend.noise_multiplier > 0  # never by the grid: a product may underflow to 0
         self._grid = tuning.spend.noise_multiplier * tuning.clip_norm / 2**GRID_BITS
 
     def clip_and_accumulate(self) -> None:
         """Add the clipped sum of the physical batch to the logical batch's."""
         for parameter in self.params:
             rows = parameter.grad_sample
-            total = clip_to_grid(rows, self.max_grad_norm, self._grid) if self._grid else rows.double().sum(0)
+            total = (
+                clip_to_grid(rows, self.max_grad_norm, self._grid) if self._private else rows.double().sum(0)
+            )
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
 
     def add_noise(self) -> None:
         """Turn the exact sum into the released gradient sum."""
         for parameter in self.params:
             total = parameter.summed_grad
-            if self._grid:
+            if self._private:
                 noise = torch.from_numpy(self._randomness.integers(tuple(total.shape)))
                 total = (total + noise).double() * self._grid
             parameter.grad = total.to(parameter.dtype)

@@ -52,12 +52,14 @@ def init(
 ) -> None:
     """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
     from coordinator import directory as coordinator_directory
-    from transfer.self_check import require_sound_at
+    from coordinator.config import FILE
+    from transfer.errors import AlreadyExistsError
     from transfer.settings import at_home
 
     path = at_home(Path(target))
     source = str(path.resolve()) if path.exists() else target
-    require_sound_at(source)
+    if (directory / FILE).exists():
+        raise AlreadyExistsError(f"{directory / FILE} exists already: edit it, or use another directory")
     values: dict[tuple[str, str], object] = {
         ("target", "source"): source,
         ("target", "name"): name,
@@ -73,6 +75,10 @@ def init(
     hosts = [item for item in (host, public_host) if item and item not in ("0.0.0.0", "::")]  # noqa: S104
     if fetched:
         download(target)
+    with console.doing(f"trying {source}"):
+        from transfer.self_check import require_sound_at
+
+        require_sound_at(source)
     coordinator_directory.make(directory, values, hosts)
     made = {"directory": directory, "target": source, "publisher_key": directory / "publisher.pub"}
     of(context).emit(

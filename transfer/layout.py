@@ -27,13 +27,21 @@ def positions(model: PreTrainedModel) -> int | None:
 
     RoBERTa's table of positions begins with those of padding, up to `padding_idx`, which no token has.
     """
-    limit: int | None = getattr(model.config, "max_position_embeddings", None)
+    limit: int | None = getattr(
+        model.config, "max_position_embeddings", getattr(model.config, "max_seq_len", None)
+    )
     if limit is not None and limit < 1:  # XLNet's −1
         return None
     embeddings = getattr(model.base_model, "embeddings", None)
     table = getattr(embeddings, "position_embeddings", None)
     padding: int | None = getattr(table, "padding_idx", None)
     return limit if limit is None or padding is None else limit - padding - 1
+
+
+def looks_at_length(model: PreTrainedModel) -> bool:
+    """Whether positions are turned otherwise in long tensors, padding included, as LongRoPE does."""
+    told = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    return any(kind in str(told) for kind in ("longrope", "dynamic", "'su'"))
 
 
 def backbones(model: PreTrainedModel) -> list[str]:

@@ -23,7 +23,7 @@ from transfer.errors import ModelError
 from transfer.fit import readable
 from transfer.model_ref import LmHead, ModelRef
 from transfer.passes import Manners
-from transfer.pretrained import directory_of, pretrained, tokenizer_of
+from transfer.pretrained import directory_of, one_line, pretrained, tokenizer_of
 from transfer.probe import traits_of
 from transfer.prompt import SoftPrompt
 from transfer.reading import Head, Reading, copies, question
@@ -124,10 +124,11 @@ class LanguageModel:
             ModelError: the tokeniser has a token that has no embedding.
         """
         readable(task, self.ref.name, self.lm_head, self.width, self.traits.width)
-        encoder = Encoder(task, self.tokenizer, causal=self.causal)
+        with one_line(f"model {self.ref.name!r} cannot be asked {task.name!r}: its tokeniser fails"):
+            encoder = Encoder(task, self.tokenizer, causal=self.causal)
+            template = encoder.encode([""])[0].ids
         known, whose = vocabulary.ordinary(self.tokenizer), f"model {self.ref.name!r}: its tokeniser's"
-        emitted = known.union(encoder.encode([""])[0].ids)
-        vocabulary.require_embedded(self.tokenizer, emitted, len(self.embedding), whose)
+        vocabulary.require_embedded(self.tokenizer, known.union(template), len(self.embedding), whose)
         return encoder
 
     def collate(self, lines: Sequence[Line]) -> Batch:

@@ -66,7 +66,7 @@ def pretrained(directory: Path, lm_head: LmHead | None, source: str | Path) -> t
     Raises:
         ModelError: names `source`: a weight is missing, transformers cannot load it, or it is an encoder-decoder.
     """
-    with _one_line(source):
+    with one_line(f"{source}: cannot load a language model"):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         kind = lm_head or _promised(config)
         factory: Any = FACTORIES[kind]
@@ -90,6 +90,11 @@ def pretrained(directory: Path, lm_head: LmHead | None, source: str | Path) -> t
             f"{source}: cannot load a language model: {type(model).__name__} is an encoder-decoder, with no one line "
             "to put a prompt before; take a causal or a masked language model"
         )
+    if getattr(model.config, "attention_type", "") == "block_sparse":
+        raise ModelError(
+            f"{source}: cannot load a language model: with attention_type block_sparse {type(model).__name__} turns "
+            'into another model at its first short line, for good; write "attention_type": "original_full" there'
+        )
     model.config.return_dict = True  # a configuration may say otherwise
     return without_pooler(model), kind
 
@@ -100,7 +105,7 @@ def tokenizer_of(directory: Path, source: str | Path) -> PreTrainedTokenizerBase
     Raises:
         ModelError: names `source`: there is none, or it cannot be loaded.
     """
-    with _one_line(source):
+    with one_line(f"{source}: cannot load a language model"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             directory, trust_remote_code=False, local_files_only=True
         )
@@ -120,8 +125,8 @@ def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @contextmanager
-def _one_line(source: str | Path) -> Iterator[None]:
-    """Whatever transformers raises is a ModelError of one line, and what it would print is not printed.
+def one_line(what: str) -> Iterator[None]:
+    """Whatever transformers raises is a ModelError of one line, `what` and then why, and nothing else is printed.
 
     It calls a head or pooler that was never saved a corrupted checkpoint; here that is told apart.
     """
@@ -129,15 +134,15 @@ def _one_line(source: str | Path) -> Iterator[None]:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
-    except PromptferryError:
+    except (PromptferryError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # a configuration may hold anything, and so it may raise anything
-        raise ModelError(f"{source}: cannot load a language model: {reason_of(error)}") from error
+    except BaseException as error:  # a configuration may hold anything; a panic in Rust is no Exception
+        raise ModelError(f"{what}: {reason_of(error)}") from error
     finally:
         logging.set_verbosity(before)
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """What an error of somebody else's code says, in one line of at most `LONGEST_REASON` characters."""
     told = " ".join(str(error).split()) or "no reason given"
     told = told if len(told) <= LONGEST_REASON else f"{told[: LONGEST_REASON - 1]}…"

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import accumulate, product
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,12 +17,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transfer.batches import Line, collate
 from transfer.closeness import close
 from transfer.errors import ModelError, PromptferryError
-from transfer.layout import attempt, backbones
+from transfer.layout import attempt, backbones, looks_at_length
 from transfer.model_ref import LmHead
 from transfer.operators import Operators
 from transfer.pretrained import reason_of
 from transfer.reading import Question, label_logits, question
-from transfer.remembered import remembered
+from transfer.remembered import remembered, weights_of
 from transfer.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.traits import Traits
 
@@ -44,22 +42,12 @@ def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedToke
             depend on later tokens though it is to be a causal LM; no gradient reaches a prompt; or it answers the
             same question differently each time.
     """
-    dtype, known = _SEEN.get(model, (None, None))
-    if known is None or dtype != model.dtype:
-        config = model.config.to_json_string(use_diff=False)
-        layout = (type(model).__qualname__, config, str(model.dtype), str(model.device), lm_head)
-        tokens = (tokenizer.mask_token_id, tokenizer.pad_token_id, sorted(tokenizer.all_special_ids))
-        known = Traits.of(remembered(("traits", layout, tokens), lambda: _tried(model, lm_head, tokenizer)))
-        _SEEN[model] = model.dtype, known
-    return known
-
-
-_SEEN: WeakKeyDictionary[PreTrainedModel, tuple[torch.dtype, Traits]] = WeakKeyDictionary()
-
-
-def _tried(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     with _undisturbed(model):
-        return asdict(_Probe(model, lm_head, tokenizer).traits())
+        config = model.config.to_json_string(use_diff=False)
+        kind = (type(model).__qualname__, config, str(model.device), lm_head, torch.get_num_threads())
+        tokens = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.all_special_ids)
+        about = ("traits", kind, tokens, weights_of(model))
+        return remembered(about, lambda: asdict(_Probe(model, lm_head, tokenizer).traits()), Traits.of)
 
 
 @contextmanager
@@ -84,7 +72,9 @@ class _Probe:
     def __init__(self, model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.lm_head = model, lm_head
         self.pad = int(tokenizer.pad_token_id or 0) % self._vocabulary
-        special = [token for token in tokenizer.all_special_ids if token < self._vocabulary]
+        special = [
+            token for token in tokenizer.all_special_ids if token is not None and token < self._vocabulary
+        ]
         self.lines = self._drawn(special, tokenizer.mask_token_id if lm_head == "masked" else None)
         tokens = self.model.get_input_embeddings()(torch.tensor(self.lines[2].ids[: 2 * PROMPT])).detach()
         self.prompt = tokens.view(2, PROMPT, -1).mean(dim=0)  # [P, H], no token's own embedding
@@ -110,7 +100,7 @@ class _Probe:
         with torch.no_grad():
             alone = [self._own(line) for line in self.lines]
             self._require_causal(alone[2])
-            padded = self._padding_is_harmless(alone)
+            padded = self._padding_is_harmless(alone) and not looks_at_length(self.model)
             backbone, shortcuts, width = self._read(padded)
             cached = self.lm_head == "causal" and bool(attempt(self._goes_on))
         traits = Traits(backbone, width, shortcuts, padded, cached)
@@ -215,8 +205,8 @@ class _Probe:
         turned = replace(own, ids=own.ids[::-1])
         others = self.lines[1:] if traits.padded else [turned, turned]
         alone = self._gradients([own, blank, blank], width, traits)[0]
-        if not (alone.isfinite().all() and alone.abs().max() > 0):
-            raise ModelError("no gradient reaches a prompt before a line")
+        if not alone.isfinite().all():
+            raise ModelError("the gradient of a prompt before a line is not finite")
         if not torch.equal(alone, self._gradients([own, blank, blank], width, traits)[0]):
             raise ModelError("the same line has another gradient each time")
         with Operators() as seen:

@@ -24,14 +24,19 @@ ROUND_NAME = re.compile(r"campaigns/[a-z0-9][a-z0-9-]{0,62}/rounds/[1-9][0-9]{0,
 NONCE_BYTES = 16
 
 
+LEAST_CLIP = 1e-12
+LARGEST = 1e6
+"""Bounds of what may be asked for: beyond them the grid of the noise, or a step, leaves floating point."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """Settings of a client's work in one round.
 
     Attributes:
         spend: steps T, sample rate q and noise multiplier σ, and the unit they are for: the privacy cost.
-        clip_norm: C > 0, largest L2 norm of one unit's gradient.
-        learning_rate: step size at the first step, > 0.
+        clip_norm: C, largest L2 norm of one unit's gradient; from 1e-12 to 1e6, where noise and grid are exact.
+        learning_rate: step size at the first step, > 0 and at most 1e6.
         optimizer: what steps along the noised gradients; being post-processing, it changes no privacy cost.
     """
 
@@ -41,10 +46,10 @@ class Tuning:
     optimizer: Optimizer = "adam"
 
     def __post_init__(self) -> None:
-        for name in ("clip_norm", "learning_rate"):
+        for name, least in (("clip_norm", LEAST_CLIP), ("learning_rate", math.ulp(0.0))):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} {value} must be finite and > 0")
+            if not least <= value <= LARGEST:
+                raise UsageError(f"{name} {value} must be finite and from {least:g} to {LARGEST:g}")
         if self.optimizer not in get_args(Optimizer):
             raise UsageError(f"optimizer {self.optimizer!r} must be {' or '.join(get_args(Optimizer))}")
 

@@ -21,7 +21,7 @@ from transfer.models import LanguageModel, load
 from transfer.passes import Passes
 from transfer.pretrained import directory_of, reason_of
 from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, SoftPrompt, peft_config
-from transfer.remembered import remembered
+from transfer.remembered import passed, remembered, weights_of
 from transfer.tasks import Task
 
 LENGTHS = (3, 7, 12)
@@ -35,7 +35,8 @@ def require_sound(model: LanguageModel) -> None:
         ModelError: names the property: a text as a prompt acts as that text in front, and stock PEFT loads what is
             delivered and answers alike.
     """
-    remembered(("sound", model.ref.digest), lambda: _sound(model))
+    about = ("sound", weights_of(model.model), model.lm_head, model.model.config.to_json_string())
+    remembered(about, lambda: _sound(model), passed)
 
 
 def require_sound_at(source: str | Path) -> None:
@@ -45,7 +46,7 @@ def require_sound_at(source: str | Path) -> None:
         ModelError: also what `transfer.models.load` raises.
     """
     digest = ModelRef.of_directory("", directory_of(source)).digest
-    remembered(("sound", digest), lambda: _sound(load(source)))
+    remembered(("sound at", digest), lambda: _sound(load(source)), passed)
 
 
 def require_same(model: LanguageModel, stored: LanguageModel) -> None:
@@ -60,38 +61,32 @@ def require_same(model: LanguageModel, stored: LanguageModel) -> None:
     )
 
 
-def require_tunable(model: LanguageModel, task: Task, rows: int) -> None:
-    """Refuse a model on which `task` cannot be tuned with `rows` rows of prompt and head.
+def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None:
+    """Refuse a model on which `task` cannot be tuned from `start`, head included.
 
     Raises:
         TaskError: label words or template do not fit.
-        ModelError: names the property: prompt and longest line find room, and that line has a finite gradient.
+        ModelError: names the property: prompt and longest line find room, and that line has a gradient there.
     """
     require_sound(model)
     encoder = model.encoder(task)
-    prompt = rows - task.head_rows
-    model.require_positions(prompt + task.max_tokens)
-    about = ("tunable", model.ref.digest, task, rows)
-
-    def tuned() -> bool:
-        text = " ".join([task.init_text] * task.max_tokens)  # cut to the longest line there is
-        lines = encoder.encode([text], [task.init_text] if task.kind == "text" else [])
-        label, alone = torch.zeros(1, dtype=torch.long), Passes(1, task.max_tokens)
-        data = LabelledLines(lines, label, encoder.words, alone)
-        start = model.text_prompt(task.init_text, prompt).longer(task.head_rows)
-        try:
-            gradient = per_record_gradients(model, data, [0], start.vectors)
-        except Exception as error:  # the model's code is not ours
-            raise ModelError(
-                f"model {model.ref.name!r} cannot be tuned on {task.name!r}: {reason_of(error)}"
-            ) from error
-        if not gradient.isfinite().all():
-            raise ModelError(
-                f"model {model.ref.name!r}: a line of {task.name!r} has a gradient that is not finite"
-            )
-        return True
-
-    remembered(about, tuned)
+    model.require_positions(start.length - task.head_rows + task.max_tokens)
+    text = " ".join([task.init_text] * task.max_tokens)  # cut to the longest line there is
+    lines = encoder.encode([text], [task.init_text] if task.kind == "text" else [])
+    label, alone = torch.zeros(1, dtype=torch.long), Passes(1, task.max_tokens)
+    try:
+        gradient = per_record_gradients(
+            model, LabelledLines(lines, label, encoder.words, alone), [0], start.vectors
+        )
+    except Exception as error:  # the model's code is not ours
+        raise ModelError(
+            f"model {model.ref.name!r} cannot be tuned on {task.name!r}: {reason_of(error)}"
+        ) from error
+    if not (gradient.isfinite().all() and gradient.abs().max() > 0):
+        found = "is 0" if gradient.isfinite().all() else "is not finite"
+        raise ModelError(
+            f"model {model.ref.name!r}: from this start the gradient of a line of {task.name!r} {found}"
+        )
 
 
 def _sound(model: LanguageModel) -> bool:

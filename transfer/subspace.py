@@ -38,6 +38,17 @@ class Subspace:
         if self.directions.dtype != torch.float32 or not torch.isfinite(self.directions).all():
             raise UsageError("subspace directions must be finite float32")
 
+    def require_orthonormal(self) -> None:
+        """Refuse directions in which a step would be longer or shorter than its coordinates.
+
+        Raises:
+            UsageError: they are not orthonormal within 1e-3.
+        """
+        basis = self.directions.flatten(1).double()
+        off = (basis @ basis.T - torch.eye(self.dimensions, dtype=torch.float64)).abs().max().item()
+        if not off <= 1e-3:
+            raise UsageError(f"subspace directions are off orthonormal by {off:.2g}")
+
     @property
     def dimensions(self) -> int:
         """D."""

@@ -28,5 +28,13 @@ class Traits:
 
     @staticmethod
     def of(found: dict[str, Any]) -> "Traits":
-        """From what `asdict` made of one."""
-        return Traits(**{**found, "shortcuts": Shortcuts(**found["shortcuts"])})
+        """From what `asdict` made of one.
+
+        Raises:
+            TypeError, KeyError: it is anything else.
+        """
+        read = Traits(**{**found, "shortcuts": Shortcuts(**found["shortcuts"])})
+        wanted = {"backbone": str, "width": int, "padded": bool, "cached": bool, "apart": bool}
+        if any(type(getattr(read, name)) is not kind for name, kind in wanted.items()):
+            raise TypeError(f"{found} are no traits")
+        return read

@@ -18,7 +18,7 @@ from client.noise import GRID_BITS, NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import OPTIMIZERS, NoisyOptimizer, Tuned, noisy_step, tune
 from tests.promises import Measured
-from transfer.errors import ModelError, PromptferryError
+from transfer.errors import ModelError, PromptferryError, UsageError
 from transfer.evaluation import accuracy
 from transfer.gradients import LabelledLines, per_record_gradients
 from transfer.models import LanguageModel, load
@@ -267,6 +267,20 @@ def test_stock_peft_prompt_tuning_is_refused(model: LanguageModel) -> None:
     wrapped = get_peft_model(copy.deepcopy(model.model), config)
     with pytest.raises(ModelError, match="PEFT"):
         replace(model, model=wrapped)
+
+
+@pytest.mark.parametrize("clip", [1e-12, 1e6])
+def test_whatever_norm_may_be_asked_for_noise_is_added(
+    model: LanguageModel, data: LabelledLines, vectors: nn.Parameter, clip: float
+) -> None:
+    """A grid is a product: decided by it, noise and clipping were off where the product was rounded to 0."""
+    optimizer = NoisyOptimizer(vectors, tuning(4.0, clip=clip), len(TEXTS), NoiseSource())
+    before = vectors.detach().clone()
+    noisy_step(model, data, [], whole(vectors), optimizer)
+    assert not torch.equal(vectors, before), "an empty step moves by nothing but noise"
+    optimizer._grid = 0.0
+    with pytest.raises(UsageError, match="grid steps"):
+        noisy_step(model, data, [0, 1], whole(vectors), optimizer)
 
 
 @pytest.mark.promise("sampling")

@@ -49,7 +49,7 @@ def tasks(draw):
     names = draw(st.lists(WORDS, min_size=2, max_size=2, unique=True))
     labels = (Label(names[0], tuple(words[:2])), Label(names[1], tuple(words[2:])))
     init = draw(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip))
-    tokens = st.integers(1, 2**31 - 1)
+    tokens = st.integers(1, 1_000_000)
     kind = draw(st.sampled_from(get_args(Kind)))
     return Task(
         name=draw(NAMES),
@@ -70,7 +70,7 @@ REQUESTS = st.builds(
     client=NAMES,
     nonce=NONCES,
     task=tasks(),
-    tuning=st.builds(Tuning, SPENDS, POSITIVE, POSITIVE, st.sampled_from(get_args(Optimizer))),
+    tuning=st.builds(Tuning, SPENDS, st.floats(1e-12, 1e6), st.floats(1e-300, 1e6), st.sampled_from(get_args(Optimizer))),
     prompt=prompts(),
     cohort=st.integers(0, 1000),
     roster=st.builds(Roster.of, st.sets(st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES), max_size=4)),
