@@ -80,6 +80,7 @@ def tuning(work: Workload, batch: int, *, private: bool) -> Stage:
         reference_records=len(few.lines),
         bound=input_gradient(model),
         plain=(lambda: noisy_step(model, data, range(records), tuned, optimizer)) if private else None,
+        records=records,
     )
 
 

@@ -38,6 +38,7 @@ class Stage:
         reference: one step of the published recipe over `reference_records` records.
         bound: the bare work on rows × columns of tokens.
         plain: our step without privacy, where privacy is what the stage is about.
+        records: of a step of ours, where blank rows are among those of its passes; None where every row is a record.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Stage:
     reference_records: int
     bound: Callable[[int, int], None]
     plain: Step | None = None
+    records: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def measure(stage: Stage, repeats: int, clock: str = "wall") -> Result:
     tokens = sum(batch.tokens for batch in batches)
     return Result(
         stage=stage.name,
-        records=sum(batch.rows for batch in batches),
+        records=stage.records or sum(batch.rows for batch in batches),
         tokens=tokens,
         padding=1 - tokens / sum(batch.rows * batch.columns for batch in batches),
         reference_records=stage.reference_records,

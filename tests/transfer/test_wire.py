@@ -70,7 +70,9 @@ REQUESTS = st.builds(
     client=NAMES,
     nonce=NONCES,
     task=tasks(),
-    tuning=st.builds(Tuning, SPENDS, st.floats(1e-12, 1e6), st.floats(1e-300, 1e6), st.sampled_from(get_args(Optimizer))),
+    tuning=st.builds(
+        Tuning, SPENDS, st.floats(1e-12, 1e6), st.floats(1e-300, 1e6), st.sampled_from(get_args(Optimizer))
+    ),
     prompt=prompts(),
     cohort=st.integers(0, 1000),
     roster=st.builds(Roster.of, st.sets(st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES), max_size=4)),
