@@ -17,7 +17,7 @@ from torch import nn
 
 import client.tuning
 import transfer.gradients
-import transfer.models
+import transfer.passes
 from client import ledger, mechanism_audit, noise
 from client.ledger import Ledger
 from client.ledger_file import LedgerFile
@@ -25,7 +25,7 @@ from client.ledger_place import LedgerPlace
 from client.noise import NoiseSource
 from client.tuning import NoisyOptimizer
 from tests.client import test_audits, test_exactness, test_noise, test_tuning
-from transfer.batches import Batch, Line
+from transfer.batches import NO_MORE, UNCOUNTED, Batch, Line
 from transfer.gradients import LabelledLines
 from transfer.models import LanguageModel, load
 from transfer.objectives import cross_entropy
@@ -185,16 +185,15 @@ def a_record_for_an_empty_step(step: Callable) -> Callable:
 
 def a_mean_over_the_batchs_tokens(_loss: Callable) -> Callable:
     def mean(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-        known = goal >= 0
-        each = cross_entropy(logits, goal[known], reduction="none")
-        return (each.sum() / known.sum() / len(goal)).expand(len(goal))  # their sum is the batch's mean
+        each = cross_entropy(logits, goal[goal != NO_MORE], reduction="none", ignore_index=UNCOUNTED)
+        return (each.sum() / (goal >= 0).sum() / len(goal)).expand(len(goal))  # their sum is the batch's mean
 
     return mean
 
 
 def padding_on_the_left(collate: Callable) -> Callable:
-    def left(lines: list[Line], pad_id: int) -> Batch:
-        right = collate(lines, pad_id)
+    def left(lines: list[Line], pad_id: int, tokens: int = 0) -> Batch:
+        right = collate(lines, pad_id, tokens)
         room = right.mask.shape[1] - right.mask.sum(dim=1)
         rows = zip(right.ids, room.tolist(), strict=True)
         ids = torch.stack([row.roll(shift) for row, shift in rows])
@@ -249,7 +248,7 @@ FAULTS = [
     Fault(divided_by_the_actual_batch, NoisyOptimizer, "add_noise", the_denominator_is_declared),
     Fault(a_ledger_made_anew_when_opened, ledger.Ledger, "open", one_run),
     Fault(a_mean_over_the_batchs_tokens, transfer.gradients, "answer_loss", answers_are_each_records_own),
-    Fault(padding_on_the_left, transfer.models, "collate", records_are_as_if_alone),
+    Fault(padding_on_the_left, transfer.passes, "collate", records_are_as_if_alone),
 ]
 
 
