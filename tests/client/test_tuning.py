@@ -155,7 +155,8 @@ def test_whatever_is_read_a_records_gradient_is_its_own(
         slow.append(torch.autograd.grad(label_loss(logits, goal).mean(), prompt)[0])
     ours = per_record_gradients(model, data, range(len(TEXTS)), vectors)
     assert relative_error(ours, torch.stack(slow)) <= 1e-5
-    assert torch.equal(per_record_gradients(model, data, [3, 5, 1], vectors), ours[[3, 5, 1]])
+    for group in ([3, 5, 1], [3, 3]):  # the same record twice shares a pass for certain
+        assert torch.equal(per_record_gradients(model, data, group, vectors), ours[group])
 
 
 @WITH_A_HEAD
