@@ -345,7 +345,9 @@ def test_a_prompt_with_a_single_number_that_is_none_is_not_released(
     noise[1, 2] = 2**62
     start = model.text_prompt(tiny_task.init_text, P)
     asked = Tuning(Spend(1.0, 1.0, 1), 0.05, 1.0, "sgd")
-    object.__setattr__(asked, "learning_rate", 1e30)  # nobody may ask for it; the last line holds all the same
+    object.__setattr__(
+        asked, "learning_rate", 1e30
+    )  # nobody may ask for it; the last line holds all the same
     with pytest.raises(PromptferryError, match="tuning diverged; ask for a lower learning rate"):
         tune(
             model, PrivateRecords(TEXTS, LABELS), tiny_task, start, asked,

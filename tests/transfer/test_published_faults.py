@@ -130,8 +130,7 @@ def test_every_fault_is_answered_by_a_test_that_exists():
 
 
 def test_a_proxy_cut_from_a_configuration_answers_without_dropout(masked, tiny_task):
-    made = cut(masked, (0,))
-    assert made.training
+    made = cut(masked, (0,)).train()
     assert made.config.hidden_dropout_prob > 0
     proxy = replace(masked, model=made)
     lines = proxy.encoder(tiny_task).encode(TEXTS[:4])
