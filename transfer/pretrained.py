@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -49,12 +49,15 @@ def directory_of(source: str | Path) -> Path:
     if len(path.parts) > 2 or str(source).startswith(("/", ".")):  # no hub name is so
         raise ModelError(f"{source}: no such directory")
     try:
-        return Path(snapshot_download(str(source), local_files_only=True))
-    except Exception as error:  # the hub's client has many
+        held = try_to_load_from_cache(str(source), "config.json")
+    except ValueError:  # no hub name at all
+        held = None
+    if not isinstance(held, str):
         raise ModelError(
             f"{source}: cannot load a language model: no such directory, and no such name in the local cache; name a "
             "directory, or fetch it once with --download"
-        ) from error
+        )
+    return Path(held).parent
 
 
 def pretrained(directory: Path, lm_head: LmHead | None, source: str | Path) -> tuple[PreTrainedModel, LmHead]:
