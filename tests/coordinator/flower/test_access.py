@@ -22,7 +22,7 @@ from client.link import Link
 from coordinator.door import Door, DoorLimits
 from coordinator.flower import Federation
 from coordinator.listener import Listener
-from coordinator.run import manifest
+from coordinator.manifest import manifest
 from transfer.errors import (
     AlreadyExistsError,
     ConfigError,

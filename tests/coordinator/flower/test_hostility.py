@@ -18,7 +18,8 @@ from flwr.supercore.inflatable.inflatable_utils import push_objects
 import client.flower as adapter
 from client.link import Link
 from coordinator.exchange import Outcome
-from coordinator.run import Arrival, Run, manifest
+from coordinator.manifest import manifest
+from coordinator.run import Arrival, Run
 
 
 @pytest.mark.promise("no-foreign-code")
