@@ -136,9 +136,7 @@ class Participant:
         if (kept := self._ledger.reply(asked.round)) is not None:
             return self._again(asked, question, kept)
         if any(e.kind is Kind.SPEND and e.subject == asked.round for e in self._ledger.entries()):
-            return self._decline(
-                asked, Refusal.SPENT, "paid for before, and stopped before there was a reply"
-            )
+            return self._decline(asked, Refusal.SPENT, "paid for before, and stopped before the reply")
         return self._first(asked, question)
 
     def _again(self, asked: RoundRequest, question: bytes, kept: bytes) -> bytes:
