@@ -52,14 +52,11 @@ def init(
 ) -> None:
     """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
     from coordinator import directory as coordinator_directory
-    from coordinator.config import FILE
-    from transfer.errors import AlreadyExistsError
     from transfer.settings import at_home
 
     path = at_home(Path(target))
     source = str(path.resolve()) if path.exists() else target
-    if (directory / FILE).exists():
-        raise AlreadyExistsError(f"{directory / FILE} exists already: edit it, or use another directory")
+    coordinator_directory.free(directory)  # before what takes long
     values: dict[tuple[str, str], object] = {
         ("target", "source"): source,
         ("target", "name"): name,

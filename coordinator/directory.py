@@ -15,6 +15,18 @@ from transfer.files import write_new
 from transfer.settings import filled, parse
 
 
+def free(directory: Path) -> Path:
+    """Where the settings file of a new coordinator goes.
+
+    Raises:
+        AlreadyExistsError: there is one.
+    """
+    path = directory / FILE
+    if path.exists():
+        raise AlreadyExistsError(f"{path} exists already: edit it, or use another directory")
+    return path
+
+
 def make(directory: Path, values: Mapping[tuple[str, str], Any], hosts: Sequence[str]) -> CoordinatorConfig:
     """Make a coordinator directory whose settings are the commented example with `values` by (table, key).
 
@@ -26,9 +38,7 @@ def make(directory: Path, values: Mapping[tuple[str, str], Any], hosts: Sequence
         ConfigError: a value is impossible; nothing was touched.
         UsageError: a host is no name or address, or the directory cannot be written.
     """
-    path = directory / FILE
-    if path.exists():
-        raise AlreadyExistsError(f"{path} exists already: edit it, or use another directory")
+    path = free(directory)
     text = filled(example(), values)
     config = parse(tomllib.loads(text), path, CoordinatorConfig)
     try:

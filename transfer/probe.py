@@ -25,6 +25,7 @@ from transfer.reading import Question, label_logits, question
 from transfer.remembered import remembered, weights_of
 from transfer.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.traits import Traits
+from transfer.vocabulary import padding
 
 LENGTHS = (6, 9, 34)
 PROMPT = 3
@@ -34,13 +35,13 @@ long for what starts late, as sparse attention does."""
 
 
 def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> Traits:
-    """Traits of a model in eval mode; found out once for each architecture, configuration and dtype.
+    """Traits of a model in eval mode; found out once for each configuration and its weights.
 
     Raises:
         ModelError: its forward pass fails, or gives numbers that are not finite; its layers get more of a token than
             its embedding, so nothing but tokens can stand in a line; it has no last hidden states; its answers
-            depend on later tokens though it is to be a causal LM; no gradient reaches a prompt; or it answers the
-            same question differently each time.
+            depend on later tokens though it is to be a causal LM; the gradient of a prompt is not finite; or the same
+            line has another one each time.
     """
     with _undisturbed(model):
         config = model.config.to_json_string(use_diff=False)
@@ -71,7 +72,7 @@ class _Probe:
 
     def __init__(self, model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.lm_head = model, lm_head
-        self.pad = int(tokenizer.pad_token_id or 0) % self._vocabulary
+        self.pad = padding(tokenizer, self._vocabulary)
         special = [
             token for token in tokenizer.all_special_ids if token is not None and token < self._vocabulary
         ]

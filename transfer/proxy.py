@@ -141,9 +141,8 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
         _require_same(model, target, layers, stack)
     except ModelError:
         raise
-    except (
-        Exception
-    ) as error:  # ModernBERT's first layer lacks a norm; other configurations cannot be shortened
+    except Exception as error:
+        # ModernBERT's first layer lacks a norm; other configurations cannot be shortened
         raise ModelError(
             f"{type(target.model).__name__}: its layers are not all alike, and {list(layers)} do not fit where they "
             f"would stand ({reason_of(error)}): keep the first layer, as in {list(spread(len(layers), total))}"
@@ -155,9 +154,7 @@ def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTr
     """A model of the same class with these layers' weights."""
     config = copy.deepcopy(whole.config)
     _shorten(config, layers)
-    config = type(config).from_dict(
-        config.to_dict()
-    )  # as it will be read: what no checkpoint may say ends here
+    config = type(config).from_dict(config.to_dict())  # as it will be read: what none may say ends here
     model = without_pooler(type(whole)(config))
     model.train(mode=False)
     place = {old: new for new, old in enumerate(layers)}
