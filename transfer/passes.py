@@ -71,13 +71,14 @@ class Passes:
         The last column of a padded pass is always padding: transformers takes another path through attention
         where a mask hides nothing, and whether it does must not depend on the neighbours.
         """
-        tokens = min(_step(len(line.ids) + 1), self.longest + 1)
-        fits = len(line.ids) < tokens <= (tokens if manners.room is None else manners.room)
-        if not (manners.padded and manners.apart and fits):
-            alone = not manners.apart or (manners.padded and not fits)
+        tokens, goal = (
+            min(_step(len(line.ids) + 1), self.longest + 1),
+            _step(len(line.goal)) if line.goal else 0,
+        )
+        fits = len(line.ids) < tokens and (manners.room is None or tokens <= manners.room)
+        alone = not manners.apart or (manners.padded and not fits)
+        if alone or not manners.padded:
             tokens, goal = len(line.ids), len(line.goal)
-        else:
-            alone, goal = False, _step(len(line.goal)) if line.goal else 0
         return Shape(1 if alone else max(1, self.tokens // ((prompt + tokens) * copies)), tokens, goal)
 
     def groups(

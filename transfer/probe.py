@@ -9,7 +9,7 @@ Letters: B rows, T tokens, P prompt tokens, H embedding size, V vocabulary.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from itertools import accumulate, product
+from itertools import product
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,7 +25,7 @@ from transfer.reading import Question, label_logits, question
 from transfer.remembered import remembered, weights_of
 from transfer.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.traits import Traits
-from transfer.vocabulary import padding
+from transfer.vocabulary import drawn, padding
 
 LENGTHS = (6, 9, 34)
 PROMPT = 3
@@ -73,28 +73,14 @@ class _Probe:
     def __init__(self, model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.lm_head = model, lm_head
         self.pad = padding(tokenizer, self._vocabulary)
-        special = [
-            token for token in tokenizer.all_special_ids if token is not None and token < self._vocabulary
-        ]
-        self.lines = self._drawn(special, tokenizer.mask_token_id if lm_head == "masked" else None)
+        usual = drawn(tokenizer, self._vocabulary, sum(LENGTHS))
+        self.lines = list(_lines(usual, tokenizer.mask_token_id if lm_head == "masked" else None))
         tokens = self.model.get_input_embeddings()(torch.tensor(self.lines[2].ids[: 2 * PROMPT])).detach()
         self.prompt = tokens.view(2, PROMPT, -1).mean(dim=0)  # [P, H], no token's own embedding
 
     @property
     def _vocabulary(self) -> int:
         return int(self.model.get_input_embeddings().get_parameter("weight").shape[0])
-
-    def _drawn(self, special: Sequence[int], mask: int | None) -> list[Line]:
-        """Lines of ordinary tokens; a masked model's are read at their mask."""
-        drawn = torch.randperm(self._vocabulary, generator=torch.Generator().manual_seed(0))
-        usual = drawn[~torch.isin(drawn, torch.tensor(special))]
-        enough = (usual if len(usual) else drawn).repeat(sum(LENGTHS))[: sum(LENGTHS)]
-        lines = []
-        for end, length in zip(accumulate(LENGTHS), LENGTHS, strict=True):
-            ids, answer = enough[end - length : end].clone(), length - 1 if mask is None else length // 2
-            ids[answer] = ids[answer] if mask is None else mask
-            lines.append(Line(tuple(map(int, ids)), answer))
-        return lines
 
     def traits(self) -> Traits:
         """Try everything, the plain pass first."""
@@ -239,3 +225,11 @@ class _Probe:
 
     def _close(self, ours: torch.Tensor, theirs: torch.Tensor) -> bool:
         return close(ours, theirs, self.model.dtype)
+
+
+def _lines(tokens: torch.Tensor, mask: int | None) -> Iterator[Line]:
+    """Lines of these tokens; a masked model's are read at their mask."""
+    for ids in tokens.split(LENGTHS):  # type: ignore[no-untyped-call]
+        answer = len(ids) - 1 if mask is None else len(ids) // 2
+        ids[answer] = ids[answer] if mask is None else mask
+        yield Line(tuple(map(int, ids)), answer)

@@ -23,6 +23,7 @@ from transfer.pretrained import directory_of, reason_of
 from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, SoftPrompt, peft_config
 from transfer.remembered import passed, remembered, weights_of
 from transfer.tasks import Task
+from transfer.vocabulary import drawn
 
 LENGTHS = (3, 7, 12)
 PROMPT = 4
@@ -114,8 +115,8 @@ def _require_text_as_prompt(model: LanguageModel) -> None:
 def _require_loadable(model: LanguageModel) -> None:
     """Stock PEFT must load the directory that is delivered, and answer behind it as we do."""
     lines = _lines(model)
-    drawn = model.vocabulary_prompt(2 * PROMPT, torch.Generator().manual_seed(1)).vectors
-    prompt = SoftPrompt(drawn.view(2, PROMPT, -1).mean(dim=0), model.ref)
+    words = model.vocabulary_prompt(2 * PROMPT, torch.Generator().manual_seed(1)).vectors
+    prompt = SoftPrompt(words.view(2, PROMPT, -1).mean(dim=0), model.ref)
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / WEIGHTS_FILE).write_bytes(prompt.to_bytes())
         (Path(place) / CONFIG_FILE).write_bytes(peft_config(prompt, model.ref.name, model.lm_head))
@@ -166,6 +167,4 @@ def _lines(model: LanguageModel) -> list[Line]:
 
 def _ordinary(model: LanguageModel, count: int) -> tuple[int, ...]:
     """`count` tokens that are not special, the same every time."""
-    drawn = torch.randperm(len(model.embedding), generator=torch.Generator().manual_seed(count))
-    usual = drawn[~torch.isin(drawn, torch.tensor(model.tokenizer.all_special_ids))]
-    return tuple(int(token) for token in usual.repeat(-(-count // max(1, len(usual))))[:count])
+    return tuple(map(int, drawn(model.tokenizer, len(model.embedding), count, seed=count)))

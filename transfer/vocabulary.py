@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from transfer.errors import ModelError
@@ -15,8 +16,19 @@ def digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def ordinary(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that a text may become; none is read as a special one, see `transfer.encoding`."""
-    return set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    """The tokens that a text may become; none is read as a special one, see `transfer.frame`."""
+    return set(tokenizer.get_vocab().values()) - _special(tokenizer)
+
+
+def drawn(tokenizer: PreTrainedTokenizerBase, rows: int, count: int, seed: int = 0) -> torch.Tensor:
+    """`count` tokens [count] of an embedding table of `rows` rows that are not special: of a seed, always the same.
+
+    All are different as long as there are enough of them; any token serves where all are special.
+    """
+    every = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    usual = every[~torch.isin(every, torch.tensor(sorted(_special(tokenizer)), dtype=torch.long))]
+    found = usual if len(usual) else every
+    return found.repeat(-(-count // len(found)))[:count]
 
 
 def require_embedded(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], rows: int, whose: str) -> None:
@@ -37,3 +49,8 @@ def padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
     """A token to pad with: the tokeniser's, or the first if it has none or the table does not reach so far."""
     asked = int(tokenizer.pad_token_id or 0)
     return asked if asked < rows else 0
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Every special token, the unknown one too: models of some families pad with its number."""
+    return set(tokenizer.all_special_ids) - {None}

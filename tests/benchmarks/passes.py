@@ -22,12 +22,11 @@ from rich.table import Table
 from client.noise import NoiseSource
 from client.tuning import NoisyOptimizer, Tuned, noisy_step
 from tests.benchmarks import reference
-from tests.benchmarks.workload import CONFIGS, made_up_texts, proxy_of, random_model
+from tests.benchmarks.workload import CONFIGS, made_up_texts, proxy_of, target_of
 from transfer.batches import physical_batches
 from transfer.console import Format, FormatOption, application, emit, run
-from transfer.errors import UsageError
 from transfer.gradients import LabelledLines
-from transfer.models import LanguageModel, load
+from transfer.models import LanguageModel
 from transfer.objectives import label_loss
 from transfer.passes import Passes
 from transfer.privacy import Spend
@@ -111,11 +110,9 @@ def main(
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Measure every number of records and print one table."""
-    if (model is None) == (config is None):
-        raise UsageError("give either --model or --config")
     torch.set_num_threads(1)
     asked = Task.from_toml(task)
-    target = load(model) if model else random_model(config, asked)
+    target = target_of(model, config, asked)
     given = read_texts(texts)[:POOL] if texts else made_up_texts(POOL)
     rows = []
     for count in map(int, records.split(",")):

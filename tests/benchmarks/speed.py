@@ -29,7 +29,7 @@ from client.private_data import PrivateRecords
 from client.tuning import NoisyOptimizer, Tuned, noisy_step, tune
 from tests.benchmarks import reference
 from tests.benchmarks.timing import CLOCKS, Stage, input_gradient, measure, weight_gradients
-from tests.benchmarks.workload import CONFIGS, Workload, made_up_texts, proxy_of, random_model
+from tests.benchmarks.workload import CONFIGS, Workload, made_up_texts, proxy_of, target_of
 from transfer.cloze import exercises, sequences_of
 from transfer.console import Format, FormatOption, OnStep, application, emit, run
 from transfer.distillation import DistilSettings, distil
@@ -191,11 +191,9 @@ def main(
     for option, values, known in (("stages", wanted, STAGES), ("clock", [clock], CLOCKS)):
         if unknown := sorted(set(values) - set(known)):
             raise UsageError(f"--{option} {unknown[0]!r} is none of {', '.join(known)}")
-    if (model is None) == (config is None):
-        raise UsageError("give either --model or --config")
     torch.set_num_threads(threads)
     asked = Task.from_toml(task)
-    target = load(model) if model else random_model(config, asked)
+    target = target_of(model, config, asked)
     given = read_texts(texts)[:records] if texts else made_up_texts(records)
     work = Workload(target, load(proxy) if proxy else proxy_of(target, layers), asked, given, prompt_tokens)
     rows = []

@@ -10,10 +10,12 @@ from tests.benchmarks.quality_cells import Axes, Condition, Grid, Inputs, digest
 from tests.benchmarks.quality_recipe import Recipe
 from transfer.transfer_settings import TransferSettings
 
+OTHERS = ("speed-", "passes-", "strangers.")
+"""Results of other benchmarks, which have no cells."""
 RESULTS = [
     path
     for path in sorted((Path(__file__).parent / "results").glob("*.json"))
-    if not path.name.startswith("speed-") and not path.name.endswith(".summary.json")
+    if not path.name.startswith(OTHERS) and not path.name.endswith(".summary.json")
 ]
 
 

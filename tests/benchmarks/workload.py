@@ -13,9 +13,10 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from transfer.errors import UsageError
 from transfer.gradients import LabelledLines
 from transfer.model_ref import ModelRef
-from transfer.models import LanguageModel
+from transfer.models import LanguageModel, load
 from transfer.proxy import cut, spread
 from transfer.tasks import Task
 
@@ -69,6 +70,17 @@ class Workload:
         encoder = self.target.encoder(self.task)
         labels = torch.tensor(self.labels[:records])
         return LabelledLines(encoder.encode(self.texts[:records]), labels, encoder.words)
+
+
+def target_of(model: str | None, config: str | None, task: Task) -> LanguageModel:
+    """The real model or the random one, whichever is named.
+
+    Raises:
+        UsageError: both are, or neither.
+    """
+    if (model is None) == (config is None):
+        raise UsageError("give either --model or --config")
+    return random_model(config, task) if model is None else load(model)
 
 
 def random_model(name: str, task: Task) -> LanguageModel:
