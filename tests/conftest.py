@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers: a test that reaches for the network is to fail
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start too: tiny tensors gain nothing from more
 if "PYTEST_XDIST_WORKER" not in os.environ:  # what is remembered of models is nobody's but this run's
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="promptferry-cache-")
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

@@ -54,6 +54,7 @@ def test_each_task_has_its_data_and_enough_public_text(task, assets, tmp_path):
 
 
 @pytest.mark.assets
+@pytest.mark.slow
 def test_one_command_measures_the_tasks_that_are_asked_for(assets, tmp_path):
     out = tmp_path / "deep" / "out.json"
     given = ["--assets", str(assets), "--model", "lab-llama-7m", "--out", str(out), "--tasks", "trec", "subj"]

@@ -215,6 +215,7 @@ def test_prompts_that_learnt_their_records_by_heart_give_them_away(
     assert "no noise, so no limit is claimed" in found.verdict
 
 
+@pytest.mark.slow
 def test_users_are_attacked_as_a_whole_where_they_are_the_unit(model: LanguageModel, headed: Task) -> None:
     found_records = records(80)
     users = tuple(f"user {index // 2}" for index in range(80))

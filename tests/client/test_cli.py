@@ -515,11 +515,11 @@ def test_what_is_given_beside_a_plan_comes_first(ready: Command, operators_plan:
 def test_a_plan_beyond_the_budget_is_refused_with_the_round_it_ends_before(
     ready: Command, operators_plan: Path
 ) -> None:
-    assert ready("policy", "check", operators_plan, "--rounds", 40) == 5
+    assert ready("policy", "check", operators_plan, "--rounds", 8) == 5
     assert ready.err == "error: refused by max_epsilon\n"
-    ends = ready.json("plan", operators_plan, "--rounds", 40)["refused_from"]
+    ends = ready.json("plan", operators_plan, "--rounds", 8)["refused_from"]
     assert (ends > 1, ready.status) == (True, 0)
-    told = ready.json("policy", "check", operators_plan, "--rounds", 40)["verdicts"][-1]["why"]
+    told = ready.json("policy", "check", operators_plan, "--rounds", 8)["verdicts"][-1]["why"]
     assert told.endswith(f"8 allowed, the budget ends before round {ends}")
 
 

@@ -320,6 +320,7 @@ def test_a_daemon_outlives_a_coordinator_that_is_not_there_and_stops_on_ctrl_c(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_an_owner_on_the_terminal_is_asked_once_before_anything_is_paid(
     client: ClientConfig, asker: Asker
 ) -> None:
@@ -345,6 +346,7 @@ def test_an_owner_on_the_terminal_is_asked_once_before_anything_is_paid(
         os.close(terminal)
 
 
+@pytest.mark.slow
 def test_an_owner_who_says_no_declines_and_pays_nothing(client: ClientConfig, asker: Asker) -> None:
     keyboard, terminal = os.openpty()
     running = Running(client, "--ask", stdin=terminal)
@@ -365,6 +367,7 @@ def test_an_owner_who_says_no_declines_and_pays_nothing(client: ClientConfig, as
         os.close(terminal)
 
 
+@pytest.mark.slow
 def test_a_daemon_that_is_to_ask_needs_a_terminal(client: ClientConfig) -> None:
     running = Running(client, "--ask")
     assert running.process.wait(60) == 2

@@ -15,11 +15,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own, of a hun
 
 QUICK = {
     "llama causal",
-    "opt causal",
     "falcon causal",
     "gemma3n_text causal",
     "mobilebert masked",
-    "bart masked",
 }
 """What the default run tries: one of each way to go wrong."""
 

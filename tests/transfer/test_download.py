@@ -100,6 +100,7 @@ def test_init_downloads_what_it_is_told_to_and_no_code_or_pickles(hub: Hub, tmp_
     assert not got & {"modeling_own.py", "pytorch_model.bin", "onnx/config.json"}
 
 
+@pytest.mark.slow
 def test_a_directory_is_not_asked_for_anywhere(hub: Hub, tmp_path: Path, tiny_causal: Path) -> None:
     done = coordinator(tmp_path, "init", "here", "--target", tiny_causal, "--download", hub=hub.address)
     assert done.returncode == 0, done.stderr
@@ -110,9 +111,16 @@ def test_a_directory_is_not_asked_for_anywhere(hub: Hub, tmp_path: Path, tiny_ca
     ("name", "settings", "message"),
     [
         ("someone/else", {}, "someone/else: cannot be downloaded: "),
-        (NAME, {"HF_HUB_OFFLINE": "1"}, f"{NAME}: cannot be downloaded: "),
-        (NAME, {"HF_ENDPOINT": "http://127.0.0.1:9"}, f"{NAME}: cannot be downloaded: "),
-        ("no//name", {}, "no//name: cannot be downloaded: "),
+        pytest.param(
+            NAME, {"HF_HUB_OFFLINE": "1"}, f"{NAME}: cannot be downloaded: ", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            NAME,
+            {"HF_ENDPOINT": "http://127.0.0.1:9"},
+            f"{NAME}: cannot be downloaded: ",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("no//name", {}, "no//name: cannot be downloaded: ", marks=pytest.mark.slow),
     ],
 )
 def test_whatever_goes_wrong_is_one_line_and_nothing_is_made(
@@ -128,6 +136,7 @@ def test_whatever_goes_wrong_is_one_line_and_nothing_is_made(
     assert not (tmp_path / "here").exists()
 
 
+@pytest.mark.slow
 def test_weights_that_are_pickles_only_are_refused(hub: Hub, tmp_path: Path) -> None:
     del hub.files["model.safetensors"]
     done = coordinator(tmp_path, "init", "here", "--target", NAME, "--download", hub=hub.address)

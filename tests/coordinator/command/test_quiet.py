@@ -19,6 +19,7 @@ def distil(directory: Path, text: Path, *words: object) -> list[str]:
     return [str(word) for word in (COMMAND, "--dir", directory, *made)]
 
 
+@pytest.mark.slow
 def test_a_distillation_logs_its_own_lines_alone(command, public_text, tmp_path) -> None:
     done = subprocess.run(
         distil(command.directory, public_text, "--steps", 3), capture_output=True, text=True, check=True
