@@ -77,6 +77,7 @@ def test_a_prompt_is_tuned_once_for_all_methods_that_start_from_it(finished):
     assert len(prompts) == proxy + control + same_model + ceiling
 
 
+@pytest.mark.slow
 def test_a_library_of_other_tasks_is_filled_by_one_run_and_asked_by_the_next(inputs, tmp_path, capfd):
     library, out = tmp_path / "library", tmp_path / "out.json"
     given = [*inputs, "--clients", "1", "--epsilon", "inf", "--out", str(out), "--library", str(library)]
