@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.head_file import RESTORE, HeadFile
+from client.head_file import HeadFile, restore
 from client.seal import NONE, Seal
 from transfer.errors import LedgerError, VerificationError
 
@@ -112,13 +112,13 @@ class Chain:
         if newest.number > len(rows):
             raise LedgerError(
                 f"{self._path} was rolled back or cut: it holds {len(rows)} entries, "
-                f"{self._head_file.path} remembers {newest.number}: {RESTORE}"
+                f"{self._head_file.path} remembers {newest.number}: {restore()}"
             )
         digests = [self._head_file.genesis, *(row.digest for row in rows)]
         for head in heads:
             if head.digest != digests[head.number]:
                 raise LedgerError(
-                    f"{self._path}: entry {head.number} is not the one in {self._head_file.path}: {RESTORE}"
+                    f"{self._path}: entry {head.number} is not the one in {self._head_file.path}: {restore()}"
                 )
         if newest.number < len(rows):
             self._head_file.remember(*self.head())
@@ -148,7 +148,7 @@ class Chain:
         except (ValueError, TypeError, KeyError, RecursionError, VerificationError):
             holds = False
         if not holds:
-            raise LedgerError(f"{self._path}: entry {count + 1} was changed, moved or removed: {RESTORE}")
+            raise LedgerError(f"{self._path}: entry {count + 1} was changed, moved or removed: {restore()}")
         return Row(number, body, digest)
 
     def _text(self, number: int, stored: object) -> str:

@@ -13,7 +13,7 @@ from client import config, custody, enrolment
 from client.config import ClientConfig
 from client.ledger import Ledger
 from client.link import Link
-from transfer import checkup
+from transfer import checkup, hints
 from transfer.checkup import Finding
 from transfer.errors import PromptferryError, UnavailableError
 
@@ -52,10 +52,10 @@ def _keys(settings: ClientConfig) -> str:
 
 def _encryption(settings: ClientConfig) -> str:
     if not settings.vault_file.exists():
-        return "nothing is encrypted; `promptferry-client encrypt --secret FILE` seals keys and ledger"
+        return f"nothing is encrypted; {hints.client('encrypt --secret FILE')} seals keys and ledger"
     vault = custody.load(settings).ledger.vault
     if len(vault.seals) > 1:
-        raise PromptferryError("encryption was interrupted: run `promptferry-client encrypt` again as before")
+        raise PromptferryError(f"encryption was interrupted: run {hints.client('encrypt')} again as before")
     return f"keys and ledger are sealed with key {vault.newest.version} of {settings.vault_file}"
 
 
@@ -63,7 +63,7 @@ def _data(settings: ClientConfig) -> str:
     path = settings.data.path
     if not path.is_file() or not os.access(path, os.R_OK):
         raise PromptferryError(f"{path} is not a readable file: correct [data] path")
-    return f"{path}, {path.stat().st_size} bytes; `data check` reads it"
+    return f"{path}, {path.stat().st_size} bytes; {hints.client('data check')} reads it"
 
 
 def _ledger(settings: ClientConfig) -> str:

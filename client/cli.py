@@ -11,7 +11,7 @@ import typer
 
 from client import cli_audit, cli_ledger, cli_policy, cli_proxy, cli_vault
 from client.session import of
-from transfer import console
+from transfer import console, hints
 from transfer.checkup import tell
 from transfer.console import DirectoryOption, Format, FormatOption
 from transfer.errors import DataError, UsageError
@@ -87,7 +87,10 @@ def init(
     )
     of(context).emit(
         {"directory": directory, "name": name, "tasks": limits.tasks, "proxies": limits.proxies},
-        lambda made: f"made {made['directory']}: edit {directory / 'client.toml'}, then enrol{allowed}",
+        lambda made: (
+            f"made {made['directory']}: edit {directory / 'client.toml'}, then "
+            f"{hints.client('enrol INVITATION', directory)}{allowed}"
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from client.session import of
 from client.shadow_settings import ShadowSettings
-from transfer import console
+from transfer import console, hints
 from transfer.console import OnStep
 from transfer.errors import AlreadyExistsError, ModelError, PromptferryError, UsageError
 from transfer.session import Session
@@ -174,7 +174,7 @@ def _proxy(settings: "ClientConfig", name: str | None) -> Path:
     if name is None and len(here) == 1:
         return next(iter(here.values()))
     if name not in here:
-        known = ", ".join(here) or "none; `promptferry-client proxy fetch` or `distil` makes one"
+        known = ", ".join(here) or f"none; {hints.client('proxy fetch')} or `distil` makes one"
         raise ModelError(f"--proxy {name or 'is needed'}: proxies here: {known}")
     return here[name]
 

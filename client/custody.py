@@ -12,6 +12,7 @@ from client.ledger_place import LedgerPlace
 from client.lock import locked
 from client.seal import Seal
 from client.vault import UNLOCKED, Vault
+from transfer import hints
 from transfer.errors import UsageError
 from transfer.files import remove_drafts
 
@@ -46,7 +47,7 @@ def load(config: ClientConfig) -> Custody:
     if config.client.secret is not None and not config.vault_file.exists():
         raise UsageError(
             f"{config.vault_file} is missing, though [client] secret is set: restore it, or make it with "
-            "`promptferry-client encrypt`"
+            f"{hints.client('encrypt')}"
         )
     return _held(config, _vault(config))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from client.ledger import Ledger
 from client.lengths import Lengths
 from client.private_data import PrivateRecords, read
+from transfer import hints
 from transfer.models import LanguageModel
 from transfer.privacy import Unit
 from transfer.tasks import Task
@@ -38,8 +39,8 @@ def _tell(path: Path, lengths: Lengths, records: int) -> None:
     """Once for each reading, in this machine's log alone."""
     if lengths.cut_records or lengths.cut_answers:
         logger.warning(
-            "%s: %d of %d texts and %d answers are longer than the task takes and are cut; `data check` tells more",
-            *(path, lengths.cut_records, records, lengths.cut_answers),
+            "%s: %d of %d texts and %d answers are longer than the task takes and are cut; %s tells more",
+            *(path, lengths.cut_records, records, lengths.cut_answers, hints.client("data check")),
         )
 
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from client import custody, publisher_key
 from client.config import ClientConfig
 from client.remote import Remote, fetch_proxy
+from transfer import hints
 from transfer.errors import AlreadyExistsError, AuthenticationError, ConfigError, UsageError
 from transfer.files import replace
 from transfer.settings import Settings, load
@@ -82,7 +83,7 @@ def read(config: ClientConfig) -> Enrolment:
     """
     path = config.enrolment_file
     if not path.is_file():
-        raise ConfigError(f"{path}: this client is not enrolled; run `promptferry-client enrol INVITATION`")
+        raise ConfigError(f"{path}: this client is not enrolled; run {hints.client('enrol INVITATION')}")
     return load(path, Enrolment)
 
 

@@ -12,14 +12,19 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from transfer import hints
 from transfer.errors import LedgerError, VerificationError
 from transfer.files import replace
 from transfer.signing import Envelope, key_id, sign
 
 HEAD_TYPE = "application/vnd.promptferry.ledger-head.v1+text"
-RESTORE = "restore the newest copy, or accept the loss with `promptferry-client ledger declare-loss`"
 
 _LINE = re.compile(r"([0-9]{1,18}) ([0-9a-f]{64}) ([0-9a-f]{128})")
+
+
+def restore() -> str:
+    """What to do about a ledger that is not what its head says."""
+    return f"restore the newest copy, or accept the loss with {hints.client('ledger declare-loss')}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,7 +72,9 @@ class HeadFile:
             LedgerError: there is none, or the signature does not hold.
         """
         if not heads:
-            raise LedgerError(f"{self.path} is missing or holds no signed head: mount its disk, or {RESTORE}")
+            raise LedgerError(
+                f"{self.path} is missing or holds no signed head: mount its disk, or {restore()}"
+            )
         head, key = heads[-1], self.signer.public_key()
         envelope = Envelope(
             HEAD_TYPE, self._payload(head.number, head.digest), key_id(key), bytes.fromhex(head.signature)
@@ -77,7 +84,7 @@ class HeadFile:
         except VerificationError as error:
             raise LedgerError(
                 f"{self.path}: the head of entry {head.number} is not signed by this client's key for this "
-                f"ledger: {RESTORE}"
+                f"ledger: {restore()}"
             ) from error
         return head
 

@@ -20,7 +20,7 @@ from client import chain, ledger_key
 from client.declines import Declined
 from client.entries import Entry, History, Kind, body, entry
 from client.files import require_private
-from client.head_file import RESTORE, HeadFile
+from client.head_file import HeadFile, restore
 from client.ledger_place import LedgerPlace
 from client.seal import NONE, Seal
 from transfer.errors import AlreadyExistsError, LedgerError, VerificationError
@@ -158,7 +158,7 @@ class LedgerFile:
         except VerificationError:
             reply = None
         if reply is None or _digest([reply]) != kept.content:
-            raise LedgerError(f"{self.path}: the reply of entry {kept.number} was changed: {RESTORE}")
+            raise LedgerError(f"{self.path}: the reply of entry {kept.number} was changed: {restore()}")
         return reply
 
     def verify(self) -> int:
@@ -191,12 +191,14 @@ class LedgerFile:
             replies = {row[0] for row in self._connection.execute("SELECT entry FROM replies")}
             for kept in self._history().entries:
                 if kept.kind is Kind.RECORDS and _digest(records.pop(kept.number, [])) != kept.content:
-                    raise LedgerError(f"{self.path}: records of entry {kept.number} were changed: {RESTORE}")
+                    raise LedgerError(
+                        f"{self.path}: records of entry {kept.number} were changed: {restore()}"
+                    )
                 if kept.kind is Kind.REPLY:
                     self.reply(kept)
                     replies.discard(kept.number)
         if strays := sorted(records | dict.fromkeys(replies)):
-            raise LedgerError(f"{self.path}: holds content of an entry {strays[0]} that is not: {RESTORE}")
+            raise LedgerError(f"{self.path}: holds content of an entry {strays[0]} that is not: {restore()}")
 
     def forget_lost(self) -> None:
         """Makes the entries there are the ones remembered, in place of newer ones declared lost."""

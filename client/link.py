@@ -10,6 +10,7 @@ import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from transfer import hints
 from transfer.errors import AuthenticationError, ConfigError, UnavailableError
 
 LEASE_S = 30.0  # a silent node counts as offline after this; Flower's own nodes take 60 s
@@ -109,7 +110,8 @@ class Link:
     def _refused(self, status: int, error: Exception) -> str:
         if status == httpx.codes.FORBIDDEN:
             raise AuthenticationError(
-                f"this node's key is not registered at {self.address}; run `promptferry-client enrol` again"
+                f"this node's key is not registered at {self.address}; run "
+                f"{hints.client('enrol INVITATION')} again"
             ) from error
         if status == httpx.codes.UNAUTHORIZED:
             raise AuthenticationError(

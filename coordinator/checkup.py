@@ -9,7 +9,7 @@ from coordinator.config import CoordinatorConfig
 from coordinator.identity import pki_paths
 from coordinator.records import ClientState, utc_now
 from coordinator.store import Store
-from transfer import checkup
+from transfer import checkup, hints
 from transfer.checkup import Finding
 from transfer.errors import ConfigError, UnavailableError, VerificationError
 from transfer.models import load
@@ -71,5 +71,5 @@ def _proxies(settings: CoordinatorConfig) -> str:
 def _serving(settings: CoordinatorConfig) -> str:
     with closing(Store.open(settings.store.url)) as store:
         if not watching.served(store):
-            raise UnavailableError("nobody serves this store; start `promptferry-coordinator serve`")
+            raise UnavailableError(f"nobody serves this store; start {hints.coordinator('serve')}")
     return "a coordinator serves this store"

@@ -4,7 +4,6 @@ What needs PyTorch, Flower or the database is imported by the command that needs
 answer at once.
 """
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ import typer
 
 from coordinator import cli_client, cli_prompt, cli_proxy, cli_round
 from coordinator.session import Session, of
-from transfer import console
+from transfer import console, hints
 from transfer.checkup import tell
 from transfer.console import DirectoryOption, Format, FormatOption
 from transfer.download import Download, download
@@ -80,9 +79,7 @@ def init(
     made = {"directory": directory, "target": source, "publisher_key": directory / "publisher.pub"}
     of(context).emit(
         made,
-        lambda _: (
-            f"made {directory}: next `promptferry-coordinator --dir {shlex.quote(str(directory))} serve`"
-        ),
+        lambda _: f"made {directory}: next {hints.coordinator('serve', directory)}",
     )
 
 
@@ -114,7 +111,10 @@ def renew(context: typer.Context) -> None:
 
     session = of(context)
     end = expiry.renew(pki_paths(session.config()))
-    session.emit({"valid_until": end}, lambda _: f"valid until {end:%Y-%m-%d}: start `serve` anew to show it")
+    session.emit(
+        {"valid_until": end},
+        lambda _: f"valid until {end:%Y-%m-%d}: start {hints.coordinator('serve')} anew to show it",
+    )
 
 
 @app.command()

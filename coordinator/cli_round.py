@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.session import Session, of
-from transfer import console
+from transfer import console, hints
 from transfer.console import line
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def launch(
         else:
             session.emit(_planned(read), _launched)
             if not watching.served(store):
-                console.say("it waits: nobody serves this store; start `promptferry-coordinator serve`")
+                console.say(f"it waits: nobody serves this store; start {hints.coordinator('serve')}")
 
 
 def _planned(plan: "CampaignPlan") -> dict[str, Any]:

@@ -11,16 +11,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from coordinator import certificates, pki
 from coordinator.pki import PkiPaths
 from coordinator.records import utc_now
+from transfer import hints
 from transfer.errors import ConfigError
 from transfer.files import replace
 
 logger = logging.getLogger(__name__)
 
 SOON = timedelta(days=30)
-_REMEDIES = {
-    "server certificate": "`promptferry-coordinator renew` makes a new one; then start `serve` anew",
-    "certificate authority": "`init` another coordinator directory and have every client enrol there",
-}
 
 
 def expiring(paths: PkiPaths, now: datetime) -> list[str]:
@@ -33,11 +30,17 @@ def expiring(paths: PkiPaths, now: datetime) -> list[str]:
     for what, path in (("certificate authority", paths.ca), ("server certificate", paths.certificate)):
         end = pki.certificate(path).not_valid_after_utc
         if end <= now:
-            raise ConfigError(f"{path}: the {what} expired on {end:%Y-%m-%d}: {_REMEDIES[what]}")
+            raise ConfigError(f"{path}: the {what} expired on {end:%Y-%m-%d}: {_remedy(what)}")
         if end - now <= SOON:
             days = (end - now).days
-            lines.append(f"{path}: the {what} expires in {days} days, on {end:%Y-%m-%d}: {_REMEDIES[what]}")
+            lines.append(f"{path}: the {what} expires in {days} days, on {end:%Y-%m-%d}: {_remedy(what)}")
     return lines
+
+
+def _remedy(what: str) -> str:
+    if what == "server certificate":
+        return f"{hints.coordinator('renew')} makes a new one; then start `serve` anew"
+    return "`init` another coordinator directory and have every client enrol there"
 
 
 def warn(paths: PkiPaths) -> None:

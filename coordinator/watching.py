@@ -8,6 +8,7 @@ from datetime import timedelta
 from coordinator.lifecycle import ENDED
 from coordinator.records import CampaignState, utc_now
 from coordinator.store import Store
+from transfer import hints
 from transfer.errors import DeadlineError, PromptferryError, UnavailableError
 
 LOOK_EVERY_S = 0.5
@@ -96,11 +97,11 @@ def follow(
         if timeout_s is not None and waited_s >= timeout_s:
             raise DeadlineError(
                 f"campaign {name!r} is still {view.state.value} after {timeout_s:g} s "
-                f"({view.detail or 'no news'}); it goes on: `round watch {name}`"
+                f"({view.detail or 'no news'}); it goes on: {hints.coordinator(f'round watch {name}')}"
             )
         if waited_s >= silence_s and not served(store):
             raise UnavailableError(
-                "no coordinator is serving this store; start `promptferry-coordinator serve`"
+                f"no coordinator is serving this store; start {hints.coordinator('serve')}"
             )
         time.sleep(LOOK_EVERY_S)
 

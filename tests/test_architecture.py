@@ -20,6 +20,7 @@ OURS = [*PACKAGES, "promptferry"]
 LIBRARIES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 WRITTEN = [*LIBRARIES, *sorted((ROOT / "deploy").rglob("*.py")), ROOT / "proto" / "generate.py"]
 MAX_LINES = 250
+DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -74,6 +75,20 @@ def test_no_file_loads_objects_or_runs_text(path):
 @pytest.mark.parametrize("path", LIBRARIES, ids=name_of)
 def test_libraries_do_not_print(path):
     assert "print" not in {name for name, _ in calls(path)}
+
+
+@pytest.mark.parametrize("path", LIBRARIES, ids=name_of)
+def test_a_command_that_is_advised_says_in_which_directory(path):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    told = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    documents = {ast.get_docstring(node, clean=False) for node in nodes if isinstance(node, DOCUMENTED)}
+    bare = re.compile(r"`promptferry-(client|coordinator) (?!init)")
+    kept = (
+        1 if path.name == "participant.py" else 0
+    )  # in the ledger, where the same decline is the same words
+    assert sum(bool(bare.search(text)) for text in told if text not in documents) == kept, (
+        "use transfer.hints"
+    )
 
 
 @pytest.mark.parametrize("path", [path for path in LIBRARIES if path.parts[-2] == "transfer"], ids=name_of)

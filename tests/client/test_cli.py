@@ -613,7 +613,8 @@ def test_a_wrong_target_leaves_nothing_half_made(ready: Command) -> None:
 def test_an_unenrolled_client_is_told_to_enrol(ready: Command) -> None:
     for words in (("run",), ("proxy", "fetch", "cut")):
         assert ready(*words) == 2
-        assert "this client is not enrolled; run `promptferry-client enrol INVITATION`" in ready.err
+        enrol = f"`promptferry-client --dir {ready.directory} enrol INVITATION`"
+        assert f"this client is not enrolled; run {enrol}" in ready.err
 
 
 def test_doctor_finds_what_is_well_and_what_is_not(ready: Command) -> None:

@@ -187,7 +187,8 @@ def test_a_launched_campaign_waits_in_line_with_its_price(proxied, plan_file, st
     answer = proxied.json("round", "launch", plan_file)
     assert (answer["campaign"], answer["noise_multiplier"]) == ("first", 2.0)
     assert 0 < answer["epsilon"] < 20
-    assert "nobody serves this store; start `promptferry-coordinator serve`" in proxied.err
+    serve = f"`promptferry-coordinator --dir {proxied.directory} serve`"
+    assert f"nobody serves this store; start {serve}" in proxied.err
     assert store.campaign("first").state is CampaignState.PENDING
     assert proxied("round", "launch", plan_file) == 1
     assert "campaign 'first' exists already" in proxied.err

@@ -148,7 +148,8 @@ def test_an_expired_certificate_ends_serve_at_once_in_one_line(command, monkeypa
     assert command("serve") == 2
     (line,) = command.err.splitlines()
     assert re.fullmatch(
-        r"error: .*server\.pem: the server certificate expired on \S+: `promptferry-coordinator renew` makes .*",
+        r"error: .*server\.pem: the server certificate expired on \S+: "
+        r"`promptferry-coordinator --dir \S+ renew` makes .*",
         line,
     )
     assert not (command.directory / "flower.db").exists()
@@ -168,7 +169,8 @@ def test_a_campaign_runs_over_the_real_process_from_enrolment_to_publication(
         assert found["serving"]["healthy"]
         logged = (command.directory / "serve.log").read_text()
         (line,) = [line for line in logged.splitlines() if "expires in 5 days" in line]
-        assert line.endswith("`promptferry-coordinator renew` makes a new one; then start `serve` anew")
+        renew = f"`promptferry-coordinator --dir {command.directory} renew`"
+        assert line.endswith(f"{renew} makes a new one; then start `serve` anew")
         assert not found["certificate"]["healthy"]
         assert "expires in 5 days" in found["certificate"]["detail"]
         assert (command.directory / "flower.db").stat().st_mode & 0o777 == 0o600
