@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 class Invitation(Settings):
     """What the coordinator's operator hands over, by hand: the token is good for one client, once."""
 
+    called = "invitation"
+
     client: str
     token: str
     coordinator: str
@@ -43,6 +45,8 @@ class Enrolment(Settings):
         ca: PEM of the only authority that may have signed its certificate.
         publisher_key: PEM of the only key whose requests and proxies are believed.
     """
+
+    called = "enrolment"
 
     client: str
     coordinator: str

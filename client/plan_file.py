@@ -29,6 +29,8 @@ def read(path: Path) -> Ask:
 class _PlanFile(Settings):
     """A plan's keys; those that do not concern a data owner may hold anything."""
 
+    called = "plan"
+
     task: Located
     proxy: str
     rounds: Count = ROUNDS

@@ -65,6 +65,8 @@ class _PublishTable(Settings):
 
 
 class _PlanFile(Settings):
+    called = "plan"
+
     name: str
     task: Located
     proxy: str

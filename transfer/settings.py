@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 import tomli_w
 from pydantic import (
@@ -37,8 +37,9 @@ from transfer.text_file import NotTextError, is_unicode, toml
 
 
 class Settings(BaseModel):
-    """A table of a settings file: frozen, and closed to keys it does not know."""
+    """A table of a settings file: frozen, and closed to keys it does not know; `called` is what its file is."""
 
+    called: ClassVar[str] = "settings file"
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
 
@@ -71,7 +72,7 @@ def load(path: Path, model: type[Model]) -> Model:
         ConfigError: the file is missing or not TOML, or a key is unknown, missing or impossible; one line
             that names file, table and key, and the nearest known key.
     """
-    return parse(_read(path), path, model)
+    return parse(_read(path, model.called), path, model)
 
 
 def parse(raw: dict[str, Any], path: Path, model: type[Model]) -> Model:
@@ -119,11 +120,11 @@ def _setting(key: str, value: Any, line: str) -> str:
     return tomli_w.dumps({key: value}).strip() if value is not None else f"# {line.removeprefix('# ')}"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, called: str) -> dict[str, Any]:
     try:
         return toml(path.read_bytes())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the settings file: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot read the {called}: {error.strerror}") from error
     except NotTextError as error:
         raise ConfigError(error.of(path)) from error
 

@@ -552,7 +552,7 @@ def test_the_cost_of_a_plan_is_drawn_as_bars(ready: Command, operators_plan: Pat
             "give a plan file, or --task and --proxy",
         ),
         (("plan", "PLAN", "--rounds", 0), "rounds 0 must be ≥ 1"),
-        (("plan", "absent.toml"), "absent.toml: cannot read the settings file: No such file or directory"),
+        (("plan", "absent.toml"), "absent.toml: cannot read the plan: No such file or directory"),
     ],
 )
 def test_a_plan_that_cannot_be_read_is_refused_in_one_line(

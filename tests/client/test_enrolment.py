@@ -141,7 +141,7 @@ def test_a_malformed_ca_or_address_is_refused(site, made) -> None:
 
 def test_a_missing_invitation_is_named(made, tmp_path: Path) -> None:
     message = refused(made("enrol-k"), tmp_path / "absent.toml", ConfigError)
-    assert message == f"{tmp_path / 'absent.toml'}: cannot read the settings file: No such file or directory"
+    assert message == f"{tmp_path / 'absent.toml'}: cannot read the invitation: No such file or directory"
 
 
 def test_an_invitation_for_another_client_is_refused(site, made) -> None:
