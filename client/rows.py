@@ -20,10 +20,9 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 """What may part the columns of a table; the header tells which it is."""
 _SEP = re.compile(r'"?sep=(.)"?(?:\r\n|\r|\n|$)')
 """Excel's own first line."""
-_MALFORMED = "malformed CSV: a quote is misplaced or a field is too long"
 
-Cells = list[str] | None
-"""A row of a table; None if it is malformed."""
+Cells = list[str] | str
+"""A row of a table, or why it is none."""
 
 
 def jsonl(name: str, content: str, wanted: Sequence[str]) -> Iterator[Row]:
@@ -49,49 +48,64 @@ def table(name: str, content: str, wanted: Sequence[str]) -> Iterator[Row]:
     said = _SEP.match(content)
     content, above = (content[said.end() :], 1) if said else (content, 0)
     delimiter = said[1] if said else _delimiter(content, wanted)
-    rows = _rows(content, delimiter)
-    line, header = next(rows, (0, None))
+    rows = _rows(content, delimiter, above)
+    line, header = next(rows, (0, ""))
     if not line:
         return
-    if header is None:
-        raise DataError(f"{name}:{line + above}: {_MALFORMED}")
+    if isinstance(header, str):
+        raise DataError(f"{name}:{line}: {header}")
     if lacking := _lacking(header, wanted):
         raise DataError(
-            f"{name}:{line + above}: field {lacking!r}: the header must name it once ({','.join(wanted)}); it has "
+            f"{name}:{line}: field {lacking!r}: the header must name it once ({','.join(wanted)}); it has "
             f"{len(header)} columns, parted by {DELIMITERS.get(delimiter, repr(delimiter))}"
         )
     places = {field: _places(header, field)[0] for field in wanted}
     for line, cells in rows:
-        place = f"{name}:{line + above}"
+        place = f"{name}:{line}"
         fault = _fault(header, cells, delimiter)
-        if fault or cells is None:
+        if fault or isinstance(cells, str):
             yield place, DataError(f"{place}: {fault}")
         else:
             yield place, {field: cells[index] for field, index in places.items()}
 
 
-def _rows(content: str, delimiter: str) -> Iterator[tuple[int, Cells]]:
+def _rows(content: str, delimiter: str, above: int = 0) -> Iterator[tuple[int, Cells]]:
+    """Each row with the line it starts in; `above` lines stand before `content`."""
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     while True:
-        line = reader.line_num + 1
+        before = reader.line_num
         cells = _next(reader)
-        if cells is None or any(cell.strip() for cell in cells):
-            yield line, cells
-        elif line > reader.line_num:  # nothing was left to read
+        if isinstance(cells, str):
+            yield before + 1 + above, cells + _unread(before + 1 + above, reader.line_num + above)
+        elif any(cell.strip() for cell in cells):
+            yield before + 1 + above, cells
+        elif before == reader.line_num:  # nothing was left to read
             return
 
 
 def _next(reader: Iterator[list[str]]) -> Cells:
     try:
         return next(reader, [])
-    except csv.Error:
-        return None
+    except csv.Error as error:
+        unclosed = str(error) == "unexpected end of data"
+    fault = "a quote is never closed" if unclosed else "a quote is misplaced or a field is too long"
+    return f"malformed CSV: {fault}"
+
+
+def _unread(first: int, last: int) -> str:
+    """What a fault hides: a quote that is left open takes in the lines behind it."""
+    return f"; lines {first} to {last} were not read" if last > first else ""
 
 
 def _delimiter(content: str, wanted: Sequence[str]) -> str:
     """The first by which the header names all that is wanted, or else that which finds most columns."""
-    headers = {delimiter: next(_rows(content, delimiter), (0, None))[1] or [] for delimiter in DELIMITERS}
+    headers = {delimiter: _header(content, delimiter) for delimiter in DELIMITERS}
     return max(headers, key=lambda tried: (not _lacking(headers[tried], wanted), len(headers[tried])))
+
+
+def _header(content: str, delimiter: str) -> list[str]:
+    _, cells = next(_rows(content, delimiter), (0, ""))
+    return [] if isinstance(cells, str) else cells
 
 
 def _lacking(header: Sequence[str], wanted: Sequence[str]) -> str:
@@ -109,10 +123,11 @@ def _places(header: Sequence[str], field: str) -> list[int]:
 
 def _fault(header: Sequence[str], cells: Cells, delimiter: str) -> str:
     """What is wrong with a row, "" if nothing is: columns without a name may be missing or, if empty, too many."""
-    if cells is None:
-        return _MALFORMED
-    named = max(index for index, name in enumerate(header, 1) if name.strip())
-    if len(cells) < named or any(cell.strip() for cell in cells[len(header) :]):
-        told = DELIMITERS.get(delimiter, repr(delimiter))
-        return f"{len(cells)} columns where the header has {len(header)}: quote {told}"
+    if isinstance(cells, str):
+        return cells
+    counts = f"{len(cells)} column{'s' * (len(cells) != 1)} where the header has {len(header)}"
+    if len(cells) < max(index for index, name in enumerate(header, 1) if name.strip()):
+        return f"{counts}: fill in the missing, or quote a line break"
+    if any(cell.strip() for cell in cells[len(header) :]):
+        return f"{counts}: quote {DELIMITERS.get(delimiter, repr(delimiter))}"
     return ""

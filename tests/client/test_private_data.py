@@ -140,7 +140,10 @@ def test_a_bad_line_of_jsonl_is_named_without_its_text(tmp_path: Path, line: str
 
 BAD_CSV = [
     ("text,label\nfine,1\nSECRET,1,2\n", "3: 3 columns where the header has 2: quote commas"),
-    ("text,label\nfine,1\nSECRET\n", "3: 1 columns where the header has 2: quote commas"),
+    (
+        "text,label\nfine,1\nSECRET\n",
+        "3: 1 column where the header has 2: fill in the missing, or quote a line break",
+    ),
     ("text,tag\nSECRET,1\n", "1: field 'label': the header must name it once (text,label)"),
     ("SECRET,1\nSECRET,0\n", "1: field 'text': the header must name it once (text,label)"),
     ("text,label,text\nSECRET,1,SECRET\n", "1: field 'text': the header must name it once (text,label)"),
@@ -153,7 +156,15 @@ BAD_CSV = [
     ("text,label\nSECRET,-1\n", "2: field 'label': no label has this index (labels: negative, positive)"),
     ("text,label\n,1\n", "2: field 'text': empty"),
     ('text,label\nfine,1\n"SECRET"x,1\n', "3: malformed CSV: a quote is misplaced or a field is too long"),
-    ('text,label\n"SECRET,1\n', "2: malformed CSV: a quote is misplaced or a field is too long"),
+    ('text,label\n"SECRET,1\n', "2: malformed CSV: a quote is never closed"),
+    (
+        'sep=,\ntext,label\n"SECRET,1\nfine,1\nfine,0\n',
+        "3: malformed CSV: a quote is never closed; lines 3 to 5 were not read",
+    ),
+    (
+        'text,label\n"SECRET,1\nfine,0\n"SECRET,1\n',
+        "2: malformed CSV: a quote is misplaced or a field is too long; lines 2 to 4 were not read",
+    ),
     (b"text,label\nSECRET \xe9,1\n", "2: not UTF-8: save the file as UTF-8"),
 ]
 
