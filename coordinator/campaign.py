@@ -27,6 +27,7 @@ from coordinator.records import Campaign, CampaignState, PromptVersion, ReplyRec
 from coordinator.retargeting import carried
 from coordinator.store import Store
 from coordinator.strategy import Server
+from coordinator.watching import to_resume
 from transfer.errors import PromptferryError, UsageError
 from transfer.models import LanguageModel, load
 from transfer.post import check_possible
@@ -92,7 +93,7 @@ class Runner:
 
     def _fail(self, name: str, reason: str) -> None:
         detail = " ".join(reason.split())[:DETAIL_LENGTH]
-        logger.error("campaign %s: %s", name, detail)
+        logger.error("campaign %s: failed: %s; %s", name, detail, to_resume(name))
         try:
             self.store.set_campaign_state(name, CampaignState.FAILED, detail)
         except UsageError:

@@ -11,16 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.session import Session, of
-from transfer import console, hints
+from transfer import console, hints, settings
 from transfer.console import line
 
 if TYPE_CHECKING:
     from coordinator.plan import CampaignPlan
+    from coordinator.records import Campaign
     from coordinator.store import Store
     from coordinator.watching import CampaignView
 
 app = console.application("Campaigns: rounds of tuning that end in a published prompt.")
 NameArgument = Annotated[str, typer.Argument(help="Name of the campaign.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Follow it to the end.")]
 TimeoutOption = Annotated[float | None, typer.Option("--timeout-s", min=0, help="Seconds to wait at most.")]
 
 
@@ -28,13 +30,14 @@ TimeoutOption = Annotated[float | None, typer.Option("--timeout-s", min=0, help=
 def launch(
     context: typer.Context,
     plan: Annotated[Path, typer.Argument(help="Round plan, TOML.")],
-    wait: Annotated[bool, typer.Option("--wait", help="Follow it to the end.")] = False,
+    wait: WaitOption = False,
     timeout_s: TimeoutOption = None,
 ) -> None:
     """Put a campaign in line; the serving coordinator carries it out."""
     session = of(context)
+    settings.tables(plan, "plan")  # before what takes long
     with console.doing(f"reading {plan} and computing the noise it asks for"):
-        from coordinator import plan_file, watching
+        from coordinator import plan_file
         from transfer.texts import read_texts
 
         read = plan_file.read(plan)
@@ -46,8 +49,7 @@ def launch(
             _follow(session, store, read.name, timeout_s)
         else:
             session.emit(_planned(read), _launched)
-            if not watching.served(store):
-                console.say(f"it waits: nobody serves this store; start {hints.coordinator('serve')}")
+            _tell_if_unserved(store)
 
 
 def _planned(plan: "CampaignPlan") -> dict[str, Any]:
@@ -97,12 +99,15 @@ def _listed(campaigns: list[dict[str, Any]]) -> Table:
 @app.command("show")
 def show(context: typer.Context, name: NameArgument) -> None:
     """Show one campaign: its cost, its rounds, and what became of each client."""
+    from coordinator.watching import look
+
     session = of(context)
-    with console.doing(f"reading {name}"):
-        from coordinator.plan import CampaignPlan
-        from coordinator.watching import look
     with session.store() as store:
-        view, plan = look(store, name), CampaignPlan.from_json(store.campaign(name).plan)
+        view, written = look(store, name), store.campaign(name).plan
+    with console.doing(f"reading the plan of {name}"):
+        from coordinator.plan import CampaignPlan
+
+        plan = CampaignPlan.from_json(written)
     told = {**_planned(plan), **console.plain(view)}
     session.emit(told, lambda _: Group(line(_launched(_planned(plan))), summary(view)))
 
@@ -116,14 +121,23 @@ def watch(context: typer.Context, name: NameArgument, timeout_s: TimeoutOption =
 
 
 @app.command("resume")
-def resume(context: typer.Context, name: NameArgument) -> None:
+def resume(
+    context: typer.Context, name: NameArgument, wait: WaitOption = False, timeout_s: TimeoutOption = None
+) -> None:
     """Put a failed or aborted campaign in line again; it goes on where it stopped.
 
     The round that is open asks again whoever declined or was not heard, and counts what was released already.
     """
     from coordinator.records import CampaignState
 
-    _set(of(context), name, CampaignState.PENDING, "resumed by the operator")
+    session = of(context)
+    with session.store() as store:
+        campaign = store.set_campaign_state(name, CampaignState.PENDING, "resumed by the operator")
+        if wait:
+            _follow(session, store, name, timeout_s)
+        else:
+            _put(session, campaign)
+            _tell_if_unserved(store)
 
 
 @app.command("abort")
@@ -131,13 +145,22 @@ def abort(context: typer.Context, name: NameArgument) -> None:
     """Stop a campaign; what clients have spent stays spent."""
     from coordinator.records import CampaignState
 
-    _set(of(context), name, CampaignState.ABORTED, "aborted by the operator")
-
-
-def _set(session: Session, name: str, state: Any, detail: str) -> None:
+    session = of(context)
     with session.store() as store:
-        campaign = store.set_campaign_state(name, state, detail)
-    session.emit({"campaign": name, "state": campaign.state}, lambda told: f"{name} is {told['state']}")
+        campaign = store.set_campaign_state(name, CampaignState.ABORTED, "aborted by the operator")
+    _put(session, campaign)
+
+
+def _put(session: Session, campaign: "Campaign") -> None:
+    told = {"campaign": campaign.name, "state": campaign.state}
+    session.emit(told, lambda _: f"{campaign.name} is {campaign.state}")
+
+
+def _tell_if_unserved(store: "Store") -> None:
+    from coordinator.watching import served
+
+    if not served(store):
+        console.say(f"it waits: nobody serves this store; start {hints.coordinator('serve')}")
 
 
 def _follow(session: Session, store: "Store", name: str, timeout_s: float | None) -> None:
@@ -184,4 +207,9 @@ def table(view: "CampaignView") -> Table:
 
 def summary(view: "CampaignView") -> Group:
     """The campaign's name and state, the table, and below it how far the campaign is or how it ended."""
-    return Group(line(f"{view.name}: {view.state.value}"), table(view), line(view.detail))
+    from coordinator.records import CampaignState
+    from coordinator.watching import to_resume
+
+    stopped = view.state in (CampaignState.FAILED, CampaignState.ABORTED)
+    below = [line(view.detail), *([line(to_resume(view.name))] if stopped else [])]
+    return Group(line(f"{view.name}: {view.state.value}"), table(view), *below)

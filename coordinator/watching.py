@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from coordinator.lifecycle import ENDED
-from coordinator.records import CampaignState, utc_now
+from coordinator.records import CampaignState, RoundState, utc_now
 from coordinator.store import Store
 from transfer import hints
 from transfer.errors import DeadlineError, PromptferryError, UnavailableError
@@ -27,7 +27,10 @@ class UncountedView:
 
 @dataclass(frozen=True, slots=True)
 class RoundView:
-    """One round: "open" or "closed", what became of each client that was heard of, and what does not count."""
+    """One round: what became of each client that was heard of, and what does not count.
+
+    It is "open" or "closed"; one that its campaign left unfinished is as the campaign is, "failed" or "aborted".
+    """
 
     index: int
     state: str
@@ -61,7 +64,9 @@ def look(store: Store, name: str) -> CampaignView:
     rounds = tuple(
         RoundView(
             item.index,
-            item.state.value,
+            (
+                campaign.state if item.state is RoundState.OPEN and campaign.state in ENDED else item.state
+            ).value,
             {reply.client: reply.outcome for reply in store.replies(name, item.index)},
             tuple(
                 UncountedView(reply.client, reply.outcome, reply.reason)
@@ -112,13 +117,18 @@ def served(store: Store) -> bool:
     return beat is not None and utc_now() - beat < timedelta(seconds=SILENCE_S)
 
 
+def to_resume(name: str) -> str:
+    """What to do about a campaign that failed or was aborted."""
+    return f"{hints.coordinator(f'round resume {name}')} goes on where it stopped"
+
+
 def require_published(view: CampaignView) -> None:
     """Return if a campaign that ended has a published prompt.
 
     Raises:
-        PromptferryError: it failed or was aborted; says why.
+        PromptferryError: it failed or was aborted; says why, and how to go on.
     """
     if view.state is not CampaignState.PUBLISHED:
         raise PromptferryError(
-            f"campaign {view.name!r} {view.state.value}: {view.detail or 'no reason given'}"
+            f"campaign {view.name!r} {view.state.value}: {view.detail or 'no reason given'}; {to_resume(view.name)}"
         )

@@ -72,7 +72,7 @@ def load(path: Path, model: type[Model]) -> Model:
         ConfigError: the file is missing or not TOML, or a key is unknown, missing or impossible; one line
             that names file, table and key, and the nearest known key.
     """
-    return parse(_read(path, model.called), path, model)
+    return parse(tables(path, model.called), path, model)
 
 
 def parse(raw: dict[str, Any], path: Path, model: type[Model]) -> Model:
@@ -120,7 +120,12 @@ def _setting(key: str, value: Any, line: str) -> str:
     return tomli_w.dumps({key: value}).strip() if value is not None else f"# {line.removeprefix('# ')}"
 
 
-def _read(path: Path, called: str) -> dict[str, Any]:
+def tables(path: Path, called: str) -> dict[str, Any]:
+    """What a TOML file holds, which `called` says what it is.
+
+    Raises:
+        ConfigError: the file is missing or not TOML.
+    """
     try:
         return toml(path.read_bytes())
     except OSError as error:

@@ -17,6 +17,14 @@ def test_a_campaign_is_seen_with_every_round_and_every_outcome(world):
     assert view.rounds[0].outcomes == {"ada": "released", "ben": "released", "cleo": "offline"}
 
 
+def test_a_round_that_its_campaign_left_is_not_called_open(world):
+    del world.fleet.owners["cleo"]
+    world.carry_out(min_clients=3, rounds=1)
+    assert [(item.index, item.state) for item in look(world.store, "first").rounds] == [(1, "failed")]
+    world.store.set_campaign_state("first", CampaignState.PENDING, "")
+    assert [item.state for item in look(world.store, "first").rounds] == ["open"]
+
+
 def test_following_shows_every_look_and_ends_with_the_campaign(world):
     world.launch()
     seen = []
@@ -28,7 +36,8 @@ def test_following_shows_every_look_and_ends_with_the_campaign(world):
 
     view = follow(world.store, "first", on_view)
     assert seen == [CampaignState.PENDING, CampaignState.PENDING, CampaignState.FAILED]
-    with pytest.raises(PromptferryError, match="'first' failed: quorum"):
+    resume = "`promptferry-coordinator round resume first`"
+    with pytest.raises(PromptferryError, match=f"'first' failed: quorum; {resume} goes on where it stopped"):
         require_published(view)
 
 

@@ -238,8 +238,15 @@ def test_a_campaign_is_aborted_resumed_and_shown(proxied, plan_file):
     assert proxied.json("round", "abort", "first")["state"] == "aborted"
     assert proxied("round", "watch", "first") == 1
     assert "campaign 'first' aborted: aborted by the operator" in proxied.err
+    resume = f"`promptferry-coordinator --dir {proxied.directory} round resume first`"
+    assert resume in proxied.err
+    assert proxied("round", "show", "first") == 0
+    assert resume in proxied.out
     assert proxied.json("round", "resume", "first")["state"] == "pending"
     assert proxied("round", "resume", "first") == 0
+    assert "nobody serves this store" in proxied.err
+    assert proxied("round", "resume", "first", "--wait", "--timeout-s", 0) == 3
+    assert "still pending after 0 s" in proxied.err
     shown = proxied.json("round", "show", "first")
     assert (shown["state"], shown["rounds"]) == ("pending", [])
     assert [item["campaign"] for item in proxied.json("round", "list")] == ["first"]
