@@ -118,13 +118,10 @@ def run(
     ask: Annotated[bool, typer.Option("--ask", help="Ask before the first round of each campaign.")] = False,
 ) -> None:
     """Answer rounds until stopped (the daemon)."""
-    from client import config
+    from client import config, daemon
 
     settings = config.read(of(context).directory)
     console.log_to_stderr(settings.daemon.log_level)
-    with console.doing("starting"):
-        from client import daemon
-
     daemon.run(settings, ask=ask)
 
 
@@ -143,14 +140,18 @@ def check(
     if proxy is not None and task is None:
         raise UsageError("--proxy needs --task: the label words stand in the task file")
     from client import config
+    from transfer.model_directory import directory_of
+    from transfer.tasks import Task
 
     session = of(context)
     settings = config.read(session.directory)
+    settings.data.require_readable()
+    wanted = None if task is None else Task.from_toml(task)
+    if proxy is not None:
+        directory_of(proxy)
     with console.doing(f"reading {settings.data.path}"):
         from client import data_check
-        from transfer.tasks import Task
 
-        wanted = None if task is None else Task.from_toml(task)
         names = wanted.label_names if wanted else tuple(name.strip() for name in labels.split(","))
         report = data_check.check(settings.data, names, wanted, proxy)
     session.emit(report, lambda found: data_check.shown(found, settings.data.path, wanted))

@@ -19,6 +19,7 @@ from transfer import console, hints
 from transfer.console import OnStep
 from transfer.errors import AlreadyExistsError, ModelError, PromptferryError, UsageError
 from transfer.session import Session
+from transfer.tasks import Task
 
 if TYPE_CHECKING:
     from client.config import ClientConfig
@@ -105,12 +106,13 @@ def audit(
     about = {"client": settings.client.name, "campaigns": _campaigns(settings)}
     asked = ShadowSettings(shadows, records, length, steps, sample_rate, clip_norm, learning_rate, dimensions)
     _require_free(page)
+    read = None if task is None else Task.from_toml(task)
     with console.doing("loading PyTorch"):
         _prepare(settings)
     runs: dict[Audit, Callable[[], Run]] = {
         Audit.MECHANISM: lambda: _mechanism(trials, noise),
         Audit.ONE_RUN: lambda: _one_run(canaries, noise),
-        Audit.MEMBERSHIP: lambda: _membership(settings, task, proxy, public_text, epsilon, asked),
+        Audit.MEMBERSHIP: lambda: _membership(settings, read, proxy, public_text, epsilon, asked),
     }
     with console.doing("reading models and data"):
         ready = [(each, runs[each]()) for each in wanted]  # what is wrong is told before the first runs
@@ -142,7 +144,7 @@ def _one_run(canaries: int, noise: float | None) -> Run:
 
 def _membership(
     settings: "ClientConfig",
-    task_file: Path | None,
+    task: Task | None,
     proxy: str | None,
     public_text: Path | None,
     epsilon: float | None,
@@ -151,12 +153,11 @@ def _membership(
     from client import membership_audit
     from transfer.models import load
     from transfer.privacy import Budget
-    from transfer.tasks import Task
     from transfer.texts import read_texts
 
-    if task_file is None:
+    if task is None:
         raise UsageError("the membership audit needs --task TASK.toml: your records are read with it")
-    task, allowed = Task.from_toml(task_file), settings.limits().budget
+    allowed = settings.limits().budget
     budget = allowed if epsilon is None else Budget(epsilon, allowed.delta)
     unit = settings.data.unit
     records = membership_audit.sample(settings.data.path, task, asked.records, unit)

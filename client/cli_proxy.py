@@ -60,7 +60,6 @@ def fetch(
     from client import config, enrolment
     from transfer.model_ref import ModelRef
     from transfer.names import checked
-    from transfer.self_check import require_sound_at
 
     session = of(context)
     settings = config.read(session.directory)
@@ -71,6 +70,8 @@ def fetch(
         enrolment.read(settings).fetch(name, place)
     try:
         with console.doing(f"checking {name}"):
+            from transfer.self_check import require_sound_at
+
             require_sound_at(place)
     except ModelError:
         shutil.rmtree(place)
@@ -96,7 +97,9 @@ def distil(
 ) -> None:
     """Make a proxy from an open-weights target here, on public text, and register it."""
     from client import config
+    from transfer.model_directory import directory_of
     from transfer.names import checked
+    from transfer.texts import read_texts
 
     session = of(context)
     place = config.read(session.directory).proxies_directory / checked("proxy", name)
@@ -113,12 +116,14 @@ def distil(
     console.log_to_stderr("info")
     if fetched:
         download(target)
+    directory_of(target)
+    with console.doing(f"reading {text}"):
+        texts = read_texts(text)
     with console.doing(f"loading {target}"):
         from transfer.distillation import make
         from transfer.models import load
-        from transfer.texts import read_texts
 
-        texts, large = read_texts(text), load(target)
+        large = load(target)
     place.parent.mkdir(mode=0o700, exist_ok=True)
     with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
         made = make(large, wanted, texts, settings, place, resume=resume, on_step=show)

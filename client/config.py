@@ -1,5 +1,6 @@
 """The data owner's settings: client.toml as a frozen value, and the text `init` writes."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from client.policy import Policy
-from transfer.errors import ConfigError, UsageError
+from transfer.errors import ConfigError, DataError, UsageError
 from transfer.names import checked
 from transfer.privacy import Budget, Unit, default_delta
 from transfer.settings import Located, Settings, load
@@ -30,6 +31,15 @@ class DataSettings(Settings):
     path: Located
     declared_records: int | None = Field(default=None, ge=1)
     declared_users: int | None = Field(default=None, ge=1)
+
+    def require_readable(self) -> None:
+        """Return if the private data is there.
+
+        Raises:
+            DataError: it is no file, or not ours to read.
+        """
+        if not self.path.is_file() or not os.access(self.path, os.R_OK):
+            raise DataError(f"{self.path}: the private data of [data] path is not a readable file")
 
     @property
     def unit(self) -> Unit:

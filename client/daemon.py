@@ -1,21 +1,13 @@
 """The data owner's daemon: one process that stays connected and answers rounds until it is told to stop."""
 
 import logging
-import os
-from pathlib import Path
-
-import torch
 
 from client import custody, enrolment, terminal
 from client.config import ClientConfig
-from client.consent import Consent, always
-from client.flower import serve
 from client.ledger import Ledger
 from client.link import Link
 from client.lock import locked
-from client.participant import Identity, Participant
-from client.proxies import Proxies
-from transfer.errors import DataError
+from transfer.progress import doing
 from transfer.stopping import stopped_by_signals
 
 logger = logging.getLogger(__name__)
@@ -42,7 +34,14 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
     if ask:
         terminal.require()
     pinned, own = enrolment.read(config), custody.load(config)
-    _require_readable(config.data.path)
+    config.data.require_readable()
+    with doing("starting"):  # what is wrong with the above is told before PyTorch is imported
+        import torch
+
+        from client.consent import Consent, always
+        from client.flower import serve
+        from client.participant import Identity, Participant
+        from client.proxies import Proxies
     if config.daemon.threads:
         torch.set_num_threads(config.daemon.threads)
     link = Link(pinned.fleet, pinned.ca_pem, own.keys.node, config.daemon.poll_s)
@@ -66,8 +65,3 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
         logger.info("client %s waits for rounds from %s", pinned.client, pinned.fleet)
         serve(link, participant.answer, stop)
     logger.info("stopped")
-
-
-def _require_readable(path: Path) -> None:
-    if not path.is_file() or not os.access(path, os.R_OK):
-        raise DataError(f"{path}: the private data of [data] path is not a readable file")

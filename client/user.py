@@ -95,13 +95,15 @@ def fetch(
 ) -> None:
     """Download a prompt as a PEFT directory, verified before it appears."""
     from client import prompt_sheet, publisher_key
-    from client.fetching import Trust, Wanted
-    from client.fetching import fetch as fetch_prompt
     from client.versions import SeenVersions
     from transfer.signing import key_id
 
     names.checked("prompt", name)
-    trust = Trust(publisher_key.load(key), SeenVersions(state or SeenVersions.default_path()))
+    publisher = publisher_key.load(key)
+    with console.doing("loading PyTorch"):
+        from client.fetching import Trust, Wanted
+        from client.fetching import fetch as fetch_prompt
+    trust = Trust(publisher, SeenVersions(state or SeenVersions.default_path()))
     seen = trust.seen.highest(key_id(trust.key), name)
     if version is not None and seen is not None and version < seen:
         console.say(f"warning: version {version} of {name!r} is older than {seen}, seen before")
@@ -119,9 +121,13 @@ def verify(
     max_delta: MaxDelta = None,
 ) -> None:
     """Check a fetched directory again, offline: signature, files and privacy."""
-    from client import artifact, prompt_sheet, publisher_key
+    from client import prompt_sheet, publisher_key
 
-    claim = artifact.verified(directory, publisher_key.load(key))
+    publisher = publisher_key.load(key)
+    with console.doing(f"checking {directory}"):
+        from client import artifact
+
+        claim = artifact.verified(directory, publisher)
     claim.privacy.require(max_epsilon, max_delta)
     of(context).emit({**prompt_sheet.described(claim), "directory": str(directory)}, prompt_sheet.sheet)
 
@@ -138,11 +144,17 @@ def try_prompt(
     fetched: Download = False,
 ) -> None:
     """Answer texts with a verified prompt on its target, through stock PEFT."""
-    from client import artifact, prompt_sheet, publisher_key
+    from client import prompt_sheet, publisher_key
+    from transfer.model_directory import directory_of
 
-    claim = artifact.verified(directory, publisher_key.load(key))
+    publisher = publisher_key.load(key)
     if fetched:
         download(model)
+    directory_of(model)
+    with console.doing(f"checking {directory}"):
+        from client import artifact
+
+        claim = artifact.verified(directory, publisher)
     with console.doing(f"loading {model}"):
         from client import trial
         from transfer import models

@@ -51,6 +51,7 @@ def init(
 ) -> None:
     """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
     from coordinator import directory as coordinator_directory
+    from transfer.model_directory import directory_of
     from transfer.settings import at_home
 
     path = at_home(Path(target))
@@ -71,6 +72,7 @@ def init(
     hosts = [item for item in (host, public_host) if item and item not in ("0.0.0.0", "::")]  # noqa: S104
     if fetched:
         download(target)
+    directory_of(source)
     with console.doing(f"trying {source}"):
         from transfer.self_check import require_sound_at
 

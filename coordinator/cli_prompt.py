@@ -59,11 +59,12 @@ def show(
 ) -> None:
     """Show what the signed statement of a version says."""
     from coordinator.identity import identity
-    from coordinator.publishing import told_about
 
     session = of(context)
     with session.store() as store:
         found = store.prompt_version(name, version)
+    with console.doing("loading PyTorch"):
+        from coordinator.publishing import told_about
     told = {**_brief(found), "statement": dict(told_about(found, identity(session.config())))}
     session.emit(told, _shown)
 
@@ -111,12 +112,22 @@ def transfer(
 
     Published prompts of other tasks may help; a table on stderr says which was used, or why none was.
     """
+    from coordinator.config import chosen
+    from transfer.model_directory import directory_of
+    from transfer.texts import read_texts
+
     session = of(context)
     config = session.config()
     console.log_to_stderr(config.serve.log_level)
+    with session.store() as store:
+        store.campaign(campaign)
+    if public_text is not None:
+        read_texts(public_text)
     if fetched:
         download(target or config.target.source)
-    with console.doing("loading PyTorch"):
+    if target:
+        directory_of(chosen(target, config.target).source)
+    with console.doing("loading PyTorch"):  # what is wrong with the above is told before
         from coordinator import library_table
         from coordinator.identity import identity
         from coordinator.plan import AUTO, NO_LIBRARY, CampaignPlan
@@ -160,10 +171,12 @@ def rollback(
 ) -> None:
     """Publish an earlier version again as the newest, and revoke those in between."""
     from coordinator.identity import identity
-    from coordinator.publishing import republish
 
     session = of(context)
     with session.store() as store:
+        store.prompt_version(name, to)
+        with console.doing("loading PyTorch"):
+            from coordinator.publishing import republish
         version = republish(store, identity(session.config()), name, to)
     session.emit(_brief(version), lambda _: f"published {version.name} with the content of version {to}")
 

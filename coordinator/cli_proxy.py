@@ -12,6 +12,7 @@ from transfer import console, distil_options
 from transfer.console import line
 from transfer.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
 from transfer.download import Download, download
+from transfer.errors import AlreadyExistsError
 from transfer.names import checked
 from transfer.recipe import DistilSettings
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from coordinator.records import ProxyRecord
+    from coordinator.store import Store
 
 app = console.application("Proxies: small cuts of the target that data owners tune prompts on.")
 
@@ -48,6 +50,8 @@ def distil(
     """Make a proxy from the target on public text, sign it and offer it to clients."""
     from coordinator.config import chosen
     from coordinator.identity import identity
+    from transfer.model_directory import directory_of
+    from transfer.texts import read_texts
 
     checked("proxy", name)
     session = of(context)
@@ -64,15 +68,17 @@ def distil(
     wanted, ours, source = parse_layers(layers), identity(config), chosen(target, config.target)
     if fetched:
         download(source.source)
-    with console.doing("loading PyTorch"):
-        from coordinator import proxies
-        from transfer.distillation import make
-        from transfer.models import load
-        from transfer.texts import read_texts
     with session.store() as store:
-        place = proxies.free_place(store, config.proxies.directory, name)
+        place = _free_place(store, config.proxies.directory, name)
+        directory_of(source.source)
+        with console.doing(f"reading {text}"):
+            texts = read_texts(text)
+        with console.doing("loading PyTorch"):
+            from coordinator import proxies
+            from transfer.distillation import make
+            from transfer.models import load
         with console.doing(f"loading {source.source}"):
-            texts, large = read_texts(text), load(source.source, name=source.name or None)
+            large = load(source.source, name=source.name or None)
         with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
             make(large, wanted, texts, settings, place, resume=resume, on_step=show)
         made = proxies.register(store, ours, place)
@@ -87,14 +93,16 @@ def register(
 ) -> None:
     """Copy a proxy made earlier or on another machine, sign it and offer it to clients."""
     from coordinator.identity import identity
+    from transfer.model_directory import directory_of
 
     checked("proxy", name)
     session = of(context)
     config = session.config()
     with console.doing(f"checking and copying {directory}"), session.store() as store:
+        place = _free_place(store, config.proxies.directory, name)
+        directory_of(directory)
         from coordinator import proxies
 
-        place = proxies.free_place(store, config.proxies.directory, name)
         proxies.copy(directory, place)
         made = proxies.register(store, identity(config), place)
     session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.made)
@@ -122,6 +130,14 @@ def show(context: typer.Context, name: Annotated[str, typer.Argument(help="Name 
     with session.store() as store:
         proxy = store.proxy(name)
     session.emit(_told(proxy, key), _shown)
+
+
+def _free_place(store: "Store", directory: Path, name: str) -> Path:
+    """Where a new proxy of that name goes."""
+    place = directory / name
+    if place.exists() or any(record.name == name for record in store.proxies()):
+        raise AlreadyExistsError(f"proxy {name!r} exists already ({place}): choose another name")
+    return place
 
 
 def _told(proxy: "ProxyRecord", key: "Ed25519PublicKey") -> dict[str, Any]:

@@ -6,27 +6,13 @@ from pathlib import Path
 from coordinator.identity import Identity
 from coordinator.records import ProxyRecord
 from coordinator.store import Store
-from transfer.errors import AlreadyExistsError, VerificationError
+from transfer.errors import VerificationError
 from transfer.files import FileRef, appearing
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
-from transfer.names import checked
 from transfer.proxy import Proxy
 from transfer.self_check import require_sound
 from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
-
-
-def free_place(store: Store, directory: Path, name: str) -> Path:
-    """Where a new proxy of that name goes.
-
-    Raises:
-        UsageError: not a possible name.
-        AlreadyExistsError: a proxy or a directory of that name is there.
-    """
-    place = directory / checked("proxy", name)
-    if place.exists() or any(record.name == name for record in store.proxies()):
-        raise AlreadyExistsError(f"proxy {name!r} exists already ({place}): choose another name")
-    return place
 
 
 def copy(source: Path, place: Path) -> None:

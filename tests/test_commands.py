@@ -233,3 +233,53 @@ def test_bash_completion_is_installed_where_bash_looks(tmp_path) -> None:
     installed = tmp_path / ".bash_completions" / "promptferry-client.sh"
     assert "complete" in installed.read_text()
     assert str(installed) in (tmp_path / ".bashrc").read_text()
+
+
+EARLY = """
+import sys
+from pathlib import Path
+import client.cli, client.user, coordinator.cli
+from coordinator import directory
+from transfer import console
+
+directory.make(Path("c"), {("target", "source"): "nowhere"}, [])
+Path("d.jsonl").write_text('{"text": "a", "label": "x"}')
+Path("t.txt").write_text("a text")
+Path("m").mkdir()
+Path("m/config.json").write_text("{}")
+for app, words in [
+    (client.cli.app, "init a --name a --data d.jsonl --epsilon 1 --records 9"),
+    (client.cli.app, "--dir a run"),
+    (client.cli.app, "--dir a policy check nofile"),
+    (client.cli.app, "--dir a data check --task nofile"),
+    (client.cli.app, "--dir a audit --task nofile"),
+    (client.cli.app, "--dir a proxy fetch n"),
+    (client.cli.app, "--dir a proxy distil --layers 1 --name n --target nowhere --text t.txt"),
+    (client.cli.app, "--dir a proxy distil --layers 1 --name n --target m --text nofile.txt"),
+    (client.user.app, "try d --model nowhere --text a --key nofile"),
+    (client.user.app, "verify d --key nofile"),
+    (client.user.app, "fetch p --out o --server 127.0.0.1:1 --ca nofile --key nofile"),
+    (coordinator.cli.app, "init e --target nowhere"),
+    (coordinator.cli.app, "--dir c round launch nofile"),
+    (coordinator.cli.app, "--dir c round show nothing"),
+    (coordinator.cli.app, "--dir c proxy distil --layers 1 --name n --text t.txt"),
+    (coordinator.cli.app, "--dir c proxy distil --layers 1 --name n --target m --text nofile.txt"),
+    (coordinator.cli.app, "--dir c proxy register nowhere --name n"),
+    (coordinator.cli.app, "--dir c prompt show nothing"),
+    (coordinator.cli.app, "--dir c prompt transfer nothing"),
+    (coordinator.cli.app, "--dir c prompt rollback nothing --to 1"),
+]:
+    try:
+        console.run(app, words.split())
+    except SystemExit as end:
+        assert (end.code == 0) is words.startswith("init a"), words
+    assert "torch" not in sys.modules, words
+"""
+
+
+def test_what_is_wrong_with_a_file_or_name_is_told_before_pytorch_is_imported(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == done.stderr.count("\n") == 19

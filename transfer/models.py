@@ -21,9 +21,10 @@ from transfer.batches import FORWARD_PADDING, Batch, Line, collate, physical_bat
 from transfer.encoding import Encoder
 from transfer.errors import ModelError
 from transfer.fit import readable
+from transfer.model_directory import directory_of
 from transfer.model_ref import LmHead, ModelRef
 from transfer.passes import Manners
-from transfer.pretrained import directory_of, one_line, pretrained, tokenizer_of
+from transfer.pretrained import one_line, pretrained, tokenizer_of
 from transfer.probe import traits_of
 from transfer.prompt import SoftPrompt
 from transfer.reading import Head, Reading, copies, question

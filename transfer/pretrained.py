@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -33,31 +32,6 @@ from transfer.model_ref import LmHead
 FACTORIES = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM, "none": AutoModel}
 POOLER = "pooler."
 LONGEST_REASON = 300
-
-
-def directory_of(source: str | Path) -> Path:
-    """The directory of a model: `source` itself, or where the local cache of hub names has it.
-
-    Raises:
-        ModelError: there is none, or no model in it.
-    """
-    path = Path(source)
-    if path.exists():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"{source}: not a model directory: config.json is missing")
-        return path
-    if len(path.parts) > 2 or str(source).startswith(("/", ".")):  # no hub name is so
-        raise ModelError(f"{source}: no such directory")
-    try:
-        held = try_to_load_from_cache(str(source), "config.json")
-    except ValueError:  # no hub name at all
-        held = None
-    if not isinstance(held, str):
-        raise ModelError(
-            f"{source}: cannot load a language model: no such directory, and no such name in the local cache; name a "
-            "directory, or fetch it once with --download"
-        )
-    return Path(held).parent
 
 
 def pretrained(directory: Path, lm_head: LmHead | None, source: str | Path) -> tuple[PreTrainedModel, LmHead]:

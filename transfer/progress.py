@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 logger = logging.getLogger(__name__)
 
-FIRST_AFTER_S = 1.5
+FIRST_AFTER_S = 1.0
 """Nobody is left longer than that without a word."""
 CLEAR_LINE = "\r\x1b[K"
 OnStep = Callable[[int, int], None]

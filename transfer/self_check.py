@@ -16,10 +16,11 @@ from transfer.batches import Line
 from transfer.closeness import close, distance
 from transfer.errors import ModelError
 from transfer.gradients import LabelledLines, per_record_gradients
+from transfer.model_directory import directory_of
 from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
 from transfer.passes import Passes
-from transfer.pretrained import directory_of, reason_of
+from transfer.pretrained import reason_of
 from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, SoftPrompt, peft_config
 from transfer.remembered import passed, remembered, weights_of
 from transfer.tasks import Task
