@@ -23,8 +23,16 @@ class Kind(StrEnum):
     """A privacy cost was reserved for the round `subject`."""
     REPLY = "reply"
     """The answer to the round `subject` was kept."""
+    STOP = "stop"
+    """Its owner stopped the round `subject` before it had an answer."""
+    AGAIN = "again"
+    """The round `subject`, which was stopped, is tuned under the spend that was reserved for it."""
     DECLINE = "decline"
     """A request for the round `subject` was declined; it concerns no data set and costs nothing."""
+
+
+_COURSE = Kind.SPEND, Kind.REPLY, Kind.STOP, Kind.AGAIN
+"""What can become of a round that is paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,8 @@ class Entry:
         digest: hash of the chain up to here, hex.
         subject: a round, or the data set that was merged.
         spend: what was reserved.
-        content: SHA-256 (hex) of the fingerprints or the reply kept beside the chain.
+        content: SHA-256 (hex) of the fingerprints or the reply kept beside the chain, or of the
+            request that was reserved for.
         declined: what was declined and why.
     """
 
@@ -141,6 +150,16 @@ class History:
     def unit(self, data_set: str) -> Unit | None:
         """The unit of everything spent on a data set; None if nothing was."""
         return unit_of(self.spends(data_set))
+
+    def stopped(self) -> dict[str, str]:
+        """Rounds that were stopped and not tuned again since, and the request each was reserved for."""
+        last = {entry.subject: entry for entry in self.entries if entry.kind in _COURSE}
+        return {name: entry.content for name, entry in last.items() if entry.kind is Kind.STOP}
+
+    def is_over(self, round_name: str, request: str) -> bool:
+        """Whether a round is paid for, and was not stopped or not on the way to an answer to this request."""
+        paid = self.of_round(Kind.SPEND, round_name) is not None
+        return paid and self.stopped().get(round_name) != request
 
     def of_round(self, kind: Kind, round_name: str) -> Entry | None:
         """The round's reservation or reply."""

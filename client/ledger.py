@@ -1,7 +1,7 @@
 """The durable privacy ledger: what is spent on each data set, written down before it is spent.
 
 `reserve` commits a round's spend before training may begin; a reservation without a reply after a crash stays
-spent. Nothing is ever refunded or deleted (`client.ledger_file` keeps it, `client.chain` guards it).
+spent (`client.reservation`). Nothing is ever refunded or deleted (see `client.ledger_file` and `client.chain`).
 
 A data set is known by its records, not by its file: a file that shares a record with a known data set is that
 data set, so renaming, relabelling, adding and removing records start no new budget. Where the unit of privacy is
@@ -83,6 +83,8 @@ class Ledger:
                     subject = f"lost after {last} of {data_set}"
                     charged = replace(assumed, unit=history.unit(data_set) or assumed.unit)
                     ledger._file.append(Kind.SPEND, data_set, subject, charged)
+                for name in history.stopped():  # what is lost may be its answer
+                    ledger._file.append(Kind.AGAIN, "", name)
             ledger._file.forget_lost()
             ledger.verify()
         except BaseException:
@@ -132,10 +134,13 @@ class Ledger:
                 self._file.learn(first, new)
         return first
 
-    def reserve(self, data_set: str, round_name: str, spend: Spend, budget: Budget) -> Reservation:
+    def reserve(
+        self, data_set: str, round_name: str, spend: Spend, budget: Budget, request: str = ""
+    ) -> Reservation:
         """Writes down `spend` for a round if `budget` covers it after all earlier ones. Durable on return.
 
-        The same round asked again gets its first reservation, whatever the budget is by now.
+        The same round asked again gets its first reservation, whatever the budget is by now. That is fresh once more
+        if the round was stopped and `request` (SHA-256, hex) is the one it was reserved for.
 
         Raises:
             BudgetRefusedError: the budget does not cover it, or earlier spends on the data set are for another
@@ -145,20 +150,30 @@ class Ledger:
         with self._file.writing() as history:
             home = history.homes().get(data_set)
             if home is None:
-                raise LedgerError(
-                    f"{self._file.path}: unknown data set {data_set!r}: register its records first"
-                )
+                raise LedgerError(f"{self._file.path}: unknown data set {data_set!r}: register its records")
             earlier = history.of_round(Kind.SPEND, round_name)
             if earlier is None:
                 require_covered(history, home, spend, budget)
-                self._file.append(Kind.SPEND, home, round_name, spend)
+                self._file.append(Kind.SPEND, home, round_name, spend, request)
                 return Reservation(round_name, home, spend, fresh=True)
             if earlier.spend != spend or history.homes()[earlier.data_set] != home:
                 raise LedgerError(
                     f"round {round_name} was reserved before, for {earlier.spend} on {earlier.data_set}: "
                     f"it cannot be reserved for {spend} on {home}"
                 )
-            return Reservation(round_name, home, spend, fresh=False, reply=self._reply(history, round_name))
+            if again := not history.is_over(round_name, request):
+                self._file.append(Kind.AGAIN, home, round_name)
+            return Reservation(round_name, home, spend, again, self._reply(history, round_name))
+
+    def stop(self, round_name: str) -> None:
+        """Writes down that its owner stopped a reserved round before it had an answer. Durable on return."""
+        with self._file.writing() as history:
+            if (reserved := history.of_round(Kind.SPEND, round_name)) is not None:
+                self._file.append(Kind.STOP, reserved.data_set, round_name, content=reserved.content)
+
+    def is_over(self, round_name: str, request: str) -> bool:
+        """Whether a round is paid for and may not be tuned again to answer this request (SHA-256, hex)."""
+        return self._file.history().is_over(round_name, request)
 
     def store_reply(self, round_name: str, reply: bytes) -> None:
         """Keeps the exact bytes that answer a reserved round. Durable on return: send them only then.

@@ -118,9 +118,11 @@ class LedgerFile:
         self.history()
         return self._chain.head()
 
-    def append(self, kind: Kind, data_set: str, subject: str, spend: Spend | None = None) -> None:
+    def append(
+        self, kind: Kind, data_set: str, subject: str, spend: Spend | None = None, content: str = ""
+    ) -> None:
         """Adds an entry that holds everything in itself, within `writing`."""
-        self._append(kind, data_set, subject, **(asdict(spend) if spend else {}))
+        self._append(kind, data_set, subject, content, **(asdict(spend) if spend else {}))
 
     def decline(self, declined: Declined) -> None:
         """Adds a decline, within `writing`."""

@@ -1,8 +1,8 @@
 """One round at the data owner, in order: verify, policy, consent, proxy, records, reserve, tune, sign, keep, answer.
 
 What can be answered twice: a release is kept for ever and sent again byte for byte. A decline is written down, and
-made anew each time, so that an owner who widens the policy or the budget takes part from then on. A round
-whose spend was reserved but whose reply was lost with a crash stays spent and is declined for ever.
+made anew each time, so that an owner who widens the policy or the budget takes part from then on. A round whose spend
+was reserved but whose reply was lost stays spent, unless the owner stopped it (`client.reservation` says why).
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from client import policy, tuning
 from client.consent import always
 from client.data_file import DataFile
 from client.declines import Declined
-from client.entries import Kind
 from client.ledger import Ledger
 from client.link import Reconnect
 from client.noise import NoiseSource, Randomness
 from client.policy import Ask, Policy
 from client.private_data import PrivateRecords
 from client.proxies import Proxies
+from client.reservation import Stopped
 from transfer.console import OnStep, progress
 from transfer.errors import (
     BudgetRefusedError,
@@ -35,7 +35,6 @@ from transfer.errors import (
     ModelError,
     PolicyRefusedError,
     PromptferryError,
-    UnavailableError,
     UsageError,
     VerificationError,
 )
@@ -91,7 +90,7 @@ class Participant:
         data: file with the private records; read again only when it changes.
         consent: returns if the owner takes part in the campaign; see `client.consent`.
         tune: how records become a prompt.
-        stop: abandons tuning when set; what was reserved stays spent.
+        stop: abandons tuning when set; the same request may be answered later under the same reservation.
         now: time with its time zone, for the hours of the policy.
     """
 
@@ -135,7 +134,7 @@ class Participant:
         question = hashlib.sha256(payload).digest()
         if (kept := self._ledger.reply(asked.round)) is not None:
             return self._again(asked, question, kept)
-        if any(e.kind is Kind.SPEND and e.subject == asked.round for e in self._ledger.entries()):
+        if self._ledger.is_over(asked.round, question.hex()):
             return self._decline(asked, Refusal.SPENT, "paid for before, and stopped before the reply")
         return self._first(asked, question)
 
@@ -159,12 +158,12 @@ class Participant:
             refusal, why = Refusal.POLICY, str(error)
         except BudgetRefusedError as error:
             refusal, why = Refusal.BUDGET, str(error)
+        except Stopped:
+            refusal, why = Refusal.FAILED, "abandoned, the daemon is stopping; it may be asked again"
         except Exception as error:  # noqa: BLE001 -- its text may quote private data, its class does not
             refusal, why = Refusal.FAILED, f"{type(error).__name__}; try `promptferry-client data check`"
             if isinstance(error, PromptferryError) and not opened:
                 why = str(error)
-            elif self._stop.is_set():
-                why = "abandoned, the daemon is stopping"
         # not logged above: a log handler that breaks prints every exception in hand, private text and all
         return self._decline(asked, refusal, why)
 
@@ -193,7 +192,7 @@ class Participant:
     def _release(self, asked: RoundRequest, question: bytes, model: LanguageModel) -> bytes:
         spend, budget = asked.tuning.spend, self._limits.budget
         records, data_set = self._data.open(asked.task, model, spend.unit)
-        if not self._ledger.reserve(data_set, asked.round, spend, budget).fresh:
+        if not self._ledger.reserve(data_set, asked.round, spend, budget, question.hex()).fresh:
             return self._decline(asked, Refusal.SPENT, "paid for by another process")
         logger.info(
             "%s: asked with a roster of %d keys, digest %s",
@@ -220,7 +219,8 @@ class Participant:
 
             def on_step(done: int, steps: int) -> None:
                 if self._stop.is_set():
-                    raise UnavailableError(f"{asked.round}: abandoned at step {done} of {steps}")
+                    self._ledger.stop(asked.round)
+                    raise Stopped
                 show(done, steps)
 
             return self._tune(

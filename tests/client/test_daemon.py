@@ -241,6 +241,8 @@ def test_a_daemon_told_to_stop_in_mid_round_does_so_within_ten_seconds(
         thread.join()
     assert "abandoned, the daemon is stopping" in caplog.text
     assert spends(client) == [LONG.spend]
+    with Ledger.open(custody.load(client).ledger) as ledger:  # so that it may be asked again
+        assert [entry.kind.value for entry in ledger.entries()][-2:] == ["spend", "stop"]
 
 
 def test_a_second_daemon_in_the_same_directory_names_the_first(client: ClientConfig) -> None:

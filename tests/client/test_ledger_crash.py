@@ -197,6 +197,57 @@ def test_a_reservation_without_a_reply_after_a_crash_is_spent_and_never_fresh(tm
             assert ledger.spends(owner.data_set) == [FREE]
 
 
+REQUEST = "ab" * 32
+
+
+class Stopping(Owner):
+    """An owner who stops the first try of a round, and answers it after the next start; each try leaves a line."""
+
+    def answer(self, ledger: Ledger, name: str, *, stop: bool = False) -> None:
+        if ledger.reply(name) is None and not ledger.is_over(name, REQUEST):
+            assert ledger.reserve(self.data_set, name, FREE, UNLIMITED, REQUEST).fresh
+            self.tries.write_text(self.tries.read_text() + "try\n")
+            if stop:
+                return ledger.stop(name)
+            ledger.store_reply(name, os.urandom(16))
+        if (reply := ledger.reply(name)) is not None:
+            self.release(reply.hex())
+        return None
+
+    @property
+    def tries(self) -> Path:
+        return self.ledger.with_name("tries")
+
+    def work(self) -> None:
+        for stop in (True, False):
+            with Ledger.open(at(self.ledger)) as ledger:
+                self.answer(ledger, "r1", stop=stop)
+
+
+def test_kills_all_along_a_round_that_is_stopped_and_answered_later_let_one_reply_out(tmp_path: Path):
+    kills = answered = 0
+    for lines in range(1, 10_000, 19):
+        owner = Stopping(tmp_path / str(lines))
+        owner.tries.touch()
+        ended = killed_after(lines, owner.work) == 0
+        for _ in range(2):
+            with Ledger.open(at(owner.ledger)) as ledger:
+                owner.answer(ledger, "r1")
+                kinds = [entry.kind.value for entry in ledger.entries()]
+                assert ledger.spends(owner.data_set) == [FREE]
+        released = set(owner.released.read_text().split())
+        assert len(released) <= 1
+        # a try that was killed is the last, so that no release hangs on how tries end
+        assert len(owner.tries.read_text().split()) <= kinds.count("spend") + kinds.count("again")
+        assert kinds.count("spend") + kinds.count("again") - kinds.count("stop") == 1
+        answered += len(released)
+        if ended:
+            break
+        kills += 1
+    assert kills > 15
+    assert kills > answered > 0
+
+
 def race(directory: Path, processes: int, units: int) -> list[str]:
     """Rounds granted to processes that each ask for more than the budget of so many units."""
     owner = Owner(directory)

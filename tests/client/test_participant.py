@@ -622,12 +622,48 @@ def test_nothing_is_answered_from_a_full_disk_that_is_not_written_down(
     assert owner.ledger.declines()[-1].subject == late.round
 
 
-def test_stopping_abandons_tuning_and_the_spend_stays(owner: Owner, caplog: pytest.LogCaptureFixture) -> None:
-    stop = threading.Event()
-    stop.set()
-    assert owner.refusal(owner.participant(stop=stop).answer(owner.sent())) is Refusal.FAILED
+STOPPING = threading.Event()
+STOPPING.set()
+
+
+def breaking(*_arguments: object, **_named: object) -> SoftPrompt:
+    raise ValueError
+
+
+def test_a_round_that_the_owner_stopped_is_answered_later_under_the_same_reservation(
+    owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        assert owner.refusal(owner.participant(stop=STOPPING).answer(owner.sent())) is Refusal.FAILED
     assert "declined: failed: abandoned, the daemon is stopping" in caplog.text
-    assert len(owner.spends()) == 1
+    assert owner.refusal(owner.participant().answer(owner.sent(cohort=2))) is Refusal.SPENT
+    owner.policy = replace(owner.policy, tasks=())
+    assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.POLICY
+    owner.policy = replace(
+        owner.policy, tasks=("*",), budget=Budget(1e-3, 1e-4)
+    )  # what is paid for needs no budget
+    reply = owner.participant().answer(owner.sent())
+    assert isinstance(owner.read(reply), Release)
+    assert owner.participant(stop=STOPPING).answer(owner.sent()) == reply
+    assert (len(owner.spends()), owner.tunings) == (1, 3)
+
+
+@pytest.mark.parametrize("stopping", [False, True], ids=["running", "while the daemon is stopping"])
+def test_a_round_whose_tuning_broke_is_over_also_in_its_second_try(owner: Owner, stopping: bool) -> None:
+    broken = owner.participant(tune=breaking, stop=STOPPING if stopping else None)
+    assert owner.refusal(broken.answer(owner.sent())) is Refusal.FAILED
+    assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.SPENT
+    other = owner.sent(round="campaigns/other/rounds/1")
+    assert owner.refusal(owner.participant(stop=STOPPING).answer(other)) is Refusal.FAILED
+    assert owner.refusal(broken.answer(other)) is Refusal.FAILED
+    assert owner.refusal(owner.participant().answer(other)) is Refusal.SPENT
+    assert len(owner.spends()) == 2
+
+
+def test_a_stop_does_not_outlive_a_declared_loss(owner: Owner) -> None:
+    owner.participant(stop=STOPPING).answer(owner.sent())
+    owner.ledger.close()
+    owner.ledger = Ledger.declare_loss(owner.place, Spend(1.0, 0.5, 2))
     assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.SPENT
 
 
