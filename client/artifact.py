@@ -5,17 +5,15 @@ import binascii
 import json
 from pathlib import Path
 
-import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from client.claim import Claim
+from transfer.artifact import FILES, HEAD_FILE, Artifact, require_names
 from transfer.errors import UsageError, VerificationError
-from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, MAX_BYTES, WEIGHTS_FILE, SoftPrompt
+from transfer.prompt import MAX_BYTES
 from transfer.signing import PROMPT_PREDICATE, Envelope, Statement
 
 STATEMENT_FILE = "statement.dsse.json"
-FILES = frozenset({CONFIG_FILE, WEIGHTS_FILE})
-"""What every published prompt consists of; with a head it has `HEAD_FILE` as well."""
 
 
 def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
@@ -27,7 +25,7 @@ def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
             signed, or differs.
     """
     statement = Statement.verified(envelope(directory), key, PROMPT_PREDICATE)
-    require_prompt_files(statement)
+    require_names(statement.digests)
     present = {path.name for path in directory.iterdir() if not path.name.startswith(".")} - {STATEMENT_FILE}
     for name in sorted(present | statement.digests.keys()):
         path = directory / name
@@ -37,38 +35,23 @@ def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
             raise VerificationError(f"{path}: missing, though it was signed")
         statement.check(name, path.read_bytes())
     claim = Claim.of(statement)
-    SoftPrompt.from_bytes((directory / WEIGHTS_FILE).read_bytes(), claim.target)
-    if (HEAD_FILE in present) != bool(claim.task.head_rows):
-        raise VerificationError(f"{directory / HEAD_FILE}: a head and a task read by one belong together")
-    if claim.task.head_rows:
-        head(directory, claim)
+    content(directory, claim)
     return claim
 
 
-def head(directory: Path, claim: Claim) -> torch.Tensor:
-    """The head [C, H] of a directory that was verified.
+def content(directory: Path, claim: Claim) -> Artifact:
+    """The prompt, and the head if there is one, of a directory that was verified.
 
     Raises:
-        VerificationError: it has another number of classes than the task.
+        VerificationError: the files hold something else than the task needs.
     """
-    rows = SoftPrompt.from_bytes((directory / HEAD_FILE).read_bytes(), claim.target, HEAD_KEY)
-    if rows.length != claim.task.head_rows:
-        raise VerificationError(
-            f"{directory / HEAD_FILE}: {rows.length} classes where the task has {claim.task.head_rows}"
-        )
-    return rows.vectors
-
-
-def require_prompt_files(statement: Statement) -> None:
-    """Refuse a statement about other files than a prompt's.
-
-    Raises:
-        VerificationError: see above.
-    """
-    if statement.digests.keys() not in (FILES, FILES | {HEAD_FILE}):
-        raise VerificationError(
-            f"the statement is about {sorted(statement.digests)}, a prompt is {sorted(FILES)}"
-        )
+    files = {
+        name: (directory / name).read_bytes() for name in FILES | {HEAD_FILE} if (directory / name).exists()
+    }
+    try:
+        return Artifact.from_files(files, claim.target, claim.task.head_rows)
+    except VerificationError as error:
+        raise VerificationError(f"{directory}: {error}") from error
 
 
 def envelope(directory: Path) -> Envelope:

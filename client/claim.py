@@ -1,23 +1,13 @@
-"""What a signed statement claims of a published prompt: what it is for, and how private it is."""
+"""What a recipient relies on in a prompt's signed statement: what it is for, and how private it is at worst."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
 
-from transfer.errors import UsageError, VerificationError
+from transfer.errors import VerificationError
 from transfer.model_ref import LmHead, ModelRef
+from transfer.privacy import Unit
+from transfer.prompt_statement import PrivacyV1, PromptStatement
 from transfer.signing import Statement
-from transfer.tasks import Label, Task
-
-
-@dataclass(frozen=True, slots=True)
-class ClientCost:
-    """(ε, δ) that one data owner's records were exposed to."""
-
-    client: str
-    epsilon: float
-    delta: float
+from transfer.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +19,24 @@ class Privacy:
         not_private: what the claim says nothing about.
     """
 
-    unit: str
+    unit: Unit
     adjacency: str
     epsilon: float
     delta: float
     accountant: str
-    clients: tuple[ClientCost, ...]
     not_private: tuple[str, ...]
+
+    @staticmethod
+    def of(stated: PrivacyV1) -> "Privacy":
+        """The worst of the whole claim and of what it says of each client."""
+        return Privacy(
+            unit=stated.unit,
+            adjacency=stated.adjacency,
+            epsilon=max([stated.epsilon, *(client.epsilon for client in stated.clients)]),
+            delta=max([stated.delta, *(client.delta for client in stated.clients)]),
+            accountant=stated.accountant,
+            not_private=stated.not_private,
+        )
 
     def require(self, max_epsilon: float | None, max_delta: float | None) -> None:
         """Compare with what the user accepts; None accepts anything.
@@ -50,7 +51,7 @@ class Privacy:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A verified statement about one prompt version, read."""
+    """A verified statement about one prompt version, read; `statement` is all of it."""
 
     prompt: str
     version: int
@@ -58,9 +59,8 @@ class Claim:
     target: ModelRef
     proxy: ModelRef
     lm_head: LmHead
-    campaign: str
-    rounds: int
     privacy: Privacy
+    statement: PromptStatement
 
     @staticmethod
     def of(statement: Statement) -> "Claim":
@@ -69,21 +69,17 @@ class Claim:
         Raises:
             VerificationError: something is missing or impossible.
         """
-        told = statement.predicate
-        try:
-            return Claim(
-                prompt=str(told["prompt"]),
-                version=int(told["version"]),
-                task=_task(told["task"]),
-                target=_model(told["target"]),
-                proxy=_model(told["proxy"]),
-                lm_head=_lm_head(told),
-                campaign=str(told["campaign"]),
-                rounds=int(told["rounds"]),
-                privacy=_privacy(told["privacy"]),
-            )
-        except (LookupError, TypeError, ValueError, OverflowError, AttributeError, UsageError) as error:
-            raise VerificationError(f"signed statement cannot be read: {error!r}") from error
+        stated = PromptStatement.from_predicate(statement.predicate)
+        return Claim(
+            prompt=stated.prompt,
+            version=stated.version,
+            task=stated.task.task,
+            target=stated.target.ref,
+            proxy=stated.proxy.ref,
+            lm_head=stated.lm_head,
+            privacy=Privacy.of(stated.privacy),
+            statement=stated,
+        )
 
     def require(self, prompt: str, version: int) -> None:
         """Refuse a statement that was signed for something else.
@@ -96,51 +92,3 @@ class Claim:
                 f"version {version} of prompt {prompt!r} was asked for, "
                 f"the statement is about version {self.version} of {self.prompt!r}"
             )
-
-
-def _lm_head(told: Mapping[str, Any]) -> LmHead:
-    """How the target is read; earlier statements told only whether it is causal."""
-    if "lm_head" not in told:
-        return "causal" if bool(told["causal"]) else "masked"
-    known: dict[str, LmHead] = {name: name for name in get_args(LmHead)}
-    return known[told["lm_head"]]
-
-
-def _privacy(told: Mapping[str, Any]) -> Privacy:
-    clients = tuple(
-        ClientCost(str(item["client"]), _number(item["epsilon"]), _number(item["delta"]))
-        for item in told["clients"]
-    )
-    return Privacy(
-        unit=str(told["unit"]),
-        adjacency=str(told["adjacency"]),
-        epsilon=max([_number(told["epsilon"]), *(client.epsilon for client in clients)]),
-        delta=max([_number(told["delta"]), *(client.delta for client in clients)]),
-        accountant=str(told["accountant"]),
-        clients=clients,
-        not_private=tuple(map(str, told["not_private"])),
-    )
-
-
-def _number(value: float | str) -> float:
-    """ε or δ; NaN would pass every comparison and a negative one every limit."""
-    number = float(value)
-    if math.isnan(number) or number < 0:
-        raise ValueError(f"{value!r} is neither ε nor δ")
-    return number
-
-
-def _task(told: Mapping[str, Any]) -> Task:
-    labels = tuple(Label(str(item["name"]), tuple(map(str, item["words"]))) for item in told["labels"])
-    return Task(
-        name=str(told["name"]),
-        template=str(told["template"]),
-        labels=labels,
-        init_text=str(told["init_text"]),
-        max_tokens=int(told["max_tokens"]),
-        **{key: told[key] for key in ("kind", "label_reading", "answer_tokens") if key in told},
-    )
-
-
-def _model(told: Mapping[str, Any]) -> ModelRef:
-    return ModelRef(str(told["name"]), str(told["digest"]))

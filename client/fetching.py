@@ -19,6 +19,7 @@ from client.offers import PromptOffer, require_same_files
 from client.remote import Remote
 from client.staging import OnBytes, staged
 from client.versions import SeenVersions
+from transfer.artifact import require_names
 from transfer.errors import AlreadyExistsError, VerificationError
 from transfer.files import replace
 from transfer.prompt import MAX_BYTES
@@ -80,7 +81,7 @@ def checked(offer: PromptOffer, wanted: Wanted, trust: Trust) -> Claim:
     statement = Statement.verified(offer.statement, trust.key, PROMPT_PREDICATE)
     claim = Claim.of(statement)
     claim.require(wanted.prompt, offer.version if wanted.version is None else wanted.version)
-    artifact.require_prompt_files(statement)
+    require_names(statement.digests)
     require_same_files(offer.files, statement)
     if oversize := [file.path for file in offer.files if file.size > MAX_BYTES]:
         raise VerificationError(f"{oversize[0]}: larger than {MAX_BYTES} bytes")

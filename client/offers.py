@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from transfer import names
-from transfer.errors import ModelError, VerificationError
+from transfer.errors import VerificationError
 from transfer.files import FileRef
 from transfer.model_ref import ModelRef
 from transfer.signing import Envelope, Statement
+from transfer.statement import ProxyStatement
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,12 @@ def stated_proxy(statement: Statement, name: str) -> ModelRef:
     """The model that the statement of proxy `name` is about.
 
     Raises:
-        VerificationError: it is about another one, or about none.
+        VerificationError: it is about another one, or cannot be read.
     """
     try:
-        stated = statement.predicate["proxy"]
-        model = ModelRef(str(stated["name"]), str(stated["digest"]))
-    except (KeyError, TypeError, ModelError) as error:
-        raise VerificationError(f"proxy {name!r}: its signed statement names no model") from error
+        model = ProxyStatement.from_predicate(statement.predicate).proxy.ref
+    except VerificationError as error:
+        raise VerificationError(f"proxy {name!r}: {error}") from error
     if model.name != name:
         raise VerificationError(f"the statement offered for proxy {name!r} is about {model.name!r}")
     return model

@@ -9,6 +9,7 @@ from rich.table import Table
 from client.claim import Claim
 from client.offers import PromptOffer
 from transfer.errors import VerificationError
+from transfer.prompt_statement import PromptStatement
 from transfer.signing import PROMPT_PREDICATE, Statement
 
 
@@ -56,8 +57,8 @@ def table(rows: list[dict[str, Any]]) -> Table | str:
     return shown
 
 
-def sheet(found: Mapping[str, Any]) -> str:
-    """All that `found` says of one prompt, a line each."""
+def sheet(found: Mapping[str, Any], statement: PromptStatement | None = None) -> str:
+    """All that `found` says of one prompt, and what else its statement says, a line each."""
     privacy = f"ε {found['epsilon']:.4g} at δ {found['delta']:.3g} for one {found['unit']}"
     lines = {
         "prompt": f"{found['name']}, version {found['version']}, signed by the publisher",
@@ -69,23 +70,21 @@ def sheet(found: Mapping[str, Any]) -> str:
     }
     if "directory" in found:
         lines["directory"] = found["directory"]
-    if "statement" in found:
-        lines |= _stated(found["statement"])
+    if statement is not None:
+        lines |= _stated(statement)
     return "\n".join(f"{name:12} {value}" for name, value in lines.items())
 
 
-def _stated(statement: Mapping[str, Any]) -> dict[str, str]:
+def _stated(statement: PromptStatement) -> dict[str, str]:
     """The rest of a signed statement that is for people; `--format json` shows all of it."""
-    task, privacy = statement["task"], statement["privacy"]
-    lines = {"template": task["template"]}
-    for label in task["labels"]:
-        lines[f"  {label['name']}"] = ", ".join(label["words"]) or "read by a head"
-    lines["campaign"] = f"{statement['campaign']}, {statement['rounds']} rounds"
+    lines = {"template": statement.task.template}
+    for label in statement.task.labels:
+        lines[f"  {label.name}"] = ", ".join(label.words) or "read by a head"
+    lines["campaign"] = f"{statement.campaign}, {statement.rounds} rounds"
     lines["clients"] = "; ".join(
-        f"{each['client']}: ε {float(each['epsilon']):.4g} at δ {each['delta']:.3g}"
-        for each in privacy["clients"]
+        f"{each.client}: ε {each.epsilon:.4g} at δ {each.delta:.3g}" for each in statement.privacy.clients
     )
-    if losses := statement["lineage"].get("held_out_loss"):
+    if losses := statement.lineage.held_out_loss:
         lines["public loss"] = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
     return lines
 

@@ -33,7 +33,8 @@ def probabilities(
     """
     encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
     words, results = encoder.words, []
-    head = artifact.head(directory, claim) if claim.task.head_rows else None
+    held = artifact.content(directory, claim).head
+    head = None if held is None else held.vectors
     for line in encoder.encode(texts):
         chances = class_logits(prompted, model, line, words, head).softmax(dim=1)[0]
         results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))

@@ -77,7 +77,8 @@ def show(
     statement = Statement.verified(offer.statement, publisher, PROMPT_PREDICATE)
     claim = Claim.of(statement)
     claim.require(name, offer.version)
-    of(context).emit({**prompt_sheet.described(claim), "statement": statement.predicate}, prompt_sheet.sheet)
+    described = {**prompt_sheet.described(claim), "statement": statement.predicate}
+    of(context).emit(described, lambda found: prompt_sheet.sheet(found, claim.statement))
 
 
 @app.command()

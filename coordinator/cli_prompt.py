@@ -15,6 +15,7 @@ from transfer.download import Download, download
 
 if TYPE_CHECKING:
     from coordinator.records import PromptVersion
+    from transfer.prompt_statement import PromptStatement
 
 app = console.application("Published prompts and their versions.")
 NameArgument = Annotated[str, typer.Argument(help="Name of the prompt.")]
@@ -65,21 +66,21 @@ def show(
         found = store.prompt_version(name, version)
     with console.doing("loading PyTorch"):
         from coordinator.publishing import told_about
-    told = {**_brief(found), "statement": dict(told_about(found, identity(session.config())))}
-    session.emit(told, _shown)
+        from transfer.prompt_statement import PromptStatement
+    predicate = told_about(found, identity(session.config()))
+    stated = PromptStatement.from_predicate(predicate)
+    session.emit({**_brief(found), "statement": predicate}, lambda brief: _shown(brief, stated))
 
 
-def _shown(told: dict[str, Any]) -> Group:
-    said, privacy = told["statement"], told["statement"]["privacy"]
+def _shown(brief: dict[str, Any], stated: "PromptStatement") -> Group:
+    privacy, target = stated.privacy, stated.target
     table = Table("client", "rounds", "ε", "lifetime ε")
-    for client in privacy["clients"]:
-        cells = (client[key] for key in ("client", "rounds", "epsilon", "lifetime_epsilon"))
-        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
-    target = f"for {said['target']['name']} {said['target']['digest'][:16]}, from campaign {said['campaign']}"
-    unit = (
-        f"δ {privacy['delta']:g} for one {privacy['unit']} ({privacy['adjacency']}), {privacy['accountant']}"
-    )
-    return Group(line(f"{told['name']}: {told['state']}"), table, line(target), line(unit))
+    for client in privacy.clients:
+        spent = f"{client.epsilon:.4g}", f"{client.lifetime_epsilon:.4g}"
+        table.add_row(client.client, str(client.rounds), *spent)
+    origin = f"for {target.name} {target.digest[:16]}, from campaign {stated.campaign}"
+    unit = f"δ {privacy.delta:g} for one {privacy.unit} ({privacy.adjacency}), {privacy.accountant}"
+    return Group(line(f"{brief['name']}: {brief['state']}"), table, line(origin), line(unit))
 
 
 @app.command("transfer")

@@ -143,18 +143,20 @@ def _free_place(store: "Store", directory: Path, name: str) -> Path:
 def _told(proxy: "ProxyRecord", key: "Ed25519PublicKey") -> dict[str, Any]:
     """The record, and what the signed statement adds: steps and held-out measurements."""
     from transfer.signing import PROXY_PREDICATE, Statement
+    from transfer.statement import ProxyStatement
 
-    signed = Statement.verified(proxy.statement, key, PROXY_PREDICATE).predicate
+    signed = Statement.verified(proxy.statement, key, PROXY_PREDICATE)
+    stated = ProxyStatement.from_predicate(signed.predicate)
     return {
         "name": proxy.name,
         "digest": proxy.model.digest,
         "parent": proxy.parent.name,
         "parent_digest": proxy.parent.digest,
         "layers": proxy.layers,
-        "steps": signed["steps"],
-        "held_out_kl": signed["held_out_kl"],
-        "held_out_perplexity": signed["held_out_perplexity"],
-        "target_perplexity": signed["target_perplexity"],
+        "steps": stated.steps,
+        "held_out_kl": stated.held_out_kl,
+        "held_out_perplexity": stated.held_out_perplexity,
+        "target_perplexity": stated.target_perplexity,
         "created": proxy.create_time,
         "directory": proxy.directory,
         "files": proxy.files,

@@ -11,22 +11,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from coordinator.history import History
 from coordinator.identity import Identity
 from coordinator.plan import AUTO, NO_LIBRARY, CampaignPlan
 from coordinator.records import PromptVersion
 from coordinator.store import Store
-from transfer.console import plain
+from transfer.artifact import WEIGHTS_FILE
 from transfer.errors import NotFoundError, UsageError, VerificationError
 from transfer.library import Choice, LibraryRecord
 from transfer.model_ref import ModelRef
 from transfer.panda import OWN_TEXTS
 from transfer.privacy import Guarantee
-from transfer.prompt import WEIGHTS_FILE, SoftPrompt
+from transfer.prompt import SoftPrompt
+from transfer.prompt_lineage import CohortV1, ComparedV1, ComparisonV1, CostV1, LibraryV1
+from transfer.prompt_statement import PromptStatement
 from transfer.signing import PROMPT_PREDICATE, Statement
-from transfer.tasks import Label, Task
 from transfer.texts import read_texts
 
 
@@ -41,6 +41,24 @@ class Contribution:
     def of(plan: CampaignPlan, history: History) -> "Contribution":
         """The one of a campaign that is to be published."""
         return Contribution(plan.name, {cost.client: cost.campaign for cost in history.costs})
+
+    @staticmethod
+    def stated(statement: PromptStatement) -> "tuple[Contribution, ...]":
+        """Those behind a published prompt: of its own campaign, then of those it inherited."""
+        unit = statement.privacy.unit
+        own = {item.client: Guarantee(item.epsilon, item.delta, unit) for item in statement.privacy.clients}
+        cohorts = statement.lineage.library.cohorts if statement.lineage.library else ()
+        older = (
+            Contribution(item.campaign, {client: cost.guarantee for client, cost in item.costs.items()})
+            for item in cohorts
+        )
+        return (Contribution(statement.campaign, own), *older)
+
+    @property
+    def cohort(self) -> CohortV1:
+        """The same as a later prompt's statement has it."""
+        costs = {client: CostV1.of(cost) for client, cost in self.costs.items()}
+        return CohortV1(campaign=self.campaign, costs=costs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,28 +128,27 @@ def inherited(choice: Choice, books: Sequence[Book]) -> list[Contribution]:
     return list({item.campaign: item for item in found}.values())
 
 
-def told(mode: str, choice: Choice, books: Sequence[Book]) -> dict[str, Any]:
-    """What a statement's lineage says about the library, ready for JSON."""
-    compared = {
-        book.record.name: {
-            "prompt": book.record.name,
-            "sha256": book.digest,
-            "campaign": book.record.cohorts[0],
-            "epsilon": book.record.guarantee.epsilon,
-            "delta": book.record.guarantee.delta,
-        }
-        for book in _compared(choice, books)
-    }
-    said: dict[str, Any] = plain(
-        {
-            "mode": mode,
-            "used": compared[choice.chosen] if choice.chosen else None,
-            "compared": list(compared.values()),
-            "comparison": choice.comparison,
-            "cohorts": inherited(choice, books),
-        }
+def library_stated(mode: str, choice: Choice, books: Sequence[Book]) -> LibraryV1:
+    """What a statement's lineage says about the library."""
+    compared = {book.record.name: _stated(book) for book in _compared(choice, books)}
+    measured = choice.comparison
+    return LibraryV1(
+        mode=mode,
+        used=compared[choice.chosen] if choice.chosen else None,
+        compared=tuple(compared.values()),
+        comparison=ComparisonV1(difference=measured.difference, error=measured.error) if measured else None,
+        cohorts=tuple(item.cohort for item in inherited(choice, books)),
     )
-    return said
+
+
+def _stated(book: Book) -> ComparedV1:
+    return ComparedV1(
+        prompt=book.record.name,
+        sha256=book.digest,
+        campaign=book.record.cohorts[0],
+        epsilon=book.record.guarantee.epsilon,
+        delta=book.record.guarantee.delta,
+    )
 
 
 def _compared(choice: Choice, books: Sequence[Book]) -> list[Book]:
@@ -143,47 +160,37 @@ def _books(store: Store, identity: Identity, prompt: str | None) -> list[Book]:
     """The newest published version of every prompt, or of one, for each target."""
     found: dict[tuple[str, str], Book] = {}
     for version in store.prompt_versions(prompt, published_only=True):
-        key = identity.publisher.public_key()
-        statement = Statement.verified(version.statement, key, PROMPT_PREDICATE)
-        place = version.prompt, str(statement.predicate["target"]["digest"])
+        signed = Statement.verified(version.statement, identity.publisher.public_key(), PROMPT_PREDICATE)
+        statement = PromptStatement.from_predicate(signed.predicate)
+        place = version.prompt, statement.target.digest
         if place not in found:
-            found[place] = _book(store, version, statement)
+            found[place] = _book(store, version, signed, statement)
     return list(found.values())
 
 
-def _book(store: Store, version: PromptVersion, statement: Statement) -> Book:
-    said, lineage = statement.predicate, statement.predicate["lineage"]
+def _book(store: Store, version: PromptVersion, signed: Statement, statement: PromptStatement) -> Book:
     weights = store.prompt_file(version.prompt, version.version, WEIGHTS_FILE)
-    statement.check(WEIGHTS_FILE, weights)
-    privacy = said["privacy"]
-    own = {item["client"]: _guarantee({**item, "unit": privacy["unit"]}) for item in privacy["clients"]}
-    older = [
-        Contribution(item["campaign"], {client: _guarantee(cost) for client, cost in item["costs"].items()})
-        for item in lineage.get("library", {}).get("cohorts", ())
-    ]
-    contributions = (Contribution(said["campaign"], own), *older)
+    signed.check(WEIGHTS_FILE, weights)
+    contributions = Contribution.stated(statement)
     record = LibraryRecord(
         name=version.name,
-        prompt=SoftPrompt.from_bytes(weights, ModelRef(**said["target"])),
+        prompt=SoftPrompt.from_bytes(weights, statement.target.ref),
         proxy_prompt=_aggregate(store, version.name, statement),
-        task=_task(said["task"]),
-        texts=_own_texts(store, said["campaign"], lineage["public_text"]["sha256"]),
+        task=statement.task.task,
+        texts=_own_texts(store, statement.campaign, statement.lineage.public_text.sha256),
         cohorts=tuple(item.campaign for item in contributions),
-        guarantee=_guarantee(privacy),
+        guarantee=statement.privacy.guarantee,
     )
-    return Book(record, statement.digests[WEIGHTS_FILE], contributions)
+    return Book(record, signed.digests[WEIGHTS_FILE], contributions)
 
 
-def _aggregate(store: Store, name: str, statement: Statement) -> SoftPrompt:
+def _aggregate(store: Store, name: str, statement: PromptStatement) -> SoftPrompt:
     """The prompt of the proxy that the last round made."""
-    said = statement.predicate
-    digest = said["lineage"]["rounds"][-1]["prompt"]
-    for item in store.rounds(said["campaign"]):
+    campaign, digest = statement.campaign, statement.lineage.rounds[-1].prompt
+    for item in store.rounds(campaign):
         if item.prompt is not None and hashlib.sha256(item.prompt).hexdigest() == digest:
-            return SoftPrompt.from_bytes(item.prompt, ModelRef(**said["proxy"]))
-    raise VerificationError(
-        f"{name}: no stored round of {said['campaign']!r} made the prompt it was signed with"
-    )
+            return SoftPrompt.from_bytes(item.prompt, statement.proxy.ref)
+    raise VerificationError(f"{name}: no stored round of {campaign!r} made the prompt it was signed with")
 
 
 def _own_texts(store: Store, campaign: str, digest: str) -> tuple[str, ...]:
@@ -193,13 +200,3 @@ def _own_texts(store: Store, campaign: str, digest: str) -> tuple[str, ...]:
         return ()
     texts = read_texts(path)
     return tuple(texts[:: max(1, len(texts) // OWN_TEXTS)][:OWN_TEXTS])
-
-
-def _guarantee(said: Mapping[str, Any]) -> Guarantee:
-    unit = said.get("unit", "record")  # costs written before there was a choice have none
-    return Guarantee(float(said["epsilon"]), float(said["delta"]), unit)  # ε = ∞ is the string "inf"
-
-
-def _task(said: Mapping[str, Any]) -> Task:
-    labels = tuple(Label(item["name"], tuple(item["words"])) for item in said["labels"])
-    return Task(**{**said, "labels": labels})

@@ -13,6 +13,7 @@ from transfer.models import LanguageModel, load
 from transfer.proxy import Proxy
 from transfer.self_check import require_sound
 from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
+from transfer.statement import ModelV1, ProxyStatement
 
 
 def copy(source: Path, place: Path) -> None:
@@ -37,11 +38,8 @@ def register(store: Store, identity: Identity, place: Path) -> Proxy:
     proxy = Proxy.load(place, name=place.name)
     require_sound(proxy.model)
     files = tuple(FileRef.of_file(path) for path in sorted(place.iterdir()) if path.is_file())
-    told = {
-        "proxy": {"name": place.name, "digest": proxy.model.ref.digest},
-        "parent": {"name": proxy.parent.name, "digest": proxy.parent.digest},
-    } | proxy.measured
-    content = statement({file.path: file.digest for file in files}, PROXY_PREDICATE, told)
+    stated = proxy_statement(proxy).to_predicate()
+    content = statement({file.path: file.digest for file in files}, PROXY_PREDICATE, stated)
     store.add_proxy(
         ProxyRecord(
             name=place.name,
@@ -54,6 +52,19 @@ def register(store: Store, identity: Identity, place: Path) -> Proxy:
         )
     )
     return proxy
+
+
+def proxy_statement(proxy: Proxy) -> ProxyStatement:
+    """What is to be signed about a proxy."""
+    return ProxyStatement(
+        proxy=ModelV1.of(proxy.model.ref),
+        parent=ModelV1.of(proxy.parent),
+        layers=proxy.layers,
+        steps=proxy.steps,
+        held_out_kl=proxy.held_out_kl,
+        held_out_perplexity=proxy.held_out_perplexity,
+        target_perplexity=proxy.target_perplexity,
+    )
 
 
 def load_proxy(record: ProxyRecord) -> LanguageModel:

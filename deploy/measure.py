@@ -18,11 +18,12 @@ from client import trial
 from client.noise import NoiseSource
 from client.private_data import PrivateRecords
 from client.tuning import tune
+from transfer.artifact import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
 from transfer.baselines import direct, text_prompt
 from transfer.evaluation import accuracy, exact_match, matched, score
 from transfer.models import LanguageModel, load
 from transfer.privacy import Spend
-from transfer.prompt import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.rounds import Tuning
 from transfer.tasks import Task
 

@@ -31,11 +31,11 @@ from transformers import (
 from coordinator import pki
 from coordinator.enrolment import Enrolment
 from coordinator.pki import PkiPaths
-from coordinator.publishing import artifact
 from coordinator.records import PromptVersion, ProxyRecord
 from coordinator.server import DeliveryServer
 from coordinator.service import Limits
 from coordinator.store import Store
+from transfer.artifact import Artifact
 from transfer.files import FileRef
 from transfer.model_ref import ModelRef
 from transfer.prompt import SoftPrompt
@@ -47,7 +47,9 @@ from transfer.signing import (
     sign,
     statement,
 )
+from transfer.statement import ModelV1, ProxyStatement
 from transfer.tasks import Label, Task
+from transfer.transfer_settings import TransferSettings
 
 pytest_plugins = ["tests.promises", "tests.families.table"]
 VOCABULARY = 400
@@ -190,7 +192,7 @@ class Delivery:
             soft = SoftPrompt(vectors, target)
             told = predicate(prompt, version, target, self.task)
             forge(told)
-            files = artifact(soft, told["lm_head"], head_rows)
+            files = Artifact.of(soft, head_rows).to_files(told["lm_head"])
             digests = {name: FileRef.of_bytes(name, content).digest for name, content in files.items()}
             tamper(files)
             signer = key or pki.load_publisher(self.paths.publisher_key)
@@ -202,7 +204,16 @@ class Delivery:
         """Offer a model directory as a proxy of itself."""
         model = ModelRef.of_directory(name, directory)
         files = tuple(FileRef.of_file(path) for path in sorted(directory.iterdir()))
-        said = {"proxy": asdict(model), "parent": asdict(model), "layers": [0, 1], **told}
+        stated = ProxyStatement(
+            proxy=ModelV1.of(model),
+            parent=ModelV1.of(model),
+            layers=(0, 1),
+            steps=0,
+            held_out_kl=0.0,
+            held_out_perplexity=None,
+            target_perplexity=None,
+        )
+        said = {**stated.to_predicate(), **told}
         signed = statement({file.path: file.digest for file in files}, PROXY_PREDICATE, said)
         envelope = sign(signed, STATEMENT_TYPE, pki.load_publisher(self.paths.publisher_key))
         record = ProxyRecord(name, model, model, (0, 1), files, directory, envelope)
@@ -213,9 +224,14 @@ class Delivery:
 def predicate(prompt: str, version: int, target: ModelRef, task: Task) -> dict[str, Any]:
     """What a coordinator says of a published prompt."""
     costs = [
-        {"client": "clinic-a", "epsilon": 3.9, "delta": 1e-6},
-        {"client": "b", "epsilon": 2.5, "delta": 1e-7},
+        {"client": client, "rounds": 3, "epsilon": epsilon, "delta": delta}
+        | {"lifetime_epsilon": epsilon, "lifetime_delta": delta}
+        for client, epsilon, delta in (("clinic-a", 3.9, 1e-6), ("b", 2.5, 1e-7))
     ]
+    spend = {"noise_multiplier": 2.0, "sample_rate": 0.5, "steps": 10, "unit": "record", "clip_norm": 1.0}
+    names = [f"campaigns/first/rounds/{number}" for number in (1, 2, 3)]
+    digests = {"start": "d" * 64, "prompt": "e" * 64}
+    who = {"strategy": "mean", "counted": ["clinic-a", "b"], "dropped": []}
     return {
         "prompt": prompt,
         "version": version,
@@ -225,7 +241,13 @@ def predicate(prompt: str, version: int, target: ModelRef, task: Task) -> dict[s
         "lm_head": "causal",
         "campaign": "first",
         "rounds": 3,
-        "lineage": {},
+        "lineage": {
+            "start": {"length": 4, "init": "text"},
+            "rounds": [{"name": name, **digests, **who} for name in names],
+            "public_text": {"sha256": "f" * 64, "texts": 48},
+            "transfer": {**asdict(TransferSettings()), "best_step": 50},
+            "held_out_loss": {"transferred": 0.1, "start": 0.2},
+        },
         "privacy": {
             "unit": "record",
             "adjacency": "add/remove one",
@@ -234,6 +256,7 @@ def predicate(prompt: str, version: int, target: ModelRef, task: Task) -> dict[s
             "accountant": "PRV",
             "sampling": "Poisson",
             "noise": "discretised Gaussian, AES-256-CTR",
+            "per_round": spend,
             "clients": costs,
             "not_private": ["participation", "label names"],
         },

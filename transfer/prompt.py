@@ -4,10 +4,9 @@ P prompt tokens, H hidden size. Method: Lester et al. 2021 (https://arxiv.org/ab
 A prompt travels as a safetensors file with the single tensor `prompt_embeddings` and no metadata, which is
 both what PEFT loads and byte-for-byte reproducible (safetensors writes metadata in random order). Where a
 task is read by a linear head (`Task.head_rows`), its rows stand behind the prompt's in the same tensor, so that
-both are tuned, clipped, noised, averaged and signed as one; only the published files hold them apart.
+both are tuned, clipped, noised, averaged and signed as one; only the files of `transfer.artifact` hold them apart.
 """
 
-import json
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +15,9 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from transfer.errors import VerificationError
-from transfer.model_ref import LmHead, ModelRef
+from transfer.model_ref import ModelRef
 
 TENSOR_KEY = "prompt_embeddings"
-WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
-HEAD_KEY = "head"
-HEAD_FILE = "head.safetensors"
 MAX_BYTES = 16 * 2**20
 """Largest serialised prompt accepted from anyone, in bytes."""
 
@@ -83,25 +78,3 @@ class SoftPrompt:
         if set(tensors) != {key}:
             raise VerificationError(f"prompt file holds {sorted(tensors)}, expected only {key!r}")
         return SoftPrompt(tensors[key].clone(), model)
-
-
-def peft_config(prompt: SoftPrompt, model: str, lm_head: LmHead) -> bytes:
-    """`adapter_config.json` with which stock PEFT loads the prompt onto `model` (directory or hub name).
-
-    All but causal LMs use PEFT's feature-extraction wrapper, the one prompt-learning wrapper that passes a
-    model's own output through; it prepends the prompt before the first token as `transfer.models` does.
-    """
-    config = {
-        "peft_type": "PROMPT_TUNING",
-        "task_type": "CAUSAL_LM" if lm_head == "causal" else "FEATURE_EXTRACTION",
-        "base_model_name_or_path": model,
-        "num_virtual_tokens": prompt.length,
-        "token_dim": prompt.width,
-        # PEFT asks for both and uses neither; from a model whose configuration has other names it cannot learn them
-        "num_layers": 1,
-        "num_attention_heads": 1,
-        "num_transformer_submodules": 1,
-        "prompt_tuning_init": "RANDOM",
-        "inference_mode": True,
-    }
-    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
+from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from transfer.batches import Line
 from transfer.closeness import close, distance
 from transfer.errors import ModelError
@@ -21,7 +22,7 @@ from transfer.model_ref import ModelRef
 from transfer.models import LanguageModel, load
 from transfer.passes import Passes
 from transfer.pretrained import reason_of
-from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, SoftPrompt, peft_config
+from transfer.prompt import SoftPrompt
 from transfer.remembered import passed, remembered, weights_of
 from transfer.tasks import Task
 from transfer.vocabulary import drawn

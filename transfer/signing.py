@@ -106,7 +106,7 @@ class Statement:
                 )
             digests = {str(item["name"]): str(item["digest"]["sha256"]) for item in content["subject"]}
             return Statement(digests, dict(content["predicate"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise VerificationError(f"signed statement cannot be read: {error!r}") from error
 
     def check(self, name: str, content: bytes) -> None:

@@ -19,6 +19,7 @@ from coordinator.store import Store
 from transfer.files import FileRef
 from transfer.model_ref import ModelRef
 from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
+from transfer.statement import ModelV1, ProxyStatement
 
 PROXY = "tiny"
 
@@ -73,7 +74,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> Iterato
 
 def _offer(store: Store, proxy: ModelRef, directory: Path, publisher: Ed25519PrivateKey) -> None:
     files = tuple(FileRef.of_file(path) for path in sorted(directory.iterdir()))
-    said = {"proxy": {"name": proxy.name, "digest": proxy.digest}}
-    signed = statement({file.path: file.digest for file in files}, PROXY_PREDICATE, said)
+    model, nothing = ModelV1.of(proxy), {"held_out_perplexity": None, "target_perplexity": None}
+    stated = ProxyStatement(proxy=model, parent=model, layers=(0, 1), steps=0, held_out_kl=0.0, **nothing)
+    signed = statement({file.path: file.digest for file in files}, PROXY_PREDICATE, stated.to_predicate())
     envelope = sign(signed, STATEMENT_TYPE, publisher)
     store.add_proxy(ProxyRecord(proxy.name, proxy, proxy, (0, 1), files, directory, envelope))

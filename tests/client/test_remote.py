@@ -39,7 +39,7 @@ from transfer.errors import (
 )
 from transfer.files import FileRef
 from transfer.model_ref import ModelRef
-from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
+from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, Statement, sign, statement
 
 TARGET = ModelRef("target", "a" * 64)
 VECTORS = torch.ones(2, 4)
@@ -413,8 +413,8 @@ def test_a_proxy_is_fetched_verified_and_whole(
     [
         ({"proxy": {"name": "other", "digest": "a" * 64}}, "is about 'other'"),
         ({"proxy": {"name": "tiny", "digest": "a" * 64}}, "signed was aaaaaaaaaaaaaaaa"),
-        ({"proxy": None}, "names no model"),
-        ({"proxy": {"name": "tiny", "digest": "short"}}, "names no model"),
+        ({"proxy": None}, "proxy 'tiny': signed statement cannot be read: proxy: "),
+        ({"proxy": {"name": "tiny", "digest": "short"}}, "proxy.digest: .*, got 'short'"),
     ],
 )
 def test_a_proxy_that_is_not_what_was_signed_is_not_kept(
@@ -463,7 +463,9 @@ def test_files_offered_beside_the_signed_ones_are_refused(
 ) -> None:
     record = delivery.add_proxy("tiny", tiny_causal)
     digests = {file.path: file.digest for file in record.files[1:]}
-    said = {"proxy": {"name": "less", "digest": record.model.digest}}
+    key = pki.load_publisher(delivery.paths.publisher_key).public_key()
+    said = dict(Statement.verified(record.statement, key, PROXY_PREDICATE).predicate)
+    said["proxy"] = {"name": "less", "digest": record.model.digest}
     signer = pki.load_publisher(delivery.paths.publisher_key)
     envelope = sign(statement(digests, PROXY_PREDICATE, said), STATEMENT_TYPE, signer)
     delivery.store.add_proxy(replace(record, name="less", statement=envelope))

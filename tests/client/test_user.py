@@ -24,12 +24,13 @@ from client.versions import SeenVersions
 from coordinator import pki
 from coordinator.pki import PkiPaths
 from transfer import console
+from transfer.artifact import CONFIG_FILE, HEAD_FILE, WEIGHTS_FILE
 from transfer.decoding import answers
 from transfer.errors import VerificationError
 from transfer.evaluation import class_logits
 from transfer.model_ref import ModelRef
 from transfer.models import load
-from transfer.prompt import CONFIG_FILE, HEAD_FILE, WEIGHTS_FILE, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.reading import label_logits
 from transfer.signing import Envelope, Statement, key_id
 from transfer.tasks import Label, Task

@@ -12,10 +12,11 @@ from transformers import PreTrainedTokenizerFast
 from coordinator.publishing import told_about
 from coordinator.records import CampaignState, ProxyRecord, RoundState
 from transfer import round_wire
+from transfer.artifact import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
 from transfer.distillation import DistilSettings, distil
 from transfer.model_ref import ModelRef
 from transfer.models import load
-from transfer.prompt import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE, SoftPrompt
+from transfer.prompt import SoftPrompt
 from transfer.texts import read_texts
 
 

@@ -15,10 +15,10 @@ from coordinator.publishing import told_about
 from coordinator.records import CampaignState
 from coordinator.retargeting import retarget
 from transfer import panda
+from transfer.artifact import WEIGHTS_FILE
 from transfer.errors import NotFoundError, UsageError, VerificationError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend
-from transfer.prompt import WEIGHTS_FILE
 from transfer.rounds import Tuning
 from transfer.transfer_settings import TransferSettings
 

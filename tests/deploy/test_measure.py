@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from client.private_data import PrivateRecords
-from coordinator.publishing import artifact
 from deploy.measure import CEILING, Measured, accuracies, delivered_prompt, in_stock_peft
+from transfer.artifact import Artifact
 from transfer.decoding import answers
 from transfer.models import load
 from transfer.prompt import SoftPrompt
@@ -25,7 +25,7 @@ def run(request, tmp_path, tiny_task, head_task):
     target = load(place)
     vectors = torch.randn(3 + task.head_rows, 32, generator=torch.Generator().manual_seed(0)) / 4
     prompt = SoftPrompt(vectors, target.ref)
-    for name, content in artifact(prompt, target.lm_head, task.head_rows).items():
+    for name, content in Artifact.of(prompt, task.head_rows).to_files(target.lm_head).items():
         (tmp_path / name).write_bytes(content)
     test = PrivateRecords(TEXTS, (0, 1, 0))
     if how == "text":  # one of three is answered as the prompt would

@@ -13,9 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.families.outcomes import first_line
 from tests.families.tiny import FACTORIES, Kind
+from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from transfer.batches import Line
 from transfer.models import LanguageModel
-from transfer.prompt import CONFIG_FILE, WEIGHTS_FILE, SoftPrompt, peft_config
+from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task
 
 PROMPT = 4

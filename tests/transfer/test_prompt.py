@@ -12,11 +12,12 @@ from peft import PeftModel
 from safetensors.torch import save
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
+from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from transfer.batches import Batch
 from transfer.errors import ModelError, VerificationError
 from transfer.evaluation import class_logits
 from transfer.model_ref import ModelRef
-from transfer.prompt import CONFIG_FILE, MAX_BYTES, TENSOR_KEY, WEIGHTS_FILE, SoftPrompt, peft_config
+from transfer.prompt import MAX_BYTES, TENSOR_KEY, SoftPrompt
 
 REF = ModelRef("tiny", "0" * 64)
 VECTORS = arrays(

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from coordinator.campaign_statement import campaign_statement
 from coordinator.crossing import Crossing
 from coordinator.history import ClientCost, History, RoundHistory
 from coordinator.library import Book, Contribution
 from coordinator.plan import CampaignPlan, Publication, Start
-from coordinator.publishing import predicate
 from transfer.library import Candidate, Choice, Comparison, LibraryRecord
 from transfer.model_ref import ModelRef
 from transfer.post import Transferred
@@ -61,7 +61,9 @@ PLAN = CampaignPlan(
 
 def history(costs: tuple[ClientCost, ...]) -> History:
     rounds = tuple(
-        RoundHistory(f"campaigns/first/rounds/{n}", f"{n}" * 64, f"{n + 1}" * 64, "mean", ("ada", "ben"), dropped)
+        RoundHistory(
+            f"campaigns/first/rounds/{n}", f"{n}" * 64, f"{n + 1}" * 64, "mean", ("ada", "ben"), dropped
+        )
         for n, dropped in ((1, ()), (2, ("eve",)))
     )
     return History(rounds, SoftPrompt(torch.ones(4, 3), PROXY), costs)
@@ -108,7 +110,9 @@ CASES = {
     "words": (PLAN, history(COSTS), CROSSING),
     "head": (replace(PLAN, task=HEAD), history(COSTS), replace(CROSSING, lm_head="none")),
     "text": (
-        replace(PLAN, task=replace(WORDS, labels=(), kind="text"), transfer=replace(SETTINGS, space="vocabulary")),
+        replace(
+            PLAN, task=replace(WORDS, labels=(), kind="text"), transfer=replace(SETTINGS, space="vocabulary")
+        ),
         history(COSTS),
         CROSSING,
     ),
@@ -125,7 +129,9 @@ CASES = {
     "library-unused": (
         replace(PLAN, library="b"),
         history(COSTS),
-        asked(Comparison(math.nan, math.inf), TWO[1].record.name, book("prompts/b/versions/2", "b", math.inf)),
+        asked(
+            Comparison(math.nan, math.inf), TWO[1].record.name, book("prompts/b/versions/2", "b", math.inf)
+        ),
     ),
     "library-empty": (replace(PLAN, library="auto"), history(COSTS), asked(None, None)),
 }
@@ -134,7 +140,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_campaign_is_signed_as_the_same_bytes(case: str) -> None:
     plan, rounds, crossing = CASES[case]
-    told = predicate(plan, rounds, crossing, 7)
-    payload = statement({"adapter_config.json": "e" * 64}, PROMPT_PREDICATE, told)
+    stated = campaign_statement(plan, rounds, crossing, 7).to_predicate()
+    payload = statement({"adapter_config.json": "e" * 64}, PROMPT_PREDICATE, stated)
     payload = payload.replace(accountant_name().encode(), b"PRV (opacus)")
     assert payload == (GOLDEN / f"{case}.json").read_bytes()
