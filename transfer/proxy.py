@@ -102,15 +102,22 @@ def _checked(record: Any, path: Path) -> dict[str, Any]:
         if not isinstance(record[key], str):
             raise ModelError(f"{path}: {key} {record[key]!r} is not a string")
     for key in _MEASURED:
-        if record[key] is None and key in _PERPLEXITIES:
-            continue
-        if isinstance(record[key], bool) or not isinstance(record[key], int | float):
-            raise ModelError(f"{path}: {key} {record[key]!r} is not a number")
+        if rule := _broken_rule(key, record[key]):
+            raise ModelError(f"{path}: {key} {record[key]!r} is not {rule}")
     layers = record["layers"]
     if not isinstance(layers, list) or not all(type(index) is int and index >= 0 for index in layers):
         raise ModelError(f"{path}: layers {layers!r} are not a list of layer indices")
     parent = ModelRef(record["parent"], record["parent_digest"])
     return {"parent": parent, "layers": tuple(layers)} | {key: record[key] for key in _MEASURED}
+
+
+def _broken_rule(key: str, value: Any) -> str | None:
+    """What a measurement is not, or None if it may be one."""
+    if key == "steps":
+        return None if type(value) is int and 0 <= value < 2**63 else "a whole number of steps"
+    if value is None and key in _PERPLEXITIES:
+        return None
+    return None if type(value) in (int, float) else "a number"
 
 
 def spread(count: int, total: int) -> tuple[int, ...]:

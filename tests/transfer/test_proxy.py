@@ -233,6 +233,7 @@ def test_a_saved_proxy_comes_back_as_it_was(distilled, tmp_path):
         (lambda record: [], "not a proxy record"),
         (lambda record: 3, "not a proxy record"),
         (lambda record: record | {"more": 1}, "not a proxy record"),
+        (lambda record: record | {"steps": 1.5}, "steps 1.5 is not a whole number of steps"),
         (
             lambda record: {key: value for key, value in record.items() if key != "layers"},
             "not a proxy record",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.errors import VerificationError
@@ -41,6 +41,7 @@ MODEL = st.builds(ModelV1, name=st.text(), digest=st.text("0123456789abcdef", mi
 MEASURE = st.floats(allow_nan=False)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         ProxyStatement,
