@@ -25,6 +25,7 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python proto/generate.py --check
+	$(BIN)/python -m tests.guides
 
 format: .venv/installed
 	$(BIN)/ruff format .
