@@ -43,6 +43,7 @@ GUIDES = (
     ROOT / "coordinator" / "DATA_MODEL.md",
     ROOT / "transfer" / "README.md",
     ROOT / "tests" / "README.md",
+    ROOT / "tests" / "golden" / "README.md",
     ROOT / ".github" / "CONTRIBUTING.md",
     ROOT / ".github" / "SECURITY.md",
 )
