@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "client": ("client.toml", "--name", "a", "--data", "d.jsonl", "--records", "10", "--epsilon", "1"),
-    "coordinator": ("coordinator.toml", "--target", "gpt2"),
+    "coordinator": ("coordinator.toml", "--target", "target"),
 }
 
 
@@ -28,8 +28,9 @@ def installed(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", SETTINGS)
-def test_init_finds_the_settings_file_that_the_wheel_brings(installed, tmp_path, side):
+def test_init_finds_the_settings_file_that_the_wheel_brings(installed, tmp_path, tiny_causal, side):
     name, *given = SETTINGS[side]
+    (tmp_path / "target").symlink_to(tiny_causal)
     (tmp_path / "d.jsonl").write_text('{"text": "a", "label": 0}\n')
     code = f"import {side}.cli as cli; assert cli.__file__.startswith({str(installed)!r}); cli.main()"
     subprocess.run(
