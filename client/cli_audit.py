@@ -16,8 +16,8 @@ from rich.table import Table
 from client.session import of
 from client.shadow_settings import ShadowSettings
 from transfer import console, hints
-from transfer.console import OnStep
 from transfer.errors import AlreadyExistsError, ModelError, PromptferryError, UsageError
+from transfer.progress import OnStep
 from transfer.session import Session
 from transfer.tasks import Task
 

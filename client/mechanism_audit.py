@@ -19,9 +19,9 @@ from client.bounds import Scores, follows_itself, gaussian_epsilon, two_world_mu
 from client.findings import Finding
 from client.noise import NoiseSource
 from client.tuning import NoisyOptimizer
-from transfer.console import OnStep
 from transfer.errors import UsageError
 from transfer.privacy import Spend, epsilon
+from transfer.progress import OnStep
 from transfer.rounds import Tuning
 
 NOISE, TRIALS, DELTA, CONFIDENCE = 1.0, 20_000, 1e-5, 1 - 1e-6

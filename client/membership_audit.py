@@ -24,11 +24,11 @@ from client.private_data import PrivateRecords, read
 from client.shadow_settings import ShadowSettings
 from client.tuning import tune
 from transfer.baselines import text_prompt
-from transfer.console import OnStep
 from transfer.directions import public_subspace
 from transfer.errors import DataError, UsageError
 from transfer.models import LanguageModel
 from transfer.privacy import Budget, Spend, Unit, calibrate, epsilon
+from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.rounds import Tuning
 from transfer.subspace import Subspace

@@ -39,9 +39,9 @@ from client.ledger import Ledger
 from client.noise import NoiseSource
 from client.participant import Identity, Participant
 from client.proxies import Proxies
-from transfer.console import OnStep
 from transfer.errors import PromptferryError, UsageError
 from transfer.privacy import Spend, epsilon
+from transfer.progress import OnStep
 from transfer.roster import KEY_BYTES, Roster
 from transfer.round_wire import reply_from_bytes, request_to_bytes
 from transfer.rounds import NONCE_BYTES, Decline, Refusal, Release, Reply, RoundRequest, Tuning, round_name

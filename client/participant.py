@@ -28,7 +28,6 @@ from client.policy import Ask, Policy
 from client.private_data import PrivateRecords
 from client.proxies import Proxies
 from client.reservation import Stopped
-from transfer.console import OnStep, progress
 from transfer.errors import (
     BudgetRefusedError,
     LedgerError,
@@ -40,6 +39,7 @@ from transfer.errors import (
 )
 from transfer.models import LanguageModel
 from transfer.privacy import Guarantee
+from transfer.progress import OnStep, progress
 from transfer.prompt import SoftPrompt
 from transfer.round_wire import reply_to_bytes, request_from_bytes
 from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning

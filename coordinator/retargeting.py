@@ -12,9 +12,9 @@ from coordinator.proxies import load_proxy
 from coordinator.publishing import publish
 from coordinator.records import PromptVersion
 from coordinator.store import Store
-from transfer.console import OnStep
 from transfer.errors import VerificationError
 from transfer.models import load
+from transfer.progress import OnStep
 
 logger = logging.getLogger(__name__)
 

@@ -26,14 +26,13 @@ from rich.text import Text
 
 from transfer import command_tree
 from transfer.errors import PromptferryError
-from transfer.progress import OnStep, doing, log_to_stderr, progress, say
+from transfer.progress import doing, log_to_stderr, progress, say
 
 __all__ = [
     "INTERRUPTED",
     "DirectoryOption",
     "Format",
     "FormatOption",
-    "OnStep",
     "application",
     "doing",
     "emit",

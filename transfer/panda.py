@@ -15,7 +15,6 @@ from itertools import count
 
 import torch
 
-from transfer.console import OnStep
 from transfer.fingerprint import (
     alignment,
     answer_states,
@@ -38,6 +37,7 @@ from transfer.library import (
 from transfer.objectives import divergences
 from transfer.post import descend, initial_prompt
 from transfer.problem import Problem
+from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 
 ANCHORS = 256

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import torch
 
-from transfer.console import OnStep
 from transfer.models import LanguageModel
 from transfer.objectives import label_loss
 from transfer.post import Transferred, descend
 from transfer.problem import Problem, check_enough
+from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.transfer_settings import TransferSettings

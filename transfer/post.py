@@ -15,12 +15,12 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from transfer.console import OnStep
 from transfer.decoding import answered
 from transfer.errors import UsageError
 from transfer.models import LanguageModel
 from transfer.objectives import agreement, divergences, record_means, transfer_losses
 from transfer.problem import Problem, check_enough
+from transfer.progress import OnStep
 from transfer.projection import projected, shared_tokens
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task

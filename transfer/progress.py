@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 logger = logging.getLogger(__name__)
 
 FIRST_AFTER_S = 1.0
@@ -84,6 +81,9 @@ def progress(title: str, *, every_s: float = 5.0, bar: bool = True) -> Iterator[
         with doing(title):
             yield _logged(title, every_s)
         return
+    from rich.console import Console  # drawn on a terminal alone: what only reports its steps does without
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(title, total=None)

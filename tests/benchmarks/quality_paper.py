@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import torch
 
 from tests.benchmarks.quality_library import Shelf
-from transfer.console import OnStep
 from transfer.errors import UsageError
 from transfer.fingerprint import answer_states, task_similarity
 from transfer.library import LibraryRecord
 from transfer.models import LanguageModel
 from transfer.panda import OWN_TEXTS
 from transfer.panda_paper import paper_transfer
+from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.transfer_settings import TransferSettings

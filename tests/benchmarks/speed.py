@@ -31,12 +31,13 @@ from tests.benchmarks import reference
 from tests.benchmarks.timing import CLOCKS, Stage, input_gradient, measure, weight_gradients
 from tests.benchmarks.workload import CONFIGS, Workload, made_up_texts, proxy_of, target_of
 from transfer.cloze import exercises, sequences_of
-from transfer.console import Format, FormatOption, OnStep, application, emit, run
+from transfer.console import Format, FormatOption, application, emit, run
 from transfer.distillation import DistilSettings, distil
 from transfer.errors import UsageError
 from transfer.models import load
 from transfer.post import transfer
 from transfer.privacy import Spend
+from transfer.progress import OnStep
 from transfer.proxy import cut, spread
 from transfer.rounds import Tuning
 from transfer.tasks import Task

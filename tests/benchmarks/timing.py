@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from transfer.console import OnStep
 from transfer.models import LanguageModel
+from transfer.progress import OnStep
 
 Step = Callable[[], object]
 Clock = Callable[[], float]
