@@ -17,6 +17,7 @@ from client.session import of
 from client.shadow_settings import ShadowSettings
 from transfer import console, hints
 from transfer.errors import AlreadyExistsError, ModelError, PromptferryError, UsageError
+from transfer.json_values import plain
 from transfer.progress import OnStep
 from transfer.session import Session
 from transfer.tasks import Task
@@ -221,7 +222,7 @@ def _campaigns(settings: "ClientConfig") -> list[str]:
 
 
 def _report(findings: Sequence["Finding"]) -> dict[str, Any]:
-    found = [{**console.plain(finding), "passed": finding.passed} for finding in findings]
+    found = [{**plain(finding), "passed": finding.passed} for finding in findings]
     return {
         "passed": all(finding.passed for finding in findings),
         "note": HARMLESS,

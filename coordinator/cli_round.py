@@ -13,6 +13,7 @@ from rich.text import Text
 from coordinator.session import Session, of
 from transfer import console, hints, settings
 from transfer.console import line
+from transfer.json_values import plain
 
 if TYPE_CHECKING:
     from coordinator.plan import CampaignPlan
@@ -108,7 +109,7 @@ def show(context: typer.Context, name: NameArgument) -> None:
         from coordinator.plan import CampaignPlan
 
         plan = CampaignPlan.from_json(written)
-    told = {**_planned(plan), **console.plain(view)}
+    told = {**_planned(plan), **plain(view)}
     session.emit(told, lambda _: Group(line(_launched(_planned(plan))), summary(view)))
 
 

@@ -6,18 +6,15 @@ def main() -> None:
     console.run(app)
 """
 
-import dataclasses
 import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
-from datetime import datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import click
 import typer
@@ -26,6 +23,7 @@ from rich.text import Text
 
 from transfer import command_tree
 from transfer.errors import PromptferryError
+from transfer.json_values import plain
 from transfer.progress import doing, log_to_stderr, progress, say
 
 __all__ = [
@@ -38,7 +36,6 @@ __all__ = [
     "emit",
     "line",
     "log_to_stderr",
-    "plain",
     "progress",
     "run",
     "say",
@@ -184,22 +181,3 @@ def emit(value: Value, form: Format, render: Callable[[Value], RenderableType]) 
 def line(text: str) -> Text:
     """One line that no terminal width breaks; a table's own title would wrap in the table's width."""
     return Text(text, no_wrap=True, overflow="ignore")
-
-
-def plain(value: Any) -> Any:
-    """`value` as what JSON knows: dataclasses as objects, paths and times as text, ε = ∞ as "inf"."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
