@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from client.agreements import Agreements
 from client.forecast import Forecast
 from client.ledger import Ledger
-from client.link import Reconnect
 from transfer.errors import PolicyRefusedError
 from transfer.privacy import Budget
 from transfer.rounds import RoundRequest
@@ -19,6 +18,10 @@ logger = logging.getLogger(__name__)
 
 AskOwner = Callable[[str, threading.Event], bool]
 """Puts a question to the owner; gives up with False once the event is set."""
+
+
+class Reconnect(Exception):  # noqa: N818 -- no error: an answer asks for it
+    """Raised in place of a reply: the request is sent again on a new connection, if it is still wanted."""
 
 
 @dataclass(frozen=True, slots=True)

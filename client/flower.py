@@ -44,7 +44,8 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.link import LEASE_S, TIMEOUT_S, Link, Reconnect
+from client.consent import Reconnect
+from client.link import LEASE_S, TIMEOUT_S, Link
 
 logger = logging.getLogger(__name__)
 RECORD = "promptferry"

@@ -19,10 +19,6 @@ EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
 
-class Reconnect(Exception):  # noqa: N818 -- no error: an answer asks for it
-    """Raised in place of a reply: the request is sent again on a new connection, if it is still wanted."""
-
-
 @dataclass(frozen=True, slots=True)
 class Link:
     """What a node needs to reach its coordinator and to be known there.

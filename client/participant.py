@@ -18,11 +18,10 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from client import policy, tuning
-from client.consent import always
+from client.consent import Reconnect, always
 from client.data_file import DataFile
 from client.declines import Declined
 from client.ledger import Ledger
-from client.link import Reconnect
 from client.noise import NoiseSource, Randomness
 from client.policy import Ask, Policy
 from client.private_data import PrivateRecords

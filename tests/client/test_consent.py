@@ -8,10 +8,9 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.agreements import Agreements
-from client.consent import Consent
+from client.consent import Consent, Reconnect
 from client.ledger import Ledger
 from client.ledger_place import LedgerPlace
-from client.link import Reconnect
 from client.seal import Seal
 from client.vault import UNLOCKED, Vault
 from transfer.errors import ConfigError, PolicyRefusedError
