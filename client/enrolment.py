@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from client import custody, publisher_key
 from client.config import ClientConfig
-from client.remote import Remote, fetch_proxy
+from client.proxy_fetch import fetch_proxy
+from client.remote import Remote
 from transfer import hints
 from transfer.errors import AlreadyExistsError, AuthenticationError, ConfigError, UsageError
 from transfer.files import replace

@@ -6,24 +6,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import grpc
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from client.faults import raise_ours
-from client.keys import Keys
-from client.offers import PromptOffer, ProxyOffer, require_same_files, stated_proxy
-from client.staging import OnBytes, PartialFile, staged
+from client.offers import PromptOffer, ProxyOffer
+from client.staging import OnBytes, PartialFile
 from promptferry.v1 import service_pb2, service_pb2_grpc
 from transfer import names
 from transfer.enrolment import proof_content
 from transfer.errors import DeadlineError, UnavailableError, UsageError, VerificationError
 from transfer.files import FileRef
-from transfer.model_ref import ModelRef
-from transfer.signing import PROXY_PREDICATE, Statement
 from transfer.wire import envelope_value, model_value
 
 PAGE_SIZE = 100
@@ -37,6 +35,18 @@ OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
 )
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
+
+
+class OwnerKeys(Protocol):
+    """Keys a data owner enrols with; `client.keys.Keys` in production."""
+
+    @property
+    def signing(self) -> Ed25519PrivateKey:
+        """Signs releases."""
+
+    @property
+    def node(self) -> EllipticCurvePrivateKey:
+        """Proves the node's identity to Flower's server."""
 
 
 class Remote:
@@ -116,7 +126,7 @@ class Remote:
                 return
             request.page_token = page.next_page_token
 
-    def enrol(self, client: str, token: str, keys: Keys) -> str:
+    def enrol(self, client: str, token: str, keys: OwnerKeys) -> str:
         """Hand in the public halves of `keys` for an invitation; the same again changes nothing.
 
         Returns:
@@ -181,42 +191,6 @@ class Remote:
             yield
         except grpc.RpcError as fault:
             raise_ours(fault, self.address)
-
-
-def fetch_proxy(
-    remote: Remote,
-    name: str,
-    publisher_key: Ed25519PublicKey,
-    directory: Path,
-    on_bytes: OnBytes | None = None,
-) -> Path:
-    """Bring a proxy to `directory`, which appears whole and verified or not at all.
-
-    Raises:
-        AlreadyExistsError: `directory` is there.
-        VerificationError: the statement is not the publisher's, is about something else, or a file or the
-            model's digest differs from it; nothing is kept.
-    """
-    offer = remote.proxy(name)
-    statement = Statement.verified(offer.statement, publisher_key, PROXY_PREDICATE)
-    model = stated_proxy(statement, name)
-    require_same_files(offer.files, statement)
-    total, done = sum(file.size for file in offer.files), 0
-    with staged(directory, model.digest[:16]) as stage:
-        for file in offer.files:
-            remote.download(names.proxy(name), file, stage, _offset(on_bytes, done, total))
-            done += file.size
-        found = ModelRef.of_directory(name, stage)
-        if found.digest != model.digest:
-            raise VerificationError(
-                f"proxy {name!r}: its files make {found.digest[:16]}…, signed was {model.digest[:16]}…"
-            )
-    return directory
-
-
-def _offset(on_bytes: OnBytes | None, before: int, total: int) -> OnBytes | None:
-    """Progress over several files from progress within one."""
-    return None if on_bytes is None else lambda done, _: on_bytes(before + done, total)
 
 
 def _prompt_offer(message: service_pb2.PromptVersion) -> PromptOffer:

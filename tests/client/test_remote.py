@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import keys
-from client.remote import Remote, fetch_proxy
+from client.proxy_fetch import fetch_proxy
+from client.remote import Remote
 from client.staging import PartialFile, staged
 from coordinator import pki
 from coordinator.enrolment import invite
