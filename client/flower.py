@@ -14,8 +14,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import cast
 
 import httpx
@@ -25,7 +24,6 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto import fleet_pb2 as pb
-from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
@@ -36,25 +34,18 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
 )
 from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
-    ObjectPushError,
     pull_and_inflate_object_from_tree,
     push_objects,
 )
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.consent import Reconnect
-from client.link import LEASE_S, TIMEOUT_S, Link
+from client.link import TIMEOUT_S, Link
+from client.node import BROKEN, Fleet, signed_on
 
 logger = logging.getLogger(__name__)
 RECORD = "promptferry"
 MALFORMED = "malformed_request"
-HEARTBEAT_EVERY_S = 5.0
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.2, 5.0
-
-# What goes wrong between this process and the coordinator; ValueError: a response is not its protobuf message.
-_BROKEN = (httpx.HTTPError, ObjectPullError, ObjectPushError, ValueError)
 
 # Flower's own console handler would print each line a second time, and httpx one line for every poll.
 logging.getLogger("flwr").handlers.clear()
@@ -81,16 +72,16 @@ def serve(link: Link, answer: Callable[[bytes], bytes], stop: threading.Event) -
     """
     app, held = _app(answer), list[int]()
     said, pause_s, since = "", RETRY_FIRST_S, math.inf
-    with _Fleet(link) as fleet:
+    with Fleet(link) as fleet:
         while not stop.is_set():
             try:
-                with _signed_on(fleet, held) as node:
+                with signed_on(fleet, held) as node:
                     logger.info("connected to the coordinator at %s", link.address)
                     said, since = "", time.monotonic()
                     _Worker(fleet, node, app, stop).run(link.poll_s)
             except Reconnect:
                 continue
-            except _BROKEN as error:
+            except BROKEN as error:
                 if (reason := link.explain(error)) != said:
                     said = reason
                     logger.info("%s; trying until it works", reason)
@@ -100,64 +91,10 @@ def serve(link: Link, answer: Callable[[bytes], bytes], stop: threading.Event) -
                 pause_s = min(2 * pause_s, RETRY_LONGEST_S)
 
 
-class _Fleet(FleetHttpClient):
-    """Flower's Fleet client, signing with the node key and trusting the pinned CA alone."""
-
-    def __init__(self, link: Link) -> None:
-        trust, public = link.trust(), link.node_key.public_key()
-        self.public_key = public_key_to_bytes(public)
-        signer = NodeAuthHttpInterceptor(link.node_key, public)
-        super().__init__(f"https://{link.address}", interceptors=[signer], verify=trust)
-        self._client.close()
-        self._client = link.http(trust)
-
-
-@contextmanager
-def _signed_on(fleet: _Fleet, held: list[int]) -> Iterator[Node]:
-    """Activate this node, keep its lease with a heartbeat thread, and sign it off in the end.
-
-    `held` remembers a node id whose sign-off did not get through: signing it off first spares the wait for
-    its lease to run out.
-    """
-    _sign_off(fleet, held)
-    wish = pb.ActivateNodeRequest(public_key=fleet.public_key, heartbeat_interval=LEASE_S / 2)
-    node, over = Node(node_id=fleet.ActivateNode(wish).node_id), threading.Event()
-    held.append(node.node_id)
-    beat = threading.Thread(target=_beat, args=(fleet, node, over), name="flower-heartbeat", daemon=True)
-    beat.start()
-    try:
-        yield node
-    finally:
-        over.set()
-        beat.join()
-        _sign_off(fleet, held)
-
-
-def _sign_off(fleet: _Fleet, held: list[int]) -> None:
-    while held:
-        try:
-            fleet.DeactivateNode(pb.DeactivateNodeRequest(node_id=held[-1]))
-        except httpx.HTTPStatusError as error:  # offline or unregistered already
-            logger.debug("sign-off answered with status %d", error.response.status_code)
-        except _BROKEN as error:
-            logger.debug("sign-off did not get through: %s", type(error).__name__)
-            return
-        held.pop()
-
-
-def _beat(fleet: _Fleet, node: Node, over: threading.Event) -> None:
-    request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=LEASE_S / 2)
-    while not over.wait(HEARTBEAT_EVERY_S):
-        try:
-            fleet.SendNodeHeartbeat(request)
-        except _BROKEN as error:  # the loop that asks for work meets the same trouble and deals with it
-            logger.debug("heartbeat failed: %s", type(error).__name__)
-
-
 class _Worker:
     """One connection's loop: pull a message, run the app on it, push the reply."""
 
-    def __init__(self, fleet: _Fleet, node: Node, app: ClientApp, stop: threading.Event) -> None:
+    def __init__(self, fleet: Fleet, node: Node, app: ClientApp, stop: threading.Event) -> None:
         self.fleet, self.node, self.app, self.stop = fleet, node, app, stop
 
     def run(self, poll_s: float) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import client.flower
 import client.link
+import client.node
 import coordinator.superlink
 
 SIGNATURES = {
@@ -169,7 +170,7 @@ def test_the_lease_is_one_flower_grants():
     constants = importlib.import_module("flwr.common.constant")
     interval = client.link.LEASE_S / constants.HEARTBEAT_PATIENCE
     assert constants.HEARTBEAT_MIN_INTERVAL <= interval <= constants.HEARTBEAT_MAX_INTERVAL
-    assert client.flower.HEARTBEAT_EVERY_S * 4 < client.link.LEASE_S
+    assert client.node.HEARTBEAT_EVERY_S * 4 < client.link.LEASE_S
 
 
 def test_flower_is_quiet_and_speaks_once():

@@ -17,7 +17,7 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from starlette.responses import PlainTextResponse
 
-import client.flower as adapter
+from client import node as own_node
 from client.link import Link
 from coordinator.door import Door, DoorLimits
 from coordinator.flower import Federation
@@ -180,5 +180,5 @@ def test_the_gate_alone_does_not_open_the_control_interface(federation):
 
 def test_a_node_cannot_register_itself(federation, pki):
     link = Link(federation.address, (pki / "ca.pem").read_bytes(), ec.generate_private_key(ec.SECP384R1()))
-    with adapter._Fleet(link) as fleet, pytest.raises(httpx.HTTPStatusError, match="412"):
+    with own_node.Fleet(link) as fleet, pytest.raises(httpx.HTTPStatusError, match="412"):
         fleet.RegisterNode(RegisterNodeFleetRequest(public_key=fleet.public_key))

@@ -9,7 +9,7 @@ import pytest
 from flwr.proto.control_pb2 import StopRunRequest
 from flwr.proto.fleet_pb2 import PullMessagesRequest
 
-import client.flower as adapter
+from client import node as own_node
 from client.link import Link
 from coordinator.exchange import Outcome
 from coordinator.flower import Federation
@@ -122,7 +122,7 @@ def test_the_quorum_ends_the_exchange_and_withdraws_what_was_not_pulled(federati
     nodes.start(federation, "quick", lambda request: request)
     started = time.monotonic()
     link = Link(federation.address, nodes.ca_pem, nodes.keys["idle"])
-    with adapter._Fleet(link) as fleet, adapter._signed_on(fleet, []) as idle:
+    with own_node.Fleet(link) as fleet, own_node.signed_on(fleet, []) as idle:
         outcomes = federation.exchange(
             {"quick": b"q", "idle": b"i"}, deadline_s=30, quorum=lambda so_far: len(so_far) == 1
         )

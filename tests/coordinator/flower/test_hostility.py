@@ -16,6 +16,7 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object
 from flwr.supercore.inflatable.inflatable_utils import push_objects
 
 import client.flower as adapter
+from client import node as own_node
 from client.link import Link
 from coordinator.exchange import Outcome
 from coordinator.manifest import manifest
@@ -62,10 +63,10 @@ def test_a_reply_counts_for_its_envelope_whatever_its_inside_claims(federation, 
     links = {name: Link(federation.address, nodes.ca_pem, nodes.keys[name]) for name in ("forger", "victim")}
     run = Run(federation._superlink, federation._control, federation._bundle)
     with (
-        adapter._Fleet(links["forger"]) as fleet,
-        adapter._signed_on(fleet, []) as forger,
-        adapter._Fleet(links["victim"]) as other,
-        adapter._signed_on(other, []) as victim,
+        own_node.Fleet(links["forger"]) as fleet,
+        own_node.signed_on(fleet, []) as forger,
+        own_node.Fleet(links["victim"]) as other,
+        own_node.signed_on(other, []) as victim,
     ):
         own, foreign = (run.push(node.node_id, b"x", 60) for node in (forger, victim))
         pulled = fleet.PullMessages(PullMessagesRequest(node=forger))
@@ -106,7 +107,7 @@ def test_a_reply_that_is_not_ours_is_malformed(federation, nodes):
     nodes.enrol(federation, "sloppy")
     link = Link(federation.address, nodes.ca_pem, nodes.keys["sloppy"])
     run = Run(federation._superlink, federation._control, federation._bundle)
-    with adapter._Fleet(link) as fleet, adapter._signed_on(fleet, []) as node:
+    with own_node.Fleet(link) as fleet, own_node.signed_on(fleet, []) as node:
         worker = adapter._Worker(fleet, node, ClientApp(), threading.Event())
         for reply in replies:
             message_id = run.push(node.node_id, b"x", 60)

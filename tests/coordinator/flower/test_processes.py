@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-import client.flower as adapter
 from client.link import LEASE_S
 from coordinator.exchange import Outcome
 
-ROOT = Path(adapter.__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 ONE_PROCESS = """

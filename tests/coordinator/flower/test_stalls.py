@@ -41,17 +41,17 @@ def test_a_run_that_flower_gave_up_is_renewed_and_no_error_is_logged(link_settin
 
 
 def test_a_node_that_signs_off_twice_is_no_error_of_the_server(link_settings, nodes, caplog):
-    import client.flower as adapter
+    from client import node as own_node
     from client.link import Link
 
     with Federation(link_settings) as federation:
         nodes.enrol(federation, "leaving")
         link = Link(federation.address, nodes.ca_pem, nodes.keys["leaving"])
-        with adapter._Fleet(link) as fleet:
-            with adapter._signed_on(fleet, held := []) as node:
+        with own_node.Fleet(link) as fleet:
+            with own_node.signed_on(fleet, held := []) as node:
                 pass
             assert held == []
-            adapter._sign_off(fleet, [node.node_id])
+            own_node.sign_off(fleet, [node.node_id])
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
