@@ -13,16 +13,17 @@ from pathlib import Path
 
 from coordinator.aggregation import Aggregate
 from coordinator.closing import aggregate
-from coordinator.cohort import Cohort, Fleet, Question, roster
+from coordinator.cohort import Cohort
 from coordinator.config import TargetSettings, chosen
+from coordinator.fleet import Fleet
 from coordinator.history import retrace
 from coordinator.identity import Identity
 from coordinator.library import consulted
 from coordinator.lifecycle import ACTIVE
-from coordinator.opening import directions, start_prompt
 from coordinator.plan import CampaignPlan
 from coordinator.proxies import load_proxy
 from coordinator.publishing import publish, published_by
+from coordinator.question import Question, directions, roster, start_prompt
 from coordinator.records import Campaign, CampaignState, PromptVersion, ReplyRecord, Round, RoundState
 from coordinator.retargeting import carried
 from coordinator.store import Store

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from coordinator.aggregation import Aggregate
-from coordinator.cohort import Question, standing
 from coordinator.identity import Identity
+from coordinator.question import Question
 from coordinator.records import ReplyRecord
+from coordinator.replies import standing
 from coordinator.store import Store
 from coordinator.strategy import Server
 from transfer.errors import DeadlineError

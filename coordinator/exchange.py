@@ -3,43 +3,12 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from coordinator.fleet import OnOutcome, Outcome
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of asking one node: its reply, or a fixed word for why there is none.
-
-    `error` is one of
-        offline                 the node was never there
-        node_unavailable        it went away and did not come back in time
-        timeout                 it was asked and did not answer in time
-        not_awaited             the exchange ended without waiting for it
-        malformed_request       it says that the request is not one
-        malformed_reply         its answer is not a reply, or came under another node's name
-        client_error:CLASS      its answer was an exception of that class
-    """
-
-    reply: bytes | None = None
-    error: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.reply is None) == (self.error is None):
-            raise ValueError("an outcome is either a reply or an error")
-
-
-OnOutcome = Callable[[str, Outcome], None]
-"""Told what came of asking the node of that name."""
-
-Quorum = Callable[[dict[str, Outcome]], bool]
-"""Whether the outcomes so far, by name, are enough."""
-
-
-def unheard(_name: str, _outcome: Outcome) -> None:
-    """Nobody wants to be told."""
 
 
 @dataclass(frozen=True, slots=True)

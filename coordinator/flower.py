@@ -25,14 +25,13 @@ from flwr.supercore.constant import NodeStatus
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import node_key
-from coordinator.exchange import Awaited, Exchange, OnOutcome, Outcome, Presence, Quorum, unheard
+from coordinator.exchange import Awaited, Exchange, Presence
+from coordinator.fleet import OnOutcome, Outcome, Quorum, unheard
 from coordinator.listener import LinkSettings
 from coordinator.manifest import manifest
 from coordinator.run import BROKEN, Run, answering, stop_earlier_runs
 from coordinator.superlink import SuperLink
 from transfer.errors import AlreadyExistsError, NotFoundError, UnavailableError
-
-__all__ = ["Federation", "LinkSettings", "Outcome"]
 
 logger = logging.getLogger(__name__)
 SLOWEST_POLL_S = 1.0

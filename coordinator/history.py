@@ -8,10 +8,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.cohort import Question, standing
 from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan
+from coordinator.question import Question
 from coordinator.records import Round, RoundState
+from coordinator.replies import standing
 from coordinator.store import Store
 from coordinator.strategy import Server
 from transfer.errors import UsageError, VerificationError

@@ -51,7 +51,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
-from coordinator.exchange import Outcome
+from coordinator.fleet import Outcome
 from coordinator.superlink import SuperLink
 from transfer.errors import UnavailableError
 

@@ -15,8 +15,9 @@ from coordinator.campaign import Runner
 from coordinator.config import CoordinatorConfig
 from coordinator.door import DoorLimits
 from coordinator.enrolment import Enrolment
-from coordinator.flower import Federation, LinkSettings
+from coordinator.flower import Federation
 from coordinator.identity import identity, pki_paths
+from coordinator.listener import LinkSettings
 from coordinator.pki import PkiPaths
 from coordinator.records import ClientState, utc_now
 from coordinator.server import DeliveryServer

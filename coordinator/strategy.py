@@ -104,7 +104,7 @@ class Server:
         self._updates: list[torch.Tensor] = []
 
     def close(self, prompts: Mapping[str, SoftPrompt], start: SoftPrompt) -> Aggregate:
-        """What the next round starts from, of gated prompts by client.
+        """What the next round starts from, of admitted prompts by client.
 
         Raises:
             UsageError: no prompts.

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator import pki
 from coordinator.enrolment import Enrolment, invite
-from coordinator.flower import Federation, LinkSettings
+from coordinator.flower import Federation
+from coordinator.listener import LinkSettings
 from coordinator.pki import PkiPaths
 from coordinator.records import ProxyRecord, utc_now
 from coordinator.server import DeliveryServer

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from coordinator.campaign import Runner
 from coordinator.config import TargetSettings
 from coordinator.enrolment import invite
-from coordinator.exchange import OnOutcome, Outcome
+from coordinator.fleet import OnOutcome, Outcome
 from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan, Publication, Start
 from coordinator.records import Campaign, ProxyRecord, utc_now

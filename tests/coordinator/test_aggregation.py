@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from client.noise import NoiseSource
 from client.tuning import NoisyOptimizer, Tuned
-from coordinator.aggregation import STRATEGIES, combine, gate
+from coordinator.aggregation import STRATEGIES, combine
+from coordinator.replies import admit
 from transfer.errors import UsageError, VerificationError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Guarantee, Spend
@@ -60,9 +61,9 @@ def test_an_update_stays_in_the_subspace_it_was_asked_in():
     inside, outside = torch.zeros(2, 3), torch.zeros(2, 3)
     inside[0, :2] = 0.1
     outside[0] = 0.1
-    assert torch.equal(gate(release(prompt=prompt(inside)), request).vectors, inside)
+    assert torch.equal(admit(release(prompt=prompt(inside)), request).vectors, inside)
     with pytest.raises(VerificationError, match=r"update of ada leaves the subspace by 0\.1"):
-        gate(release(prompt=prompt(outside)), request)
+        admit(release(prompt=prompt(outside)), request)
 
 
 prompts = st.lists(
@@ -75,7 +76,7 @@ prompts = st.lists(
 
 
 def test_an_exact_answer_passes_the_gate_unchanged():
-    assert torch.equal(gate(release(), REQUEST).vectors, torch.full((2, 3), 0.1))
+    assert torch.equal(admit(release(), REQUEST).vectors, torch.full((2, 3), 0.1))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_an_exact_answer_passes_the_gate_unchanged():
 )
 def test_the_gate_refuses_whatever_was_not_asked_for(changes, words):
     with pytest.raises(VerificationError, match=words):
-        gate(release(**changes), REQUEST)
+        admit(release(**changes), REQUEST)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 50.0])
@@ -114,7 +115,7 @@ def test_an_honest_update_by_sgd_passes_at_its_longest(sigma, units, axes):
         optimizer.zero_grad()
     answer = release(prompt=prompt(tuned.vectors()), spend=tuning.spend)
     assert answer.prompt.vectors.any()
-    gate(answer, replace(SGD, tuning=tuning, subspace=axes))
+    admit(answer, replace(SGD, tuning=tuning, subspace=axes))
 
 
 @pytest.mark.parametrize(
@@ -136,14 +137,14 @@ def test_the_gate_refuses_an_update_that_is_longer_than_an_honest_one(changes, a
     far = torch.zeros(2, 3)
     far[0, 0] = longest
     answer = release(prompt=prompt(0.99 * far), spend=request.tuning.spend)
-    gate(answer, request)
+    admit(answer, request)
     with pytest.raises(VerificationError, match=r"update of ada has norm .*, no honest one exceeds"):
-        gate(replace(answer, prompt=prompt(1.01 * far)), request)
+        admit(replace(answer, prompt=prompt(1.01 * far)), request)
 
 
 def test_without_noise_sgd_is_not_clipped_and_no_update_too_long():
     request = replace(SGD, tuning=replace(SGD.tuning, spend=Spend(0.0, 0.5, 10)))
-    gate(release(prompt=prompt(torch.full((2, 3), 1e6)), spend=request.tuning.spend), request)
+    admit(release(prompt=prompt(torch.full((2, 3), 1e6)), spend=request.tuning.spend), request)
 
 
 @given(prompts, st.randoms(use_true_random=False), st.sampled_from([*STRATEGIES, "default"]))

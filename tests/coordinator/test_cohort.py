@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save
 
 from coordinator.aggregation import combine
-from coordinator.cohort import Cohort, Question, roster
+from coordinator.cohort import Cohort
+from coordinator.question import Question, roster
 from coordinator.records import CampaignState
 from transfer import round_wire, wire
 from transfer.model_ref import ModelRef

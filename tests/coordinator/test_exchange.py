@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.exchange import Awaited, Exchange, Outcome, Presence
+from coordinator.exchange import Awaited, Exchange, Presence
+from coordinator.fleet import Outcome
 
 HERE, BACK = Presence(1, "10:00"), Presence(1, "10:05")
 REPLY = Outcome(reply=b"yes")

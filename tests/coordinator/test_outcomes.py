@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from coordinator.aggregation import combine
 from coordinator.campaign import Runner, _Course
-from coordinator.cohort import Cohort, Question, roster
+from coordinator.cohort import Cohort
 from coordinator.config import TargetSettings
 from coordinator.enrolment import invite
-from coordinator.exchange import Outcome
+from coordinator.fleet import Outcome
 from coordinator.history import retrace
 from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan
+from coordinator.question import Question, roster
 from coordinator.records import RELEASED, CampaignState, ProxyRecord, RoundState, utc_now
 from coordinator.store import Store
 from coordinator.strategy import Server

@@ -11,7 +11,8 @@ from sqlalchemy import make_url
 from coordinator import config
 from coordinator.database import sqlite_url
 from coordinator.directory import make
-from coordinator.flower import Federation, LinkSettings
+from coordinator.flower import Federation
+from coordinator.listener import LinkSettings
 from coordinator.pki import PkiPaths
 from coordinator.store import Store
 

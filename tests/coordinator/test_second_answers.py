@@ -10,7 +10,7 @@ import torch
 from client.participant import Participant
 from client.proxies import Proxies
 from coordinator.campaign import Runner
-from coordinator.exchange import Outcome
+from coordinator.fleet import Outcome
 from coordinator.records import CampaignState, RoundState
 from coordinator.store import Store
 from coordinator.watching import look

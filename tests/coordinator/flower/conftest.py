@@ -16,7 +16,8 @@ from cryptography.x509.oid import NameOID
 
 from client.flower import serve
 from client.link import Link
-from coordinator.flower import Federation, LinkSettings
+from coordinator.flower import Federation
+from coordinator.listener import LinkSettings
 
 Answer = Callable[[bytes], bytes]
 

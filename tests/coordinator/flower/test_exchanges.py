@@ -11,7 +11,7 @@ from flwr.proto.fleet_pb2 import PullMessagesRequest
 
 from client import node as own_node
 from client.link import Link
-from coordinator.exchange import Outcome
+from coordinator.fleet import Outcome
 from coordinator.flower import Federation
 from coordinator.run import Run
 from transfer.errors import (

@@ -18,7 +18,7 @@ from flwr.supercore.inflatable.inflatable_utils import push_objects
 import client.flower as adapter
 from client import node as own_node
 from client.link import Link
-from coordinator.exchange import Outcome
+from coordinator.fleet import Outcome
 from coordinator.manifest import manifest
 from coordinator.run import Arrival, Run
 

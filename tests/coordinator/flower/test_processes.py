@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from client.link import LEASE_S
-from coordinator.exchange import Outcome
+from coordinator.fleet import Outcome
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,7 +35,8 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
 from client.flower import serve
 from client.link import LEASE_S, Link
-from coordinator.flower import Federation, LinkSettings
+from coordinator.flower import Federation
+from coordinator.listener import LinkSettings
 pki, database = Path(sys.argv[1]), Path(sys.argv[2])
 key, stop = ec.generate_private_key(ec.SECP384R1()), threading.Event()
 pem = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)

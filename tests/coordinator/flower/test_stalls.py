@@ -62,7 +62,8 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
 from client.flower import serve
 from client.link import Link
-from coordinator.flower import Federation, LinkSettings
+from coordinator.flower import Federation
+from coordinator.listener import LinkSettings
 from transfer.console import log_to_stderr
 log_to_stderr("info")
 pki, database = Path(sys.argv[1]), Path(sys.argv[2])
