@@ -10,12 +10,11 @@ from typing import Annotated
 import typer
 
 from client import cli_audit, cli_ledger, cli_policy, cli_proxy, cli_vault
-from client.session import of
 from transfer import console, hints
 from transfer.checkup import tell
 from transfer.console import DirectoryOption, Format, FormatOption
 from transfer.errors import DataError, UsageError
-from transfer.session import Session
+from transfer.session import Session, of
 
 app = console.application("Tune prompts on private text that never leaves this machine.")
 data_app = console.application("Look at the private data, here and for your eyes only.")

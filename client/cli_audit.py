@@ -13,13 +13,12 @@ import typer
 from rich.console import Group
 from rich.table import Table
 
-from client.session import of
 from client.shadow_settings import ShadowSettings
 from transfer import console, hints
 from transfer.errors import AlreadyExistsError, ModelError, PromptferryError, UsageError
 from transfer.json_values import plain
 from transfer.progress import OnStep
-from transfer.session import Session
+from transfer.session import Session, of
 from transfer.tasks import Task
 
 if TYPE_CHECKING:
@@ -205,7 +204,8 @@ def _prepare(settings: "ClientConfig") -> None:
 
     console.log_to_stderr("info")
     # refusing the round beyond the budget is what the audit wants to see, and no reason to warn
-    logging.getLogger("client.participant").setLevel(logging.ERROR)
+    for told in ("client.participant", "client.release"):
+        logging.getLogger(told).setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if settings.daemon.threads:
         torch.set_num_threads(settings.daemon.threads)
@@ -222,13 +222,12 @@ def _campaigns(settings: "ClientConfig") -> list[str]:
 
 
 def _report(findings: Sequence["Finding"]) -> dict[str, Any]:
-    found = [{**plain(finding), "passed": finding.passed} for finding in findings]
     return {
         "passed": all(finding.passed for finding in findings),
         "note": HARMLESS,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in ("promptferry", *_LIBRARIES)},
-        "findings": found,
+        "findings": [{**plain(finding), "passed": finding.passed} for finding in findings],
     }
 
 

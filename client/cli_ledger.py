@@ -7,8 +7,8 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
-from client.session import of
 from transfer import console
+from transfer.session import of
 
 if TYPE_CHECKING:  # importing them takes long
     from client.entries import Entry

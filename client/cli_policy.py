@@ -11,9 +11,9 @@ from rich.bar import Bar
 from rich.console import Group
 from rich.table import Table
 
-from client.session import of
 from transfer import console
 from transfer.errors import BudgetRefusedError, PolicyRefusedError, UsageError
+from transfer.session import of
 
 if TYPE_CHECKING:
     from client.config import ClientConfig

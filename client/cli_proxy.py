@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from client.session import of
 from transfer import console, distil_options
 from transfer.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
 from transfer.download import Download, download
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.recipe import DistilSettings
+from transfer.session import of
 
 app = console.application("The proxies in this client's directory.")
 

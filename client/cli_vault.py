@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from client.session import of
 from transfer import console
+from transfer.session import of
 
 Secret = Annotated[Path | None, typer.Option(help="File of a secret.", show_default="the one in use")]
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.session import of
 from transfer import console, names
 from transfer.console import Format, FormatOption
 from transfer.download import Download, download
 from transfer.errors import UsageError
-from transfer.session import Session
+from transfer.session import Session, of
 from transfer.text_file import NotTextError, decoded
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import typer
 from rich.console import RenderableType
 
 from transfer.console import Format, emit
@@ -27,3 +28,9 @@ class Session:
     def emit(self, value: Value, render: Callable[[Value], RenderableType]) -> None:
         """Write a result to stdout."""
         emit(value, self.form, render)
+
+
+def of(context: typer.Context) -> Session:
+    """The session the application's callback made."""
+    session: Session = context.obj
+    return session
