@@ -40,8 +40,9 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
 
         from client.consent import Consent, always
         from client.flower import serve
-        from client.participant import Identity, Participant
+        from client.participant import Participant
         from client.proxies import Proxies
+        from client.release import Identity
     if config.daemon.threads:
         torch.set_num_threads(config.daemon.threads)
     link = Link(pinned.fleet, pinned.ca_pem, own.keys.node, config.daemon.poll_s)

@@ -37,8 +37,9 @@ from client.config import ClientConfig
 from client.findings import Finding
 from client.ledger import Ledger
 from client.noise import NoiseSource
-from client.participant import Identity, Participant
+from client.participant import Participant
 from client.proxies import Proxies
+from client.release import Identity
 from transfer.errors import PromptferryError, UsageError
 from transfer.privacy import Spend, epsilon
 from transfer.progress import OnStep

@@ -8,24 +8,18 @@ was reserved but whose reply was lost stays spent, unless the owner stopped it (
 import hashlib
 import logging
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from client import policy, tuning
 from client.consent import Reconnect, always
 from client.data_file import DataFile
 from client.declines import Declined
 from client.ledger import Ledger
-from client.noise import NoiseSource, Randomness
 from client.policy import Ask, Policy
-from client.private_data import PrivateRecords
 from client.proxies import Proxies
+from client.release import DIGEST_BYTES, Identity, Releases, Tune, signed
 from client.reservation import Stopped
 from transfer.errors import (
     BudgetRefusedError,
@@ -37,49 +31,13 @@ from transfer.errors import (
     VerificationError,
 )
 from transfer.models import LanguageModel
-from transfer.privacy import Guarantee
-from transfer.progress import OnStep, progress
-from transfer.prompt import SoftPrompt
-from transfer.round_wire import reply_to_bytes, request_from_bytes
-from transfer.rounds import Decline, Refusal, Release, Reply, RoundRequest, Tuning
+from transfer.round_wire import request_from_bytes
+from transfer.rounds import Decline, Refusal, RoundRequest
 from transfer.self_check import require_tunable
-from transfer.signing import REPLY_TYPE, REQUEST_TYPE, sign
-from transfer.subspace import Subspace
-from transfer.tasks import Task
-from transfer.wire import envelope_from_bytes, envelope_to_bytes
+from transfer.signing import REQUEST_TYPE
+from transfer.wire import envelope_from_bytes
 
 logger = logging.getLogger(__name__)
-
-DIGEST_BYTES = 32
-"""A kept reply stands behind the SHA-256 of the question it answers."""
-
-
-class Tune(Protocol):
-    """What turns private records into a noised prompt; see `client.tuning.tune`."""
-
-    def __call__(
-        self,
-        model: LanguageModel,
-        records: PrivateRecords,
-        task: Task,
-        start: SoftPrompt,
-        tuning: Tuning,
-        *,
-        declared_units: int,
-        randomness: Randomness,
-        subspace: Subspace | None,
-        on_step: OnStep,
-    ) -> SoftPrompt:
-        """Prompt tuned from `start` in `tuning.spend.steps` noisy steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who answers whom: our name and signing key, and the only key whose requests are read."""
-
-    client: str
-    signing: Ed25519PrivateKey = field(repr=False)
-    publisher: Ed25519PublicKey
 
 
 class Participant:
@@ -110,10 +68,9 @@ class Participant:
         self._limits = limits
         self._ledger = ledger
         self._proxies = proxies
-        self._data = DataFile(data, ledger)
         self._consent = consent
-        self._tune = tune
         self._stop = stop or threading.Event()
+        self._releases = Releases(identity, limits, ledger, DataFile(data, ledger), tune, self._stop)
         self._now = now
 
     def answer(self, request: bytes) -> bytes:
@@ -150,7 +107,9 @@ class Participant:
             self._consent(asked)
             model = self._model(asked)
             opened = True
-            return self._release(asked, question, model)
+            if (reply := self._releases.made(asked, question, model)) is not None:
+                return reply
+            refusal, why = Refusal.SPENT, "paid for by another process"
         except Reconnect:
             raise
         except PolicyRefusedError as error:
@@ -188,52 +147,6 @@ class Participant:
             asked.subspace.require_orthonormal()
         return model
 
-    def _release(self, asked: RoundRequest, question: bytes, model: LanguageModel) -> bytes:
-        spend, budget = asked.tuning.spend, self._limits.budget
-        records, data_set = self._data.open(asked.task, model, spend.unit)
-        if not self._ledger.reserve(data_set, asked.round, spend, budget, question.hex()).fresh:
-            return self._decline(asked, Refusal.SPENT, "paid for by another process")
-        logger.info(
-            "%s: asked with a roster of %d keys, digest %s",
-            *(asked.round, len(asked.roster.keys), asked.roster.digest),
-        )
-        logger.info(
-            "%s: tuning for %s, unit %s, %d steps, noise %g, sample rate %g",
-            *(asked.round, asked.task.name, spend.unit),
-            *(spend.steps, spend.noise_multiplier, spend.sample_rate),
-        )
-        started = time.monotonic()
-        prompt = self._tuned(asked, model, records)
-        guarantee = Guarantee(self._ledger.epsilon(data_set, budget.delta), budget.delta, spend.unit)
-        reply = self._signed(Release(asked.round, asked.client, asked.nonce, prompt, spend, guarantee))
-        self._ledger.store_reply(asked.round, question + reply)
-        logger.info(
-            "%s: released after %.1f s; ε is now %.3f of %g at δ %g",
-            *(asked.round, time.monotonic() - started, guarantee.epsilon, budget.epsilon, budget.delta),
-        )
-        return reply
-
-    def _tuned(self, asked: RoundRequest, model: LanguageModel, records: PrivateRecords) -> SoftPrompt:
-        with progress(asked.round, bar=False) as show:
-
-            def on_step(done: int, steps: int) -> None:
-                if self._stop.is_set():
-                    self._ledger.stop(asked.round)
-                    raise Stopped
-                show(done, steps)
-
-            return self._tune(
-                model,
-                records,
-                asked.task,
-                asked.prompt,
-                asked.tuning,
-                declared_units=self._limits.declared_units,
-                randomness=NoiseSource(),
-                subspace=asked.subspace,
-                on_step=on_step,
-            )
-
     def _decline(self, asked: RoundRequest, refusal: Refusal, why: str) -> bytes:
         declined = Declined.of(asked.round, refusal.name.lower(), why)
         logger.warning("%s: declined: %s: %s", declined.round_name, declined.refusal, declined.why)
@@ -242,7 +155,4 @@ class Participant:
         except LedgerError as error:
             logger.warning("%s: no answer, as that cannot be written down: %s", asked.round, error)
             raise
-        return self._signed(Decline(asked.round, asked.client, asked.nonce, refusal))
-
-    def _signed(self, reply: Reply) -> bytes:
-        return envelope_to_bytes(sign(reply_to_bytes(reply), REPLY_TYPE, self._identity.signing))
+        return signed(Decline(asked.round, asked.client, asked.nonce, refusal), self._identity.signing)

@@ -14,7 +14,7 @@ from client import config, custody
 from client.cli import app
 from client.declines import Declined
 from client.ledger import Ledger
-from client.participant import DIGEST_BYTES
+from client.release import DIGEST_BYTES
 from transfer import console
 from transfer.files import write_new
 from transfer.model_ref import ModelRef

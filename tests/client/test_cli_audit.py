@@ -23,11 +23,13 @@ SMALL = "--only", "mechanism", "--trials", 200
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("client.participant")
-    before = root.handlers[:], root.level, ours.level
+    root = logging.getLogger()
+    ours = [logging.getLogger(name) for name in ("client.participant", "client.release")]
+    before, levels = (root.handlers[:], root.level), [logger.level for logger in ours]
     yield
-    root.handlers[:], root.level = before[:2]
-    ours.setLevel(before[2])
+    root.handlers[:], root.level = before
+    for logger, level in zip(ours, levels, strict=True):
+        logger.setLevel(level)
     transformers_logging.enable_progress_bar()
 
 

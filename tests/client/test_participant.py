@@ -22,9 +22,10 @@ from transformers import PreTrainedTokenizerFast
 from client.declines import Declined
 from client.ledger import Ledger
 from client.ledger_place import LedgerPlace
-from client.participant import Identity, Participant
+from client.participant import Participant
 from client.policy import ANY, Ask, Policy
 from client.proxies import Proxies
+from client.release import Identity
 from client.tuning import tune
 from tests.client.test_policy import allowed, asks, policies
 from tests.promises import Measured
@@ -461,7 +462,7 @@ def test_a_decline_is_durable_before_it_is_signed(owner: Owner, monkeypatch: pyt
             seen.append(len(other.declines()))
         return sign(payload, payload_type, key)
 
-    monkeypatch.setattr("client.participant.sign", looking)
+    monkeypatch.setattr("client.release.sign", looking)
     owner.policy = replace(owner.policy, tasks=())
     owner.participant().answer(owner.sent())
     assert seen == [1]
@@ -475,10 +476,13 @@ def test_five_thousand_requests_are_within_the_policy_or_declined_and_written_do
     # without noise in its past nothing more is to be computed of ε, which is infinite
     owner.policy = replace(owner.policy, budget=Budget(math.inf, 1e-6))
     free, clock = owner.request(tuning=Tuning(Spend(0.0, 0.5, 1), 0.5, 0.1)), [NOON]
-    participant = owner.participant(
-        tune=lambda _model, _records, _task, start, *_, **__: start, now=lambda: clock[0]
-    )
-    assert isinstance(owner.read(participant.answer(signed(free, owner.publisher))), Release)
+
+    def participant() -> Participant:
+        return owner.participant(
+            tune=lambda _m, _records, _task, start, *_, **__: start, now=lambda: clock[0]
+        )
+
+    assert isinstance(owner.read(participant().answer(signed(free, owner.publisher))), Release)
     # so few names that every second fits
     tasks = dict.fromkeys(("sst2", "agnews", "imdb"), "reviews") | {ANY: ANY}
     proxies = dict.fromkeys(("sst2", "agnews", "sha256:aa"), free.proxy.digest) | {ANY: ANY}
@@ -508,9 +512,9 @@ def test_five_thousand_requests_are_within_the_policy_or_declined_and_written_do
             tuning=replace(free.tuning, spend=ask.spend),
             prompt=replace(free.prompt, model=ModelRef("tiny", ask.proxy)),
         )
-        participant._limits = policy
+        owner.policy = policy
         caplog.clear()
-        reply = owner.read(participant.answer(signed(request, owner.publisher)))
+        reply = owner.read(participant().answer(signed(request, owner.publisher)))
         outcome = reply.refusal.name.lower() if isinstance(reply, Decline) else "released"
         assert (outcome == "policy") != allowed(policy, ask, hour)
         assert (outcome == "policy") == ("declined: policy: policy " in caplog.text)

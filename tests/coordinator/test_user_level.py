@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.claim import Claim
 from client.ledger import Ledger
 from client.ledger_place import LedgerPlace
-from client.participant import Identity, Participant
+from client.participant import Participant
 from client.policy import Policy
 from client.proxies import Proxies
+from client.release import Identity
 from coordinator.enrolment import invite
 from coordinator.publishing import told_about
 from coordinator.records import CampaignState, utc_now

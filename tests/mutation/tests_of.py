@@ -9,6 +9,14 @@ _LEDGER = (
     "client/test_ledger_crash.py",
     "client/test_encryption.py",
 )
+_ROUND = (
+    "client/test_participant.py",
+    "client/test_declines.py",
+    "client/test_consent.py",
+    "client/test_policy.py",
+    "client/test_daemon.py",
+    "client/test_ledger_crash.py",
+)
 MODULES: dict[str, tuple[str, ...]] = {
     "client.noise": ("client/test_noise.py", "client/test_exactness.py"),
     "client.tuning": ("client/test_tuning.py", "client/test_user_tuning.py", "client/test_exactness.py"),
@@ -16,13 +24,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "client.ledger_file": _LEDGER,
     "client.entries": _LEDGER,
     "client.chain": _LEDGER,
-    "client.participant": (
-        "client/test_participant.py",
-        "client/test_declines.py",
-        "client/test_consent.py",
-        "client/test_policy.py",
-        "client/test_daemon.py",
-        "client/test_ledger_crash.py",
-    ),
+    "client.participant": _ROUND,
+    "client.release": _ROUND,
     "transfer.privacy": ("transfer/test_privacy.py", "client/test_ledger_units.py"),
 }
