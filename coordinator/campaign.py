@@ -15,6 +15,7 @@ from coordinator.aggregation import Aggregate
 from coordinator.closing import aggregate
 from coordinator.cohort import Cohort
 from coordinator.config import TargetSettings, chosen
+from coordinator.crossing import carried
 from coordinator.fleet import Fleet
 from coordinator.history import retrace
 from coordinator.identity import Identity
@@ -25,7 +26,6 @@ from coordinator.proxies import load_proxy
 from coordinator.publishing import publish, published_by
 from coordinator.question import Question, directions, roster, start_prompt
 from coordinator.records import Campaign, CampaignState, PromptVersion, ReplyRecord, Round, RoundState
-from coordinator.retargeting import carried
 from coordinator.store import Store
 from coordinator.strategy import Server
 from coordinator.watching import to_resume

@@ -132,7 +132,7 @@ def transfer(
         from coordinator import library_table
         from coordinator.identity import identity
         from coordinator.plan import AUTO, NO_LIBRARY, CampaignPlan
-        from coordinator.retargeting import retarget
+        from coordinator.publishing import retarget
     with session.store() as store:
         plan = CampaignPlan.from_json(store.campaign(campaign).plan)
         asked = library or (AUTO if plan.task.has_words else NO_LIBRARY)

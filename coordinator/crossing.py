@@ -1,23 +1,31 @@
 """From the proxy to the target: the aggregate is transferred, and compared, on public text alone."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from coordinator.history import History
-from coordinator.library import Book, Contribution, composed
+from coordinator.config import TargetSettings, chosen
+from coordinator.history import History, read_history
+from coordinator.identity import Identity
+from coordinator.library import Book, Contribution, composed, consulted
 from coordinator.plan import NO_LIBRARY, CampaignPlan
+from coordinator.proxies import load_proxy
+from coordinator.store import Store
+from transfer.errors import VerificationError
 from transfer.library import Choice, Newcomer
 from transfer.model_ref import LmHead, ModelRef
-from transfer.models import LanguageModel
+from transfer.models import LanguageModel, load
 from transfer.panda import transfer_with_library
+from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.texts import read_texts
 from transfer.transfer_settings import TransferSettings
 
+logger = logging.getLogger(__name__)
 TRANSFERRED, START, DIRECT, RANDOM = "transferred", "start", "direct", "random"
 PLAIN = "without library"
 
@@ -113,3 +121,27 @@ def cross(
         choice=None if plan.library == NO_LIBRARY else choice,
         books=tuple(books),
     )
+
+
+def carried(
+    store: Store, identity: Identity, plan: CampaignPlan, default: TargetSettings, on_step: OnStep
+) -> tuple[History, Crossing]:
+    """A campaign's rounds and its prompt on the plan's target, or on `default` if the plan names none.
+
+    Raises:
+        UsageError: a round is missing, or the library prompt the plan names may not be used.
+        NotFoundError: there is no such library prompt.
+        VerificationError: the rounds do not hold, or the prompt is not worth publishing.
+    """
+    history = read_history(store, identity, plan)
+    settings = chosen(plan.target, default)
+    target = load(settings.source, name=settings.name or None)
+    release = composed([Contribution.of(plan, history)])
+    books = consulted(plan, store, identity, target.ref, release)
+    crossing = cross(history, load_proxy(store.proxy(plan.proxy)), target, plan, books, on_step)
+    logger.info("campaign %s: held-out public loss: %s", plan.name, crossing.summary)
+    if crossing.choice:
+        logger.info("campaign %s: library: %s", plan.name, crossing.choice.verdict)
+    if plan.publish.require_improvement and crossing.shortcoming:
+        raise VerificationError(f"not published: {crossing.shortcoming}")
+    return history, crossing

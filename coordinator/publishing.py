@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from coordinator.campaign_statement import campaign_statement
-from coordinator.crossing import Crossing
+from coordinator.config import TargetSettings
+from coordinator.crossing import Crossing, carried
 from coordinator.history import History
 from coordinator.identity import Identity
 from coordinator.plan import CampaignPlan
 from coordinator.records import PromptVersion
 from coordinator.store import Store
 from transfer.artifact import Artifact
+from transfer.progress import OnStep
 from transfer.prompt_statement import PromptStatement, republished
 from transfer.signing import PROMPT_PREDICATE, STATEMENT_TYPE, Envelope, Statement, sign, statement
 
@@ -31,6 +33,27 @@ def publish(
         return signed(files, predicate, identity), files
 
     return store.publish(plan.publish.prompt, build)
+
+
+def retarget(
+    store: Store,
+    identity: Identity,
+    plan: CampaignPlan,
+    default: TargetSettings,
+    on_step: OnStep = lambda _step, _steps: None,
+) -> tuple[PromptVersion, Crossing]:
+    """Carry the last aggregate of `plan`'s campaign over to the plan's target and publish the result.
+
+    All rounds of the campaign are closed; target, public text and publication of the plan may be other ones
+    than it was launched with. `default` is the target if the plan names none.
+
+    Raises:
+        UsageError: a round is missing, or the library prompt the plan names may not be used.
+        NotFoundError: there is no such library prompt.
+        VerificationError: the rounds do not hold, or the prompt is not worth publishing.
+    """
+    history, crossing = carried(store, identity, plan, default, on_step)
+    return publish(store, identity, plan, history, crossing), crossing
 
 
 def signed(files: Mapping[str, bytes], predicate: Mapping[str, Any], identity: Identity) -> Envelope:

@@ -11,9 +11,8 @@ from rich.console import Console
 
 from coordinator.library import Contribution, composed, consulted
 from coordinator.library_table import explain
-from coordinator.publishing import told_about
+from coordinator.publishing import retarget, told_about
 from coordinator.records import CampaignState
-from coordinator.retargeting import retarget
 from transfer import panda
 from transfer.artifact import WEIGHTS_FILE
 from transfer.errors import NotFoundError, UsageError, VerificationError
