@@ -4,12 +4,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import cast
+from typing import Self, cast
 
 from client.chain import Body, Row
-from client.declines import Declined
 from transfer.errors import LedgerError, UsageError
 from transfer.privacy import Spend, Unit, unit_of
+
+MOST_DECLINES = 10_000
+"""Declines a ledger keeps: honest rounds of decades, some 10 MB on disk, and read in well under a second.
+
+How many there are, and some of what they say, is up to whoever asks: both are bounded, so that no coordinator can
+fill the owner's disk or slow the ledger with questions.
+"""
+LONGEST_WHY = 500
+"""Characters of a reason: room for several rules of a policy at once."""
 
 
 class Kind(StrEnum):
@@ -33,6 +41,27 @@ class Kind(StrEnum):
 
 _COURSE = Kind.SPEND, Kind.REPLY, Kind.STOP, Kind.AGAIN
 """What can become of a round that is paid for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """What was declined and why; the same request declined for the same reason again is the same.
+
+    Attributes:
+        round_name: the round asked for.
+        refusal: kind of refusal, the name of a `transfer.rounds.Refusal` in lower case.
+        why: one line.
+    """
+
+    round_name: str
+    refusal: str
+    why: str
+
+    @classmethod
+    def of(cls, round_name: str, refusal: str, why: str) -> Self:
+        """With a reason cut to its bound, and `�` for what cannot be printed: a server may have had a hand in it."""
+        cut = why if len(why) <= LONGEST_WHY else f"{why[: LONGEST_WHY - 1]}…"
+        return cls(round_name, refusal, "".join(sign if sign.isprintable() else "�" for sign in cut))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Self
 
-from client import declines
-from client.declines import Declined
-from client.entries import Entry, History, Kind
+from client.entries import MOST_DECLINES, Declined, Entry, History, Kind
 from client.ledger_file import LedgerFile
 from client.ledger_place import LedgerPlace
 from client.refusals import require_covered, require_one_unit
@@ -194,15 +192,15 @@ class Ledger:
     def decline(self, declined: Declined) -> None:
         """Writes down what is declined and why, once. Durable on return: decline only then.
 
-        Beyond `declines.MOST` nothing is written; the log says so when that is reached.
+        Beyond `MOST_DECLINES` nothing is written; the log says so when that is reached.
         """
         with self._file.writing() as history:
-            room = declines.MOST - len(history.declines)
+            room = MOST_DECLINES - len(history.declines)
             new = declined not in history.declines and room > 0
             if new:
                 self._file.decline(declined)
         if new and room == 1:
-            logger.warning("%s: %d declines, further ones are only logged", self._file.path, declines.MOST)
+            logger.warning("%s: %d declines, further ones are only logged", self._file.path, MOST_DECLINES)
 
     def reply(self, round_name: str) -> bytes | None:
         """The bytes kept for a round, if any."""

@@ -17,8 +17,7 @@ from dataclasses import asdict
 from typing import Self
 
 from client import chain, ledger_key
-from client.declines import Declined
-from client.entries import Entry, History, Kind, body, entry
+from client.entries import Declined, Entry, History, Kind, body, entry
 from client.files import require_private
 from client.head_file import HeadFile, restore
 from client.ledger_place import LedgerPlace

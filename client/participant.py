@@ -15,7 +15,7 @@ from pathlib import Path
 from client import policy, tuning
 from client.consent import Reconnect, always
 from client.data_file import DataFile
-from client.declines import Declined
+from client.entries import Declined
 from client.ledger import Ledger
 from client.policy import Ask, Policy
 from client.proxies import Proxies

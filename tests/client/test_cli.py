@@ -12,7 +12,7 @@ import pytest
 
 from client import config, custody
 from client.cli import app
-from client.declines import Declined
+from client.entries import Declined
 from client.ledger import Ledger
 from client.release import DIGEST_BYTES
 from transfer import console

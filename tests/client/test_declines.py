@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import client
-from client import declines
-from client.declines import Declined
+from client.entries import LONGEST_WHY, Declined
 from client.forecast import Forecast
 from client.ledger import Ledger
 from client.ledger_file import LedgerFile
@@ -119,7 +118,7 @@ def test_a_loss_declared_over_declines_is_charged_as_without_them(path: Path) ->
 def test_a_coordinator_that_asks_for_ever_fills_no_disk_and_the_log_says_so_once(
     path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(declines, "MOST", 3)
+    monkeypatch.setattr("client.ledger.MOST_DECLINES", 3)
     for number in range(10):
         ledger.decline(declined(number))
     with Ledger.open(at(path)) as again:
@@ -131,16 +130,16 @@ def test_a_coordinator_that_asks_for_ever_fills_no_disk_and_the_log_says_so_once
     assert ledger.reserve(ledger.data_set([b"f" * 32]), "r1", UNIT, BUDGET).fresh
 
 
-@given(st.text(st.characters(), max_size=3 * declines.LONGEST_WHY))
+@given(st.text(st.characters(), max_size=3 * LONGEST_WHY))
 @example("\n")
 @example("\ud800")
-@example("\u202e" * declines.LONGEST_WHY * 2)
+@example("\u202e" * LONGEST_WHY * 2)
 def test_a_reason_is_one_printable_line_of_bounded_length(why: str) -> None:
     said = declined(1, why).why
     assert said.isprintable()
-    assert len(said) <= declines.LONGEST_WHY
+    assert len(said) <= LONGEST_WHY
     assert declined(1, said).why == said
-    if why.isprintable() and len(why) <= declines.LONGEST_WHY:
+    if why.isprintable() and len(why) <= LONGEST_WHY:
         assert said == why
 
 

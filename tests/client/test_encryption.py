@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from client import config, custody, keys, resealing, vault
 from client.chain import connect
 from client.config import ClientConfig
-from client.declines import Declined
 from client.directory import make
+from client.entries import Declined
 from client.ledger import Ledger
 from client.lock import locked
 from transfer import files

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import client
-from client.declines import Declined
+from client.entries import Declined
 from client.ledger import Ledger
 from tests.client.ledgers import at
 from transfer.errors import BudgetRefusedError, LedgerError

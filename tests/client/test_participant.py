@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
-from client.declines import Declined
+from client.entries import Declined
 from client.ledger import Ledger
 from client.ledger_place import LedgerPlace
 from client.participant import Participant

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.declines import Declined
+from client.entries import Declined
 from client.ledger import Ledger
 from tests.client.ledgers import at
 from tests.client.volatile_disk import VolatileDisk
