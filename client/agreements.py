@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.seal import Seal
-from client.sealed_file import sealed, unsealed
-from client.vault import UNLOCKED, Vault
+from client.vault import UNLOCKED, Vault, sealed, unsealed
 from transfer.errors import ConfigError, VerificationError
 from transfer.files import replace
 

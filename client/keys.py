@@ -23,8 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from client.files import require_private
 from client.seal import NONE, Seal
-from client.sealed_file import sealed, unsealed
-from client.vault import UNLOCKED, Vault
+from client.vault import UNLOCKED, Vault, sealed, unsealed
 from transfer.errors import UsageError, VerificationError
 from transfer.files import replace, write_new
 from transfer.signing import key_id

@@ -27,6 +27,7 @@ from transfer.text_file import is_utf_16
 SCRYPT_N = 2**15
 """Cost of trying a secret: 128·8·N bytes of memory, 32 MiB."""
 LEAST_SECRET_BYTES = 16
+_SEALED = re.compile(rb"promptferry-sealed ([0-9]{1,9})\n(.*)", re.DOTALL)
 
 
 class _Slot(Settings):
@@ -158,3 +159,23 @@ def read_secret(path: Path) -> bytes:
             f"`head -c 32 /dev/urandom | base64` makes one"
         )
     return secret
+
+
+def sealed(place: str, plain: bytes, seal: Seal) -> bytes:
+    """Content of the file at `place`, such as `keys/node.pem`, that holds `plain`.
+
+    A line with the version of the data key, and what that key sealed; where nothing is encrypted, `plain` as it is.
+    """
+    line = b"promptferry-sealed %d\n" % seal.version if seal.version else b""
+    return line + seal.seal(place, plain)
+
+
+def unsealed(place: str, content: bytes, vault: Vault) -> bytes:
+    """What the content made by `sealed` holds.
+
+    Raises:
+        VerificationError: the vault cannot unseal it, or it is not sealed and should be.
+    """
+    found = _SEALED.fullmatch(content)
+    version, kept = (int(found[1]), found[2]) if found else (0, content)
+    return vault.seal(version).unseal(place, kept)
