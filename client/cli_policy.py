@@ -17,7 +17,7 @@ from transfer.session import of
 
 if TYPE_CHECKING:
     from client.config import ClientConfig
-    from client.forecast import Forecast
+    from client.plan import Forecast
     from client.policy import Ask
 
 app = console.application("The policy: what a coordinator may ask for.")
@@ -131,13 +131,13 @@ def _judged(found: dict[str, Any]) -> Table:
 
 def _ask(settings: "ClientConfig", file: Path | None, given: dict[str, Any]) -> "Ask":
     """What the plan file asks for, with the parts of a spend that are given (not None) in place of its own."""
-    from client import plan_file
+    from client import plan as plans
     from client.policy import Ask
     from transfer.privacy import Spend, Unit
 
     parts = _without_none(given)
     if file is not None:
-        ask = plan_file.read(file)
+        ask = plans.read(file)
         return replace(ask, spend=replace(ask.spend, **parts))
     if missing := {"noise_multiplier", "sample_rate", "steps"} - set(parts):
         options = ", ".join(
@@ -154,8 +154,8 @@ def _without_none(given: dict[str, Any]) -> dict[str, Any]:
 
 def _forecast(settings: "ClientConfig", ask: "Ask") -> "Forecast":
     from client import custody
-    from client.forecast import Forecast
     from client.ledger import Ledger
+    from client.plan import Forecast
 
     with Ledger.open(custody.load(settings).ledger) as ledger:
         return Forecast.of(ledger, ask.spend, ask.rounds, settings.limits().budget)

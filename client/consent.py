@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from client.agreements import Agreements
-from client.forecast import Forecast
 from client.ledger import Ledger
+from client.plan import Forecast
 from transfer.errors import PolicyRefusedError
 from transfer.privacy import Budget
 from transfer.rounds import RoundRequest

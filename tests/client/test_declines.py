@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import client
 from client.entries import LONGEST_WHY, Declined
-from client.forecast import Forecast
 from client.ledger import Ledger
 from client.ledger_file import LedgerFile
+from client.plan import Forecast
 from tests.client.ledgers import at
 from transfer.errors import LedgerError
 from transfer.privacy import Budget, Spend

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client import plan_file as owners_plan_file
+from client import plan as owners_plan_file
 from coordinator import plan_file
 from coordinator.plan import NO_LIBRARY, CampaignPlan, Publication, Start
 from coordinator.strategy import FedAdam, FedAvgM
