@@ -19,7 +19,6 @@ from client.head_file import HeadFile, restore
 from client.seal import NONE, Seal
 from transfer.errors import LedgerError, VerificationError
 
-SCHEMA = "CREATE TABLE chain (number INTEGER PRIMARY KEY, row ANY NOT NULL, digest TEXT NOT NULL) STRICT;"
 BUSY_TIMEOUT_S = 60.0
 """How long a writer waits for another, who may be computing an ε meanwhile."""
 

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Self
 
-from client import chain, ledger_key
+from client import chain, ledger_schema
 from client.entries import Declined, Entry, History, Kind, body, entry
 from client.files import require_private
 from client.head_file import HeadFile, restore
@@ -25,13 +25,6 @@ from client.seal import NONE, Seal
 from transfer.errors import AlreadyExistsError, LedgerError, VerificationError
 from transfer.files import write_new
 from transfer.privacy import Spend
-
-_SCHEMA = (
-    chain.SCHEMA
-    + ledger_key.SCHEMA
-    + "CREATE TABLE records (fingerprint BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-    + "CREATE TABLE replies (entry INTEGER PRIMARY KEY, reply BLOB NOT NULL) STRICT;"
-)
 
 
 class LedgerFile:
@@ -68,8 +61,8 @@ class LedgerFile:
                 f"{place.head} remembers a ledger: restore {place.path}, or move both away"
             )
         with chain.reported(place.path), closing(sqlite3.connect(":memory:")) as draft:
-            draft.executescript(_SCHEMA)
-            ledger_key.keep(draft, key, place.vault.newest)
+            draft.executescript(ledger_schema.SCHEMA)
+            ledger_schema.keep(draft, key, place.vault.newest)
             draft.commit()
             content = draft.serialize()
         head_file.start(0, head_file.genesis)
@@ -92,7 +85,7 @@ class LedgerFile:
             require_private(path, path.stat().st_mode)
             connection = chain.connect(path)
             try:
-                return cls(place, connection, *ledger_key.read(connection, place))
+                return cls(place, connection, *ledger_schema.read(connection, place))
             except BaseException:
                 connection.close()
                 raise

@@ -1,4 +1,4 @@
-"""The fingerprint key of a ledger file, and the version of the seal that is on everything in it."""
+"""The tables of a ledger file, and the one row that says how to read it: its fingerprint key and its seal."""
 
 import sqlite3
 
@@ -6,7 +6,13 @@ from client.ledger_place import LedgerPlace
 from client.seal import Seal
 from transfer.errors import LedgerError, VerificationError
 
-SCHEMA = "CREATE TABLE identity (key BLOB NOT NULL, version INTEGER NOT NULL) STRICT;"
+SCHEMA = """
+CREATE TABLE chain (number INTEGER PRIMARY KEY, row ANY NOT NULL, digest TEXT NOT NULL) STRICT;
+CREATE TABLE identity (key BLOB NOT NULL, version INTEGER NOT NULL) STRICT;
+CREATE TABLE records (fingerprint BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE replies (entry INTEGER PRIMARY KEY, reply BLOB NOT NULL) STRICT;
+"""
+"""`chain` is `client.chain`'s; `records` and `replies` hold the content of its entries."""
 
 _PLACE = "identity/1"
 
