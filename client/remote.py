@@ -19,9 +19,9 @@ from client.offers import PromptOffer, ProxyOffer
 from client.staging import OnBytes, PartialFile
 from promptferry.v1 import service_pb2, service_pb2_grpc
 from transfer import names
-from transfer.enrolment import proof_content
 from transfer.errors import DeadlineError, UnavailableError, UsageError, VerificationError
 from transfer.files import FileRef
+from transfer.signing import proof_content
 from transfer.wire import envelope_value, model_value
 
 PAGE_SIZE = 100

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from coordinator.client_store import token_digest
 from coordinator.records import Client, utc_now
 from coordinator.store import Store
-from transfer.enrolment import TOKEN_BYTES, proof_content
 from transfer.errors import AuthenticationError, UsageError
+from transfer.signing import TOKEN_BYTES, proof_content
 
 logger = logging.getLogger(__name__)
 

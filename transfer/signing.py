@@ -22,6 +22,8 @@ REQUEST_TYPE = "application/vnd.promptferry.round-request.v1+protobuf"
 REPLY_TYPE = "application/vnd.promptferry.round-reply.v1+protobuf"
 PROMPT_PREDICATE = "https://promptferry.dev/prompt/v1"
 PROXY_PREDICATE = "https://promptferry.dev/proxy/v1"
+TOKEN_BYTES = 32
+"""Random bytes in an invitation's one-time token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +124,11 @@ class Statement:
             raise VerificationError(
                 f"{name}: SHA-256 {digest[:16]}… differs from the signed {self.digests[name][:16]}…"
             )
+
+
+def proof_content(client: str, token: str, node_key: bytes) -> bytes:
+    """The 32 bytes a new signing key signs to prove that it is held: SHA-256(client ‖ token ‖ node key).
+
+    The three cannot be cut elsewhere: tokens have one length, and a key begins with a PEM line.
+    """
+    return hashlib.sha256(client.encode() + token.encode() + node_key).digest()

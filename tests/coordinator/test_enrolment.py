@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from coordinator.enrolment import Enrolment, invite
 from coordinator.records import Client, ClientState
 from coordinator.store import Store
-from transfer.enrolment import proof_content
 from transfer.errors import AlreadyExistsError, AuthenticationError, UnavailableError, UsageError
+from transfer.signing import proof_content
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 SIGNING = Ed25519PrivateKey.generate()
