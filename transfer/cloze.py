@@ -1,6 +1,6 @@
-"""Exercises of a model on plain text: positions in a line, and the tokens that belong there.
+"""Exercises of a model on plain text: positions in a line, the tokens that belong there, what a model says of them.
 
-Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to read.
+Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to read, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,9 @@ import torch
 
 from transfer.batches import Batch, Line, buckets
 from transfer.models import LanguageModel
+from transfer.objectives import relations
 from transfer.recipe import LEAST_TOKENS, DistilSettings
+from transfer.shortcuts import only_at
 
 UNTOLD = -100
 """Goal of a position that is read but has nothing to restore; what PyTorch's cross-entropy leaves out."""
@@ -110,3 +112,33 @@ def _masked(
         rows, columns = batch.mask.nonzero(as_tuple=True)
         goal = torch.where(hidden, batch.ids, UNTOLD)[rows, columns]
     return Exercise(ids, batch.mask, rows, columns, goal, model.embedding[:0])
+
+
+def compared(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and hidden states [B, P + T, H] of an exercise.
+
+    The logits are those of the LM head [N, V] at the chosen positions. Without one they are the `relations`
+    [B, B − 1] of the mean states of each sequence's own tokens.
+    """
+    embeds = model.model.get_input_embeddings()(part.ids)
+    embeds = torch.cat([part.prompt.expand(len(part.ids), -1, -1), embeds], dim=1)
+    inputs = {"inputs_embeds": embeds, "attention_mask": part.mask}
+    if model.lm_head == "none":
+        states: torch.Tensor = model.model(**inputs).last_hidden_state
+        return _relations(states.float(), part), states
+    if model.traits.shortcuts.states is None:
+        logits = model.model(**inputs | {"inputs_embeds": embeds.clone()}).logits[part.rows, part.columns]
+        return logits, model.backbone(**inputs).last_hidden_state
+    with only_at(model.backbone, part.rows, part.columns) as seen:
+        logits = model.model(**inputs).logits[:, 0]
+    return logits, seen[0]
+
+
+def _relations(states: torch.Tensor, part: Exercise) -> torch.Tensor:
+    """In float32 whatever the passes are in: a cosine is divided by a small number."""
+    own = states[part.rows, part.columns]
+    sums = states.new_zeros(len(part.ids), states.shape[2]).index_add(
+        0, part.rows, own
+    )  # means, up to length
+    with torch.autocast(states.device.type, enabled=False):
+        return relations(sums)

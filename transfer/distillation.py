@@ -25,8 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from transfer.batches import Line
 from transfer.checkpoint import Checkpoints
-from transfer.cloze import UNTOLD, Exercise, exercises, sequences_of
-from transfer.comparison import compared
+from transfer.cloze import UNTOLD, Exercise, compared, exercises, sequences_of
 from transfer.course import Course
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files import appearing

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from transfer.checkpoint import FILE
-from transfer.cloze import UNTOLD, exercises, sequences_of
-from transfer.comparison import compared
+from transfer.cloze import UNTOLD, compared, exercises, sequences_of
 from transfer.distil_options import parse_freeze
 from transfer.distillation import DistilSettings, _Distillation, distil, make
 from transfer.errors import AlreadyExistsError, ModelError, UsageError

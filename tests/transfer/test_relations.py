@@ -18,7 +18,7 @@ from tests.transfer.test_distillation import (
     same,
     stirred,
 )
-from transfer.comparison import compared
+from transfer.cloze import compared
 from transfer.course import Course
 from transfer.distillation import _Distillation, distil, make
 from transfer.errors import ModelError
