@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+import client
 from client.policy import Policy
 from transfer.errors import ConfigError, DataError, UsageError
 from transfer.names import checked
@@ -172,6 +173,6 @@ def read(directory: Path) -> ClientConfig:
 
 def example() -> str:
     """The commented settings file with its defaults."""
-    here = Path(__file__).parent
+    here = Path(client.__file__).parent
     installed, checkout = here / FILE, here.parent / "deploy" / FILE
     return (installed if installed.is_file() else checkout).read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+import coordinator
 from transfer.errors import ConfigError
 from transfer.settings import Located, Settings, at_home, load
 
@@ -132,7 +133,7 @@ def chosen(source: str, default: TargetSettings) -> TargetSettings:
 
 def example() -> str:
     """The commented settings file with its defaults."""
-    here = Path(__file__).parent
+    here = Path(coordinator.__file__).parent
     installed, checkout = here / FILE, here.parent / "deploy" / FILE
     return (installed if installed.is_file() else checkout).read_text(encoding="utf-8")
 

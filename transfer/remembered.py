@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedModel
 
+import transfer
 from transfer import files
 from transfer.errors import PromptferryError
 
@@ -69,6 +70,6 @@ def weights_of(model: PreTrainedModel) -> str:
 def _code() -> tuple[str, ...]:
     """Versions of the libraries, and the digest of this package's own code."""
     own = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(transfer.__file__).parent.rglob("*.py")):
         own.update(path.read_bytes())
     return (*map(version, LIBRARIES), own.hexdigest())
