@@ -21,21 +21,21 @@ import torch
 import typer
 from rich.console import Console
 
-from client.private_data import PrivateRecords, read
-from coordinator.database import sqlite_url
-from coordinator.store import Store
+from client.private.records import PrivateRecords, read
+from coordinator.store.database import sqlite_url
+from coordinator.store.store import Store
 from deploy.measure import Measured, accuracies, in_stock_peft, table
 from deploy.processes import command
 from deploy.stages import PROXY, Inputs, Run, campaign, make_proxy, own_proxy, set_up, split
 from deploy.world import make
-from transfer.console import application, doing, log_to_stderr, progress, run
+from transfer.distillation.proxy import Proxy
 from transfer.errors import UsageError
-from transfer.models import load
+from transfer.files.text import toml
+from transfer.models.language_model import load
 from transfer.prompt import SoftPrompt
-from transfer.proxy import Proxy
-from transfer.round_wire import reply_fields
+from transfer.protocol.round_wire import reply_fields
 from transfer.tasks import Task
-from transfer.text_file import toml
+from transfer.terminal.console import application, doing, log_to_stderr, progress, run
 
 app = application("Carry one soft prompt the whole way on one machine.")
 

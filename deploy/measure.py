@@ -14,17 +14,17 @@ from peft import PeftModel
 from rich.console import Group
 from rich.table import Table
 
-from client import trial
-from client.noise import NoiseSource
-from client.private_data import PrivateRecords
-from client.tuning import tune
+from client.private.dpsgd import tune
+from client.private.noise import NoiseSource
+from client.private.records import PrivateRecords
+from client.prompts import trial
 from transfer.artifact import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
-from transfer.baselines import direct, text_prompt
-from transfer.evaluation import accuracy, exact_match, matched, score
-from transfer.models import LanguageModel, load
+from transfer.models.language_model import LanguageModel, load
+from transfer.post.baselines import direct, text_prompt
+from transfer.post.evaluation import accuracy, exact_match, matched, score
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
-from transfer.rounds import Tuning
+from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 
 CEILING = {"steps": 300, "records": 64, "learning_rate": 0.01}

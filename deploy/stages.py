@@ -15,9 +15,9 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
-from client.private_data import read
+from client.private.records import read
 from deploy.processes import command, daemon, free_ports
-from transfer.models import load
+from transfer.models.language_model import load
 from transfer.tasks import Task
 
 DELTA = 1e-6

@@ -28,8 +28,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from deploy.author import CLOSING, OWNERS, PUBLIC, Author
-from transfer.batches import buckets
-from transfer.console import progress
+from transfer.terminal.console import progress
+from transfer.tokens.batches import buckets
 
 VERSION = 1
 """Part of the cache key: raise it with every change that makes another world."""

@@ -28,18 +28,19 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from coordinator import pki
-from coordinator.enrolment import Enrolment
-from coordinator.pki import PkiPaths
-from coordinator.records import PromptVersion, ProxyRecord
-from coordinator.server import DeliveryServer
-from coordinator.service import Limits
-from coordinator.store import Store
+from coordinator.delivery.enrolment import Enrolment
+from coordinator.delivery.server import DeliveryServer
+from coordinator.delivery.service import Limits
+from coordinator.home import pki
+from coordinator.home.pki import PkiPaths
+from coordinator.store.records import PromptVersion, ProxyRecord
+from coordinator.store.store import Store
 from transfer.artifact import Artifact
-from transfer.files import FileRef
+from transfer.files.atomic import FileRef
 from transfer.model_ref import ModelRef
+from transfer.post.settings import TransferSettings
 from transfer.prompt import SoftPrompt
-from transfer.signing import (
+from transfer.protocol.signing import (
     PROMPT_PREDICATE,
     PROXY_PREDICATE,
     STATEMENT_TYPE,
@@ -47,9 +48,8 @@ from transfer.signing import (
     sign,
     statement,
 )
-from transfer.statement import ModelV1, ProxyStatement
+from transfer.protocol.statement import ModelV1, ProxyStatement
 from transfer.tasks import Label, Task
-from transfer.transfer_settings import TransferSettings
 
 pytest_plugins = ["tests.promises", "tests.families.table"]
 VOCABULARY = 400

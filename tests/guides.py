@@ -18,11 +18,11 @@ from pathlib import Path
 
 import click
 
-import client.cli
-import client.user
-import coordinator.cli
+import client.commands.main
+import client.prompts.command
+import coordinator.commands.main
 import deploy.demo
-from transfer import command_tree
+from transfer.terminal import command_tree
 
 ROOT = Path(__file__).parents[1]
 WALK = tuple(
@@ -50,9 +50,9 @@ GUIDES = (
 PROGRAMS = {
     name: command_tree.made(app)
     for name, app in {
-        "promptferry": client.user.app,
-        "promptferry-client": client.cli.app,
-        "promptferry-coordinator": coordinator.cli.app,
+        "promptferry": client.prompts.command.app,
+        "promptferry-client": client.commands.main.app,
+        "promptferry-coordinator": coordinator.commands.main.app,
         "demo.py": deploy.demo.app,
     }.items()
 }

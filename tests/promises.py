@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from transfer.files import replace
+from transfer.files.atomic import replace
 
 PROMISE, FIGURES = "promise", "figures"
 """Names of the properties by which a report tells, also from another process, what its test showed."""

@@ -20,6 +20,40 @@ OURS = [*PACKAGES, "promptferry"]
 LIBRARIES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 WRITTEN = [*LIBRARIES, *sorted((ROOT / "deploy").rglob("*.py")), ROOT / "proto" / "generate.py"]
 MAX_LINES = 250
+MAX_MODULES = 12
+FOLDERS = sorted({path.parent for path in LIBRARIES if "versions" not in path.parts})
+MODULES = [path for path in LIBRARIES if path.name != "__init__.py" and "migrations" not in path.parts]
+TESTED_ELSEWHERE = {
+    # values: no more than fields and their meaning
+    "client.audit.finding": "each audit's tests read its fields",
+    "client.audit.glossary": "words; tests/client/audit/test_page.py shows them",
+    "coordinator.home.identity": "values read from the keys that test_pki.py makes",
+    "coordinator.store.records": "values; every test of the store writes and reads them",
+    "coordinator.store.round_tables": "test_tables.py compares all tables with the migrations",
+    "transfer.families.traits": "test_probe.py and test_probe_cache.py find and remember them",
+    "transfer.protocol.tuning_defaults": "coordinator/rounds/test_plan_file.py reads the plan that documents them",
+    "transfer.protocol.prompt_lineage": "test_prompt_statement.py: a part of that schema",
+    "client.ledger.reservation": "test_ledger.py and test_crash.py: what is spent, and when it may be used again",
+    # seams: tested by what stands at their ends
+    "client.daemon.flower": "tests/coordinator/flower runs both ends of Flower together",
+    "client.daemon.node": "tests/coordinator/flower runs both ends of Flower together",
+    "coordinator.flower.app_bundle": "tests/coordinator/flower starts every run with it",
+    "coordinator.network.https_server": "tests/coordinator/flower meets it from outside",
+    "coordinator.rounds.fleet": "a protocol; tests/coordinator/flower/test_federation.py is about what keeps it",
+    "transfer.protocol.tuning_table": "both sides read it: coordinator/rounds/test_plan.py",
+    # parts of commands: tested by the command
+    "client.audit.shadow_settings": "test_membership.py and test_audit.py tune as they say",
+    "client.home.directory": "tests/client/commands/test_main.py: `init`",
+    "client.private.lengths": "tests/client/commands/test_data_check.py and test_dataset.py",
+    "client.rounds.plan": "tests/client/commands/test_plan.py",
+    "coordinator.commands.library_table": "tests/coordinator/publication/test_library.py",
+    "coordinator.commands.session": "every test of tests/coordinator/commands starts from one",
+    "coordinator.home.directory": "tests/coordinator/commands/test_main.py: `init`",
+    "transfer.terminal.distil_options": "both sides' test_proxy.py",
+    "transfer.terminal.doctor": "both sides' test_doctor.py",
+    "transfer.terminal.session": "every command starts from one",
+}
+"""By module without a test file of its name: where its behaviour is held."""
 DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -60,6 +94,34 @@ def test_a_written_file_fits_in_250_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_a_folder_holds_no_more_modules_than_a_reader_takes_in(folder):
+    modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MAX_MODULES
+
+
+@pytest.mark.parametrize("room", [folder for folder in FOLDERS if folder.parent.parent == ROOT], ids=name_of)
+def test_a_room_says_in_one_sentence_what_it_is_for(room):
+    sign = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+    assert sign is not None
+    assert re.fullmatch(r"[A-Z`].{20,}\.", sign), sign
+    assert ". " not in sign
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_has_a_test_file_of_its_name_or_a_reason_to_have_none(path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    folder = ROOT / "tests" / path.relative_to(ROOT).parent
+    found = any(re.fullmatch(rf"test_{path.stem}(_\w+)?", test.stem) for test in folder.glob("test_*.py"))
+    assert found != (module in TESTED_ELSEWHERE)
+
+
+def test_every_reason_is_about_a_module_that_is_there():
+    assert TESTED_ELSEWHERE.keys() <= {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES
+    }
+
+
 @pytest.mark.parametrize("path", WRITTEN, ids=name_of)
 def test_no_file_loads_objects_or_runs_text(path):
     unpickling = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -91,7 +153,9 @@ def test_a_command_that_is_advised_says_in_which_directory(path):
     )
 
 
-@pytest.mark.parametrize("path", [path for path in LIBRARIES if path.parts[-2] == "transfer"], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in LIBRARIES if path.relative_to(ROOT).parts[0] == "transfer"], ids=name_of
+)
 def test_the_core_reaches_for_no_accountant_but_prv_and_rdp(path):
     accountants = {name.rpartition(".")[2] for name in imported(path) if name.startswith("opacus")}
     assert accountants <= {"PRVAccountant", "RDPAccountant"}

@@ -13,16 +13,16 @@ from pathlib import Path
 import click
 import pytest
 
-import client.cli
-import client.user
-import coordinator.cli
-from transfer import command_tree, console
+import client.commands.main
+import client.prompts.command
+import coordinator.commands.main
+from transfer.terminal import command_tree, console
 
 BIN = Path(sys.executable).parent
 APPS = {
-    "promptferry": client.user.app,
-    "promptferry-client": client.cli.app,
-    "promptferry-coordinator": coordinator.cli.app,
+    "promptferry": client.prompts.command.app,
+    "promptferry-client": client.commands.main.app,
+    "promptferry-coordinator": coordinator.commands.main.app,
 }
 MOST_CPU_S = 1.0
 WRONG = ("--no-such-option", "no-such-thing")
@@ -238,9 +238,9 @@ def test_bash_completion_is_installed_where_bash_looks(tmp_path) -> None:
 EARLY = """
 import sys
 from pathlib import Path
-import client.cli, client.user, coordinator.cli
-from coordinator import directory
-from transfer import console
+import client.commands.main, client.prompts.command, coordinator.commands.main
+from coordinator.home import directory
+from transfer.terminal import console
 
 directory.make(Path("c"), {("target", "source"): "nowhere"}, [])
 Path("d.jsonl").write_text('{"text": "a", "label": "x"}')
@@ -248,26 +248,26 @@ Path("t.txt").write_text("a text")
 Path("m").mkdir()
 Path("m/config.json").write_text("{}")
 for app, words in [
-    (client.cli.app, "init a --name a --data d.jsonl --epsilon 1 --records 9"),
-    (client.cli.app, "--dir a run"),
-    (client.cli.app, "--dir a policy check nofile"),
-    (client.cli.app, "--dir a data check --task nofile"),
-    (client.cli.app, "--dir a audit --task nofile"),
-    (client.cli.app, "--dir a proxy fetch n"),
-    (client.cli.app, "--dir a proxy distil --layers 1 --name n --target nowhere --text t.txt"),
-    (client.cli.app, "--dir a proxy distil --layers 1 --name n --target m --text nofile.txt"),
-    (client.user.app, "try d --model nowhere --text a --key nofile"),
-    (client.user.app, "verify d --key nofile"),
-    (client.user.app, "fetch p --out o --server 127.0.0.1:1 --ca nofile --key nofile"),
-    (coordinator.cli.app, "init e --target nowhere"),
-    (coordinator.cli.app, "--dir c round launch nofile"),
-    (coordinator.cli.app, "--dir c round show nothing"),
-    (coordinator.cli.app, "--dir c proxy distil --layers 1 --name n --text t.txt"),
-    (coordinator.cli.app, "--dir c proxy distil --layers 1 --name n --target m --text nofile.txt"),
-    (coordinator.cli.app, "--dir c proxy register nowhere --name n"),
-    (coordinator.cli.app, "--dir c prompt show nothing"),
-    (coordinator.cli.app, "--dir c prompt transfer nothing"),
-    (coordinator.cli.app, "--dir c prompt rollback nothing --to 1"),
+    (client.commands.main.app, "init a --name a --data d.jsonl --epsilon 1 --records 9"),
+    (client.commands.main.app, "--dir a run"),
+    (client.commands.main.app, "--dir a policy check nofile"),
+    (client.commands.main.app, "--dir a data check --task nofile"),
+    (client.commands.main.app, "--dir a audit --task nofile"),
+    (client.commands.main.app, "--dir a proxy fetch n"),
+    (client.commands.main.app, "--dir a proxy distil --layers 1 --name n --target nowhere --text t.txt"),
+    (client.commands.main.app, "--dir a proxy distil --layers 1 --name n --target m --text nofile.txt"),
+    (client.prompts.command.app, "try d --model nowhere --text a --key nofile"),
+    (client.prompts.command.app, "verify d --key nofile"),
+    (client.prompts.command.app, "fetch p --out o --server 127.0.0.1:1 --ca nofile --key nofile"),
+    (coordinator.commands.main.app, "init e --target nowhere"),
+    (coordinator.commands.main.app, "--dir c round launch nofile"),
+    (coordinator.commands.main.app, "--dir c round show nothing"),
+    (coordinator.commands.main.app, "--dir c proxy distil --layers 1 --name n --text t.txt"),
+    (coordinator.commands.main.app, "--dir c proxy distil --layers 1 --name n --target m --text nofile.txt"),
+    (coordinator.commands.main.app, "--dir c proxy register nowhere --name n"),
+    (coordinator.commands.main.app, "--dir c prompt show nothing"),
+    (coordinator.commands.main.app, "--dir c prompt transfer nothing"),
+    (coordinator.commands.main.app, "--dir c prompt rollback nothing --to 1"),
 ]:
     try:
         console.run(app, words.split())

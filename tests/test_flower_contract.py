@@ -7,10 +7,10 @@ from importlib.metadata import version
 
 import pytest
 
-import client.flower
-import client.link
-import client.node
-import coordinator.superlink
+import client.daemon.flower
+import client.daemon.link
+import client.daemon.node
+import coordinator.flower.superlink
 
 SIGNATURES = {
     "flwr.app:Context": "run_id node_id node_config state run_config series_id",
@@ -168,9 +168,9 @@ def test_the_clients_keep_their_connection_where_we_replace_it():
 
 def test_the_lease_is_one_flower_grants():
     constants = importlib.import_module("flwr.common.constant")
-    interval = client.link.LEASE_S / constants.HEARTBEAT_PATIENCE
+    interval = client.daemon.link.LEASE_S / constants.HEARTBEAT_PATIENCE
     assert constants.HEARTBEAT_MIN_INTERVAL <= interval <= constants.HEARTBEAT_MAX_INTERVAL
-    assert client.node.HEARTBEAT_EVERY_S * 4 < client.link.LEASE_S
+    assert client.daemon.node.HEARTBEAT_EVERY_S * 4 < client.daemon.link.LEASE_S
 
 
 def test_flower_is_quiet_and_speaks_once():
@@ -178,4 +178,4 @@ def test_flower_is_quiet_and_speaks_once():
     assert logger.level == logging.WARNING
     assert logger.handlers == []
     assert logger.propagate
-    assert coordinator.superlink.os.environ["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+    assert coordinator.flower.superlink.os.environ["FLWR_DISABLE_UPDATE_CHECK"] == "1"

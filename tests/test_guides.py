@@ -9,12 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import create_engine, inspect
 
-from client.entries import Kind
-from client.ledger_file import LedgerFile
-from client.ledger_place import LedgerPlace
-from coordinator.lifecycle import FOLLOWS
-from coordinator.records import CampaignState, ClientState, RoundState
-from coordinator.store import Store
+from client.ledger.entries import Kind
+from client.ledger.file import LedgerFile
+from client.ledger.place import LedgerPlace
+from coordinator.store.records import CampaignState, ClientState, RoundState
+from coordinator.store.states import FOLLOWS
+from coordinator.store.store import Store
 from tests.guides import GUIDES, ROOT, WALK, blocks, faults
 from transfer.tasks import Task
 

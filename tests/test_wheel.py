@@ -32,7 +32,9 @@ def test_init_finds_the_settings_file_that_the_wheel_brings(installed, tmp_path,
     name, *given = SETTINGS[side]
     (tmp_path / "target").symlink_to(tiny_causal)
     (tmp_path / "d.jsonl").write_text('{"text": "a", "label": 0}\n')
-    code = f"import {side}.cli as cli; assert cli.__file__.startswith({str(installed)!r}); cli.main()"
+    code = (
+        f"import {side}.commands.main as cli; assert cli.__file__.startswith({str(installed)!r}); cli.main()"
+    )
     subprocess.run(
         [sys.executable, "-P", "-c", code, "init", "made", *given],
         cwd=tmp_path,

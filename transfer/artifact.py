@@ -88,7 +88,8 @@ def peft_config(prompt: SoftPrompt, model: str, lm_head: LmHead) -> bytes:
     """`adapter_config.json` with which stock PEFT loads the prompt onto `model` (directory or hub name).
 
     All but causal LMs use PEFT's feature-extraction wrapper, the one prompt-learning wrapper that passes a
-    model's own output through; it prepends the prompt before the first token as `transfer.models` does.
+    model's own output through; it prepends the prompt before the first token as
+    `transfer.models.language_model` does.
     """
     config = {
         "peft_type": "PROMPT_TUNING",

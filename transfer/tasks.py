@@ -2,7 +2,7 @@
 
 A task is text infilling (POST §3): the template puts the text and a blank, `{answer}`, into one line. Either
 the model's logits at the blank are read off at a few label words a class, or a causal model fills the blank
-with text of its own. `transfer.encoding` makes it tokens.
+with text of its own. `transfer.tokens.encoder` makes it tokens.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from transfer.errors import TaskError, UsageError
+from transfer.files.text import NotTextError, toml
 from transfer.names import checked
-from transfer.text_file import NotTextError, toml
 
 Kind = Literal["label", "text"]
 """What an answer is: one of the labels, or free text."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.ledger import Ledger
-from client.ledger_place import LedgerPlace
+from client.ledger.ledger import Ledger
+from client.ledger.place import LedgerPlace
 from transfer.privacy import Budget, Spend
 
 NO_LIMIT = Budget(float("inf"), 1e-6)

@@ -6,7 +6,7 @@ python tests/benchmarks/noise.py
 import time
 from collections.abc import Callable
 
-from client.noise import NoiseSource
+from client.private.noise import NoiseSource
 
 DRAWS = 409_600
 REPEATS = 15

@@ -19,20 +19,20 @@ import torch
 import typer
 from rich.table import Table
 
-from client.noise import NoiseSource
-from client.tuning import NoisyOptimizer, Tuned, noisy_step
+from client.private.dpsgd import NoisyOptimizer, Tuned, noisy_step
+from client.private.noise import NoiseSource
 from tests.benchmarks import reference
 from tests.benchmarks.workload import CONFIGS, made_up_texts, proxy_of, target_of
-from transfer.batches import physical_batches
-from transfer.console import Format, FormatOption, application, emit, run
-from transfer.gradients import LabelledLines
-from transfer.models import LanguageModel
-from transfer.objectives import label_loss
-from transfer.passes import Passes
+from transfer.files.public_text import read_texts
+from transfer.models.language_model import LanguageModel
+from transfer.models.objectives import label_loss
+from transfer.models.passes import Passes
+from transfer.models.per_record_gradients import LabelledLines
 from transfer.privacy import Spend
-from transfer.rounds import Tuning
+from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
-from transfer.texts import read_texts
+from transfer.terminal.console import Format, FormatOption, application, emit, run
+from transfer.tokens.batches import physical_batches
 
 TASK = Path(__file__).parents[2] / "deploy" / "tasks" / "sst2.toml"
 POOL = 3000

@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers.utils.logging import disable_progress_bar
 
-from client.private_data import read
+from client.private.records import read
 from tests.benchmarks.quality_bench import Bench, World
 from tests.benchmarks.quality_cells import Grid, Inputs, digest_of
 from tests.benchmarks.quality_library import Shelf
@@ -41,14 +41,14 @@ from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
 from tests.benchmarks.quality_summary import document, summary
-from transfer.console import INTERRUPTED
-from transfer.distillation import DistilSettings, make
+from transfer.distillation.distil import DistilSettings, make
+from transfer.distillation.proxy import Proxy, cut, spread
 from transfer.errors import PromptferryError, UsageError
-from transfer.models import LanguageModel, load
-from transfer.post import check_possible
-from transfer.proxy import Proxy, cut, spread
+from transfer.files.public_text import read_texts
+from transfer.models.language_model import LanguageModel, load
+from transfer.post.transfer import check_possible
 from transfer.tasks import Task
-from transfer.texts import read_texts
+from transfer.terminal.console import INTERRUPTED
 
 
 def distilled(given: argparse.Namespace, target: LanguageModel, cache: Path, shown: Progress) -> Proxy:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from client.private_data import PrivateRecords
+from client.private.records import PrivateRecords
 from tests.benchmarks.quality_cells import (
     ALONE,
     LIBRARY,
@@ -25,17 +25,17 @@ from tests.benchmarks.quality_library import Shelf
 from tests.benchmarks.quality_memory import forget_peak, peak_mib
 from tests.benchmarks.quality_paper import Paper, sources
 from tests.benchmarks.quality_recipe import Recipe
-from transfer import files
-from transfer.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
-from transfer.evaluation import Accuracy, accuracy, exact_match, score
-from transfer.library import Newcomer
-from transfer.models import LanguageModel
-from transfer.panda import transfer_with_library
-from transfer.post import transfer
+from transfer.files import atomic as files
+from transfer.models.language_model import LanguageModel
+from transfer.panda.library import Newcomer
+from transfer.panda.selection import transfer_with_library
+from transfer.post.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
+from transfer.post.evaluation import Accuracy, accuracy, exact_match, score
+from transfer.post.settings import TransferSettings
+from transfer.post.transfer import transfer
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
-from transfer.transfer_settings import TransferSettings
 
 ONE_LOSS = {"l1": only_answers, "l2": only_change}
 OnStep = Callable[[str, int, int], None]

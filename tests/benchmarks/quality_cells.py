@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.benchmarks.quality_recipe import Recipe
 from transfer.errors import UsageError
-from transfer.transfer_settings import TransferSettings
+from transfer.post.settings import TransferSettings
 
 ZERO_SHOT = ("bare", "text", "proxy-bare")
 CENTRAL = ("ceiling", "paper")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from tests.benchmarks.quality_recipe import Directions, Recipe
-from transfer.directions import public_subspace
-from transfer.models import LanguageModel
+from transfer.models.language_model import LanguageModel
+from transfer.models.public_directions import public_subspace
 from transfer.prompt import SoftPrompt
 from transfer.subspace import Subspace
 from transfer.tasks import Task

@@ -10,19 +10,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from client.noise import GRID_BITS
-from client.private_data import PrivateRecords
-from client.tuning import tune
-from coordinator.aggregation import DEFAULT
-from coordinator.strategy import Server
+from client.private.dpsgd import tune
+from client.private.noise import GRID_BITS
+from client.private.records import PrivateRecords
+from coordinator.rounds.aggregation import DEFAULT
+from coordinator.rounds.server_optimizers import Server
 from tests.benchmarks.quality_cells import Condition
 from tests.benchmarks.quality_directions import subspace
 from tests.benchmarks.quality_recipe import Recipe
 from transfer.errors import UsageError
-from transfer.models import LanguageModel
+from transfer.models.language_model import LanguageModel
 from transfer.privacy import Spend, calibrate
 from transfer.prompt import SoftPrompt
-from transfer.rounds import Tuning
+from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 
 LEAST_SHARE = 0.05
@@ -31,7 +31,7 @@ DEALS = 1000
 
 
 class Seeded:
-    """Randomness of `client.noise` that can be repeated: for measurements, never for anybody's data."""
+    """Randomness of `client.private.noise` that can be repeated: for measurements, never for anybody's data."""
 
     def __init__(self, *seed: int) -> None:
         self._generator = np.random.default_rng(seed)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from transfer import files
-from transfer.library import LibraryRecord
+from transfer.files import atomic as files
 from transfer.model_ref import ModelRef
-from transfer.panda import OWN_TEXTS
+from transfer.panda.library import LibraryRecord
+from transfer.panda.selection import OWN_TEXTS
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task

@@ -10,10 +10,10 @@ from typing import Any
 
 from tests.benchmarks.quality_cells import ALL, BY_LABELS, METHODS, SHELVED, Axes
 from tests.benchmarks.quality_recipe import Recipe
-from transfer.distillation import DistilSettings
+from transfer.distillation.distil import DistilSettings
 from transfer.errors import UsageError
+from transfer.post.settings import Agreement, TransferSettings
 from transfer.tasks import Task
-from transfer.transfer_settings import Agreement, TransferSettings
 
 OF_TRANSFER = [item for item in fields(TransferSettings) if item.name != "seed"]
 OF_RECIPE = {item.name for item in fields(Recipe)}
@@ -59,7 +59,7 @@ def parser(told: str | None, *, report: bool) -> argparse.ArgumentParser:
     for item in fields(Recipe):
         _option(words, item.name, item, item.metadata["help"])
     for item in OF_TRANSFER:
-        _option(words, _transfer_option(item.name), item, "see transfer.post.TransferSettings")
+        _option(words, _transfer_option(item.name), item, "see transfer.post.transfer.TransferSettings")
     return words
 
 

@@ -2,7 +2,7 @@
 
 A fresh prompt tuned alone tells how like the task is to each of a library's, and the likest is the source. The
 source's prompt tuned on the new task is the teacher. A fresh prompt then learns from labels and teacher
-(`transfer.panda_paper`). All of it happens in one place and without privacy, as same-model tuning does.
+(`tests.benchmarks.panda_paper`). All of it happens in one place and without privacy, as same-model tuning does.
 """
 
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 import torch
 
+from tests.benchmarks.panda_paper import paper_transfer
 from tests.benchmarks.quality_library import Shelf
 from transfer.errors import UsageError
-from transfer.fingerprint import answer_states, task_similarity
-from transfer.library import LibraryRecord
-from transfer.models import LanguageModel
-from transfer.panda import OWN_TEXTS
-from transfer.panda_paper import paper_transfer
+from transfer.models.language_model import LanguageModel
+from transfer.panda.library import LibraryRecord
+from transfer.panda.scores import answer_states, task_similarity
+from transfer.panda.selection import OWN_TEXTS
+from transfer.post.settings import TransferSettings
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
-from transfer.transfer_settings import TransferSettings
 
 
 def sources(shelf: Shelf) -> list[LibraryRecord]:

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from coordinator.aggregation import DEFAULT
-from coordinator.strategy import optimiser
+from coordinator.rounds.aggregation import DEFAULT
+from coordinator.rounds.server_optimizers import optimiser
 from transfer.errors import UsageError
-from transfer.tuning_defaults import (
+from transfer.protocol.tuning_defaults import (
     CLIP_NORM,
     DELTA,
     DIMENSIONS,

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.benchmarks.quality_cells import Cell
 from transfer.errors import DataError
-from transfer.files import sync_directory
+from transfer.files.atomic import sync_directory
 
 Record = dict[str, Any]
 FIELDS = {"key", "method", "settings", "micro", "macro", "seconds", "tuning_seconds", "peak_mib"}

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tests.benchmarks import quality
 from transfer.errors import PromptferryError
-from transfer.files import replace
-from transfer.texts import read_texts
+from transfer.files.atomic import replace
+from transfer.files.public_text import read_texts
 
 TASKS = Path(__file__).parents[2] / "deploy" / "tasks"
 PUBLIC = {

@@ -18,12 +18,12 @@ from opacus.optimizers import DPOptimizer
 from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, pad
 
-from transfer.batches import Batch, Line
-from transfer.cloze import Exercise
-from transfer.gradients import LabelledLines
-from transfer.models import LanguageModel
+from transfer.distillation.exercises import Exercise
+from transfer.models.language_model import LanguageModel
+from transfer.models.per_record_gradients import LabelledLines
 from transfer.prompt import SoftPrompt
-from transfer.reading import label_logits
+from transfer.tokens.batches import Batch, Line
+from transfer.tokens.readout import label_logits
 
 LENGTH = 128
 """Tokens every record is padded to, before the prompt: the published default."""

@@ -24,25 +24,25 @@ import torch
 import typer
 from rich.table import Table
 
-from client.noise import NoiseSource
-from client.private_data import PrivateRecords
-from client.tuning import NoisyOptimizer, Tuned, noisy_step, tune
+from client.private.dpsgd import NoisyOptimizer, Tuned, noisy_step, tune
+from client.private.noise import NoiseSource
+from client.private.records import PrivateRecords
 from tests.benchmarks import reference
 from tests.benchmarks.timing import CLOCKS, Stage, input_gradient, measure, weight_gradients
 from tests.benchmarks.workload import CONFIGS, Workload, made_up_texts, proxy_of, target_of
-from transfer.cloze import exercises, sequences_of
-from transfer.console import Format, FormatOption, application, emit, run
-from transfer.distillation import DistilSettings, distil
+from transfer.distillation.distil import DistilSettings, distil
+from transfer.distillation.exercises import exercises, sequences_of
+from transfer.distillation.proxy import cut, spread
 from transfer.errors import UsageError
-from transfer.models import load
-from transfer.post import transfer
+from transfer.files.public_text import read_texts
+from transfer.models.language_model import load
+from transfer.post.settings import TransferSettings
+from transfer.post.transfer import transfer
 from transfer.privacy import Spend
 from transfer.progress import OnStep
-from transfer.proxy import cut, spread
-from transfer.rounds import Tuning
+from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
-from transfer.texts import read_texts
-from transfer.transfer_settings import TransferSettings
+from transfer.terminal.console import Format, FormatOption, application, emit, run
 
 NOISE = 1.0
 """σ of private tuning; any other costs the same."""

@@ -28,18 +28,21 @@ import grpc
 import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from coordinator.config import read
-from coordinator.store import Store
+from coordinator.home.settings import read
+from coordinator.store.store import Store
 from promptferry.v1 import service_pb2, service_pb2_grpc
 from tests.benchmarks.ledger import p50_and_p99_ms
-from transfer.files import FileRef
-from transfer.signing import STATEMENT_TYPE, sign
+from transfer.files.atomic import FileRef
+from transfer.protocol.signing import STATEMENT_TYPE, sign
 
 LARGE, SMALL = 16 * 2**20, 60 * 2**10
 DOWNLOADS, CALLS_EACH, IDLE = 1000, 50, 1100
 GOOD_CALLS, TURNS = 300, 4
 STRANGER = "127.0.0.2"
-SERVE = "ulimit -Sn 1024; exec {python} -c 'from coordinator.cli import main; main()' --dir {directory} serve"
+SERVE = (
+    "ulimit -Sn 1024; "
+    "exec {python} -c 'from coordinator.commands.main import main; main()' --dir {directory} serve"
+)
 DOWNLOAD = b"/promptferry.v1.PromptService/DownloadPromptFile"
 GET = b"/promptferry.v1.PromptService/GetPromptVersion"
 
@@ -80,7 +83,7 @@ class Serving:
 
 def made(directory: Path) -> Path:
     """A coordinator's directory on free ports whose store has the prompt `big`; `serve` opens no target."""
-    init = "from coordinator.cli import main; main()"
+    init = "from coordinator.commands.main import main; main()"
     words = ["init", str(directory), "--target", "none", "--port", "0", "--fleet-port", "0"]
     words += ["--public-host", "127.0.0.1"]
     subprocess.run([sys.executable, "-c", init, *words], check=True, stdout=subprocess.DEVNULL)

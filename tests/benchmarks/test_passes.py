@@ -4,12 +4,12 @@ import random
 
 import torch
 
-from client.tuning import NoisyOptimizer, Tuned, noisy_step
+from client.private.dpsgd import NoisyOptimizer, Tuned, noisy_step
 from tests.benchmarks import passes
 from tests.benchmarks.workload import made_up_texts, random_model
-from transfer.gradients import LabelledLines
+from transfer.models.per_record_gradients import LabelledLines
 from transfer.privacy import Spend
-from transfer.rounds import Tuning
+from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 
 

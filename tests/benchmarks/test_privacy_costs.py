@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from client.ledger import Ledger
-from client.noise import NoiseSource
+from client.ledger.ledger import Ledger
+from client.private.noise import NoiseSource
 from tests.benchmarks import ledger as ledgers
 from tests.benchmarks import noise
 from tests.client.ledgers import at

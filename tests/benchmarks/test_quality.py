@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from client.private_data import PrivateRecords
+from client.private.records import PrivateRecords
 from tests.benchmarks import quality
 from tests.benchmarks.quality_bench import Bench
 from tests.benchmarks.quality_cells import ALL, LIBRARY, METHODS, SHELVED, Axes, Condition, Grid, Inputs
@@ -22,12 +22,12 @@ from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_report import markdown, recovery, rows
 from tests.benchmarks.quality_results import Results
-from transfer.console import INTERRUPTED
 from transfer.errors import DataError, UsageError
-from transfer.models import load
+from transfer.models.language_model import load
+from transfer.post.settings import TransferSettings
 from transfer.privacy import epsilon
 from transfer.tasks import Task
-from transfer.transfer_settings import TransferSettings
+from transfer.terminal.console import INTERRUPTED
 
 MEASURED = ("seconds", "tuning_seconds", "peak_mib")
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.benchmarks.quality_cells import Axes, Condition, Grid, Inputs, digest_of
 from tests.benchmarks.quality_recipe import Recipe
-from transfer.transfer_settings import TransferSettings
+from transfer.post.settings import TransferSettings
 
 OTHERS = ("speed-", "passes-", "strangers.")
 """Results of other benchmarks, which have no cells."""

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from tests.benchmarks import quality
+from tests.benchmarks.panda_paper import paper_transfer
 from tests.benchmarks.quality_paper import Paper
 from transfer.errors import UsageError
-from transfer.fingerprint import answer_states, task_similarity
-from transfer.library import LibraryRecord
-from transfer.models import load
-from transfer.panda_paper import paper_transfer
+from transfer.models.language_model import load
+from transfer.panda.library import LibraryRecord
+from transfer.panda.scores import answer_states, task_similarity
+from transfer.post.settings import TransferSettings
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
-from transfer.transfer_settings import TransferSettings
 
 LABELLED = [
     (f"We {verb} the {thing}.", label)

@@ -7,7 +7,7 @@ import pytest
 from tests.benchmarks import quality_tables
 from tests.benchmarks.quality_options import parser
 from tests.benchmarks.quality_tables import MIXTURES, PUBLIC, arguments, public_text, sentences
-from transfer.texts import read_texts
+from transfer.files.public_text import read_texts
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 
 from tests.benchmarks import quality
 from tests.benchmarks.quality_cells import BY_LABELS, METHODS
-from transfer.decoding import answers
 from transfer.errors import UsageError
-from transfer.models import load
+from transfer.models.generation import answers
+from transfer.models.language_model import load
 from transfer.tasks import Task
 
 ANSWERS = ("the film", "the plot")

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from client.noise import NoiseSource
+from client.private.noise import NoiseSource
 from tests.benchmarks import reference, speed
 from tests.benchmarks.timing import Batch, Result, Stage, bound_s, measure, watched
 from tests.benchmarks.workload import LEAST, MOST, Workload, made_up_texts, proxy_of, random_model
-from transfer import proxy
-from transfer.cloze import sequences_of
-from transfer.console import run
+from transfer.distillation import proxy
+from transfer.distillation.exercises import sequences_of
 from transfer.errors import UsageError
-from transfer.models import load
+from transfer.models.language_model import load
+from transfer.terminal.console import run
 
 TEXTS = [
     f"We liked the {word} film and the music{' and the plot' * count}."

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from transfer.models import LanguageModel
+from transfer.models.language_model import LanguageModel
 from transfer.progress import OnStep
 
 Step = Callable[[], object]

@@ -13,11 +13,11 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from transfer.distillation.proxy import cut, spread
 from transfer.errors import UsageError
-from transfer.gradients import LabelledLines
 from transfer.model_ref import ModelRef
-from transfer.models import LanguageModel, load
-from transfer.proxy import cut, spread
+from transfer.models.language_model import LanguageModel, load
+from transfer.models.per_record_gradients import LabelledLines
 from transfer.tasks import Task
 
 CONFIGS = {

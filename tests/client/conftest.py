@@ -9,18 +9,18 @@ import pytest
 import tomli_w
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from coordinator import pki
-from coordinator.enrolment import Enrolment, invite
-from coordinator.flower import Federation
-from coordinator.listener import LinkSettings
-from coordinator.pki import PkiPaths
-from coordinator.records import ProxyRecord, utc_now
-from coordinator.server import DeliveryServer
-from coordinator.store import Store
-from transfer.files import FileRef
+from coordinator.delivery.enrolment import Enrolment, invite
+from coordinator.delivery.server import DeliveryServer
+from coordinator.flower.federation import Federation
+from coordinator.home import pki
+from coordinator.home.pki import PkiPaths
+from coordinator.network.https_server import LinkSettings
+from coordinator.store.records import ProxyRecord, utc_now
+from coordinator.store.store import Store
+from transfer.files.atomic import FileRef
 from transfer.model_ref import ModelRef
-from transfer.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
-from transfer.statement import ModelV1, ProxyStatement
+from transfer.protocol.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
+from transfer.protocol.statement import ModelV1, ProxyStatement
 
 PROXY = "tiny"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.ledger_place import LedgerPlace
+from client.ledger.place import LedgerPlace
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"owner of the ledgers of a test..")
 """The same in every process of a test."""

@@ -10,24 +10,24 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from coordinator.campaign import Runner
-from coordinator.config import TargetSettings
-from coordinator.enrolment import invite
-from coordinator.fleet import OnOutcome, Outcome
-from coordinator.identity import Identity
-from coordinator.plan import CampaignPlan, Publication, Start
-from coordinator.records import Campaign, ProxyRecord, utc_now
-from coordinator.store import Store
-from transfer import round_wire, wire
-from transfer.distillation import DistilSettings, distil
+from coordinator.campaigns.runner import Runner
+from coordinator.delivery.enrolment import invite
+from coordinator.home.identity import Identity
+from coordinator.home.settings import TargetSettings
+from coordinator.rounds.fleet import OnOutcome, Outcome
+from coordinator.rounds.plan import CampaignPlan, Publication, Start
+from coordinator.store.records import Campaign, ProxyRecord, utc_now
+from coordinator.store.store import Store
+from transfer.distillation.distil import DistilSettings, distil
 from transfer.model_ref import ModelRef
-from transfer.models import load
+from transfer.models.language_model import load
+from transfer.post.settings import TransferSettings
 from transfer.privacy import Guarantee, Spend, epsilon
 from transfer.prompt import SoftPrompt
-from transfer.rounds import Decline, Release, RoundRequest, Tuning
-from transfer.signing import REPLY_TYPE, REQUEST_TYPE, STATEMENT_TYPE, sign
+from transfer.protocol import round_wire, wire
+from transfer.protocol.rounds import Decline, Release, RoundRequest, Tuning
+from transfer.protocol.signing import REPLY_TYPE, REQUEST_TYPE, STATEMENT_TYPE, sign
 from transfer.tasks import Task
-from transfer.transfer_settings import TransferSettings
 
 
 @dataclass

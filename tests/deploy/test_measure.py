@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from client.private_data import PrivateRecords
+from client.private.records import PrivateRecords
 from deploy.measure import CEILING, Measured, accuracies, delivered_prompt, in_stock_peft
 from transfer.artifact import Artifact
-from transfer.decoding import answers
-from transfer.models import load
+from transfer.models.generation import answers
+from transfer.models.language_model import load
 from transfer.prompt import SoftPrompt
 
 TEXTS = ("The film was great.", "A terrible plot and a bad ending.", "good")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from client.private_data import read
-from coordinator import plan_file
+from client.private.records import read
+from coordinator.rounds import plan_file
 from deploy.stages import Inputs, Run, split, write_plan
 from transfer.tasks import Task
 

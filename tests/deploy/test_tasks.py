@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from transfer.encoding import Encoder
 from transfer.tasks import Task
+from transfer.tokens.encoder import Encoder
 
 FILES = sorted((Path(__file__).parents[2] / "deploy" / "tasks").glob("*.toml"))
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from client.private_data import read
+from client.private.records import read
 from deploy.world import Size, World, _settle, make
-from transfer.evaluation import accuracy
-from transfer.models import load
+from transfer.files.public_text import read_texts
+from transfer.models.language_model import load
+from transfer.post.evaluation import accuracy
 from transfer.prompt import SoftPrompt
-from transfer.reading import label_logits
 from transfer.tasks import Task
-from transfer.texts import read_texts
+from transfer.tokens.readout import label_logits
 
 TINY = Size(private=30, test=20, public=25, corpus=300, hidden=16, layers=1, steps=3)
 

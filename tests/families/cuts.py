@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from tests.families.outcomes import DifferentError, same
 from tests.families.sizes import LAYERS
 from tests.families.subject import Subject
-from transfer.proxy import Proxy, cut
+from transfer.distillation.proxy import Proxy, cut
 
 
 def layers_of_a_cut(subject: Subject, layers: tuple[int, int]) -> str:

@@ -24,8 +24,8 @@ from tests.families.readings import (
 from tests.families.records import rows_apart, rows_apart_in_half, sensitivity
 from tests.families.subject import Subject, write
 from tests.families.tiny import Kind
-from transfer.models import load
-from transfer.self_check import require_sound
+from transfer.models.language_model import load
+from transfer.models.self_check import require_sound
 
 PROPERTIES: Mapping[str, tuple[Callable[[Subject], str | None], str]] = {
     "no prompt": (without_prompt, "logits at the answer are those of the untouched model from token ids"),

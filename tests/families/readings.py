@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerFast
 from tests.families.outcomes import CLOSE, DifferentError, first_line, same
 from tests.families.records import gradients
 from tests.families.subject import FREE, HEAD, PROMPT, TASK, TEXTS, Subject
-from transfer.decoding import greedy
 from transfer.errors import PromptferryError
-from transfer.gradients import LabelledLines
+from transfer.models.generation import greedy
+from transfer.models.per_record_gradients import LabelledLines
 from transfer.prompt import SoftPrompt
 
 

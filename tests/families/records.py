@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import torch
 
-from client.noise import GRID_BITS, clip_to_grid
+from client.private.noise import GRID_BITS, clip_to_grid
 from tests.families.outcomes import DifferentError
 from tests.families.subject import TASK, Subject
-from transfer.batches import FORWARD_TOKENS
-from transfer.gradients import LabelledLines, per_record_gradients
-from transfer.models import LanguageModel
-from transfer.passes import Passes
+from transfer.models.language_model import LanguageModel
+from transfer.models.passes import Passes
+from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
+from transfer.tokens.batches import FORWARD_TOKENS
 
 SHORT = ("The film was great.", "The plot was awful.", "The music was good.")
 LONG = (

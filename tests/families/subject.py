@@ -14,10 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from tests.families.outcomes import first_line
 from tests.families.tiny import FACTORIES, Kind
 from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE, peft_config
-from transfer.batches import Line
-from transfer.models import LanguageModel
+from transfer.models.language_model import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task
+from transfer.tokens.batches import Line
 
 PROMPT = 4
 WORDS = (Label("positive", ("great", "good")), Label("negative", ("terrible", "bad")))

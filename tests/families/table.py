@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from transfer.files import replace
+from transfer.files.atomic import replace
 
 FAMILY = "family"
 """Name of the property that holds a row: `kind`, `class`, and an outcome for every property."""

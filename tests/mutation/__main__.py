@@ -1,4 +1,4 @@
-"""Which small changes of a module would no test notice? `python -m tests.mutation --module client.noise`.
+"""Which small changes of a module would no test notice? `python -m tests.mutation --module client.private.noise`.
 
 Works on a copy of the checkout. Libraries are loaded once; each mutant is a fork of that process which runs the
 tests that come past the changed line, the quickest first, until one fails. Survivors must stand, with a reason, in
@@ -33,7 +33,12 @@ LIBRARIES = (
     *("torch", "opacus.optimizers", "opacus.accountants", "peft", "scipy.stats", "hypothesis.strategies"),
     *("transformers.models.llama.modeling_llama", "transformers.models.bert.modeling_bert", "dp_accounting"),
 )
-INDEPENDENT = ("coordinator.server", "coordinator.flower", "coordinator.publishing", "transfer.models")
+INDEPENDENT = (
+    "coordinator.delivery.server",
+    "coordinator.flower.federation",
+    "coordinator.publication.publish",
+    "transfer.models.language_model",
+)
 """What no module of the client is imported by."""
 KILLED, SURVIVED = "killed", "survived"
 

@@ -52,7 +52,7 @@ def test_every_kind_of_change_is_made_once_and_words_are_left_alone() -> None:
 
 
 def test_a_mutant_is_the_module_with_one_change() -> None:
-    source = (Path(__file__).parents[2] / "client" / "entries.py").read_text(encoding="utf-8")
+    source = (Path(__file__).parents[2] / "client" / "ledger" / "entries.py").read_text(encoding="utf-8")
     lines = source.splitlines()
     for each in mutants(source):
         ast.parse(each.source)

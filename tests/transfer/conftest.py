@@ -16,7 +16,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from transfer.models import LanguageModel, load
+from transfer.models.language_model import LanguageModel, load
 
 
 def like(tokenizer_of: Path, model: PreTrainedModel, directory: Path) -> Path:

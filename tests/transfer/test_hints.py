@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from transfer import console, hints
-from transfer.console import DirectoryOption
+from transfer import hints
+from transfer.terminal import console
+from transfer.terminal.console import DirectoryOption
 
 
 def told(capsys, *words):

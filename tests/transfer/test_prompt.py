@@ -13,11 +13,11 @@ from safetensors.torch import save
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE, peft_config
-from transfer.batches import Batch
 from transfer.errors import ModelError, VerificationError
-from transfer.evaluation import class_logits
 from transfer.model_ref import ModelRef
+from transfer.post.evaluation import class_logits
 from transfer.prompt import MAX_BYTES, TENSOR_KEY, SoftPrompt
+from transfer.tokens.batches import Batch
 
 REF = ModelRef("tiny", "0" * 64)
 VECTORS = arrays(

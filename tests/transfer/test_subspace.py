@@ -1,16 +1,10 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
-from transfer.directions import public_subspace
+from tests.transfer.subspaces import found
 from transfer.errors import UsageError
-from transfer.objectives import answer_loss
 from transfer.prompt import SoftPrompt
 from transfer.subspace import Subspace
-
-TEXTS = [f"The {noun} was {word} and {more}." for noun in ("film", "plot", "evening", "match")
-         for word in ("great", "awful", "boring") for more in ("slow", "good", "young")]  # fmt: skip
 
 
 @pytest.fixture
@@ -18,51 +12,10 @@ def start(model, tiny_task):
     return model.text_prompt(tiny_task.init_text, 3)
 
 
-def found(model, task, start, dimensions=4, seed=0):
-    return public_subspace(model, task, TEXTS, start, dimensions, seed)
-
-
-def test_directions_are_orthonormal_and_repeat_for_a_seed(model, tiny_task, start):
-    one, two = found(model, tiny_task, start), found(model, tiny_task, start)
-    rows = one.directions.flatten(1)
-    torch.testing.assert_close(rows @ rows.T, torch.eye(4), atol=1e-5, rtol=0)
-    assert torch.equal(one.directions, two.directions)
-    assert not torch.equal(one.directions, found(model, tiny_task, start, seed=1).directions)
-
-
-def test_a_few_directions_of_public_text_hold_most_of_a_stranger_s_gradient(model, tiny_task, start):
-    """Of any class: the labels of the public texts are drawn, not known."""
-    axes, encoder = found(model, tiny_task, start, dimensions=8), model.encoder(tiny_task)
-    batch = model.collate(encoder.encode(["We liked the weather, nobody liked the train."]))
-    for label in (0, 1):
-        rows = start.vectors.clone().unsqueeze(0).requires_grad_(True)
-        loss = model.logits(batch, rows, encoder.words).log_softmax(1)[0, label]
-        (gradient,) = torch.autograd.grad(loss, rows)
-        kept = axes.coordinates(gradient).norm() / gradient.norm()
-        by_chance = (8 / gradient.numel()) ** 0.5
-        assert kept > max(0.8, 2 * by_chance)
-
-
-def test_directions_of_public_words_hold_most_of_a_strangers_gradient_of_free_text(causal, tiny_task):
-    """Of an answer that no public text holds, in several words, and its end."""
-    task = replace(tiny_task, labels=(), kind="text", answer_tokens=8)
-    start = causal.text_prompt(task.init_text, 3)
-    axes = found(causal, task, start, dimensions=16)
-    batch = causal.collate(causal.encoder(task).encode(["We liked the weather."], ["a long walk home"]))
-    rows = start.vectors.clone().unsqueeze(0).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(answer_loss(causal.logits(batch, rows), batch.goal).sum(), rows)
-    assert axes.coordinates(gradient).norm() > 0.93 * gradient.norm()
-    assert torch.equal(axes.directions, found(causal, task, start, dimensions=16).directions)
-
-
 def test_coordinates_and_vectors_undo_each_other(model, tiny_task, start):
     axes = found(model, tiny_task, start)
     inside = torch.tensor([1.0, -2.0, 0.5, 3.0])
     torch.testing.assert_close(axes.coordinates(axes.vectors(inside).unsqueeze(0))[0], inside)
-
-
-def test_fewer_texts_than_directions_give_fewer_directions(model, tiny_task, start):
-    assert public_subspace(model, tiny_task, TEXTS[:5], start, 40, 0).dimensions == 5
 
 
 def test_a_subspace_survives_its_bytes(model, tiny_task, start):
@@ -94,10 +47,3 @@ def test_other_bytes_are_refused(model, data, words):
 def test_impossible_directions_are_refused(directions, words):
     with pytest.raises(UsageError, match=words):
         Subspace(directions)
-
-
-def test_no_texts_and_no_directions_are_refused(model, tiny_task, start):
-    with pytest.raises(UsageError, match="both must be"):
-        public_subspace(model, tiny_task, [], start, 4, 0)
-    with pytest.raises(UsageError, match="both must be"):
-        public_subspace(model, tiny_task, TEXTS, start, 0, 0)

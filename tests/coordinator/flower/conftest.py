@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from client.flower import serve
-from client.link import Link
-from coordinator.flower import Federation
-from coordinator.listener import LinkSettings
+from client.daemon.flower import serve
+from client.daemon.link import Link
+from coordinator.flower.federation import Federation
+from coordinator.network.https_server import LinkSettings
 
 Answer = Callable[[bytes], bytes]
 

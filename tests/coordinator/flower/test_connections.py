@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client.flower import serve
-from client.link import Link
-from coordinator.flower import Federation
+from client.daemon.flower import serve
+from client.daemon.link import Link
+from coordinator.flower.federation import Federation
 from transfer.errors import (
     AuthenticationError,
     UnavailableError,
@@ -83,6 +83,6 @@ def test_nodes_wait_for_the_coordinator_and_find_it_again(link_settings, nodes, 
     for attempt in (b"1", b"2"):
         with Federation(settings) as federation:
             assert federation.exchange({"faithful": attempt}, deadline_s=20)["faithful"].reply == attempt
-    own = [record.message for record in caplog.records if record.name == "client.flower"]
+    own = [record.message for record in caplog.records if record.name == "client.daemon.flower"]
     assert sum("cannot be reached" in message for message in own) <= 3
     assert sum("connected to" in message for message in own) == 2

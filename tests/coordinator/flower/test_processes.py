@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from client.link import LEASE_S
-from coordinator.fleet import Outcome
+from client.daemon.link import LEASE_S
+from coordinator.rounds.fleet import Outcome
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,10 +33,10 @@ import psutil
 from pathlib import Path
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
-from client.flower import serve
-from client.link import LEASE_S, Link
-from coordinator.flower import Federation
-from coordinator.listener import LinkSettings
+from client.daemon.flower import serve
+from client.daemon.link import LEASE_S, Link
+from coordinator.flower.federation import Federation
+from coordinator.network.https_server import LinkSettings
 pki, database = Path(sys.argv[1]), Path(sys.argv[2])
 key, stop = ec.generate_private_key(ec.SECP384R1()), threading.Event()
 pem = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
@@ -90,8 +90,8 @@ NODE = """
 import sys, threading
 from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from client.flower import serve
-from client.link import LEASE_S, Link
+from client.daemon.flower import serve
+from client.daemon.link import LEASE_S, Link
 address, ca, key, mode = sys.argv[1:]
 def answer(request):
     print("asked", flush=True)

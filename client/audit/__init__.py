@@ -1,0 +1,1 @@
+"""Attacks on this installation that measure whether it keeps the ε it claims."""

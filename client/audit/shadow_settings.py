@@ -1,0 +1,48 @@
+"""How shadow prompts are tuned: as a plan does by default (`deploy/plan.toml`), so that they stand for rounds."""
+
+from dataclasses import dataclass
+
+from transfer.errors import UsageError
+from transfer.protocol.tuning_defaults import (
+    CLIP_NORM,
+    DIMENSIONS,
+    PROMPT_LENGTH,
+    SAMPLE_RATE,
+    STEPS,
+    usual_learning_rate,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSettings:
+    """Settings of a membership audit.
+
+    Attributes:
+        shadows: K, how many shadow prompts.
+        records: N, most records, or users, of the sample; each shadow has about half of them.
+        length: prompt tokens, ≥ 1.
+        steps: noisy steps of a shadow.
+        sample_rate: probability that a record takes part in a step.
+        clip_norm: largest norm of one record's gradient.
+        learning_rate: step size at the first step; None for what suits.
+        dimensions: directions to tune in where public text to learn them from is given, ≥ 1.
+    """
+
+    shadows: int = 16
+    records: int = 512
+    length: int = PROMPT_LENGTH
+    steps: int = STEPS
+    sample_rate: float = SAMPLE_RATE
+    clip_norm: float = CLIP_NORM
+    learning_rate: float | None = None
+    dimensions: int = DIMENSIONS
+
+    def __post_init__(self) -> None:
+        least = {"shadows": 4, "records": 20, "length": 1, "steps": 1, "dimensions": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise UsageError(f"membership audit: {name} {getattr(self, name)} must be ≥ {value}")
+
+    def step_size(self, *, subspace: bool) -> float:
+        """The step size asked for, or the usual one."""
+        return self.learning_rate or usual_learning_rate(self.dimensions if subspace else 0)

@@ -1,0 +1,1 @@
+"""The process that stays connected to the coordinator and answers its rounds; only here Flower is known."""

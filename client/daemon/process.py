@@ -1,0 +1,69 @@
+"""The data owner's daemon: one process that stays connected and answers rounds until it is told to stop."""
+
+import logging
+
+from client.daemon import terminal
+from client.daemon.link import Link
+from client.home import custody, enrolment
+from client.home.lock import locked
+from client.home.settings import ClientConfig
+from client.ledger.ledger import Ledger
+from transfer.progress import doing
+from transfer.terminal.signals import stopped_by_signals
+
+logger = logging.getLogger(__name__)
+
+STOP_WITHIN_S = 9.0
+"""A step of tuning that outlasts this is not waited for: whatever it costs was written down before."""
+
+
+def run(config: ClientConfig, *, ask: bool = False) -> None:
+    """Answer rounds until SIGTERM or SIGINT; call it from the main thread.
+
+    Args:
+        config: the client's settings.
+        ask: whether to ask on the terminal before the first round of each campaign.
+
+    Raises:
+        ConfigError: the client is not enrolled.
+        DataError: the private data is not there.
+        LedgerError: the ledger cannot be trusted.
+        UsageError: there is no terminal to ask on.
+        UnavailableError: another daemon runs here, or the coordinator's certificate is not accepted.
+        AuthenticationError: the coordinator does not know this client, or not any more.
+    """
+    if ask:
+        terminal.require()
+    pinned, own = enrolment.read(config), custody.load(config)
+    config.data.require_readable()
+    with doing("starting"):  # what is wrong with the above is told before PyTorch is imported
+        import torch
+
+        from client.daemon.flower import serve
+        from client.rounds.consent import Consent, always
+        from client.rounds.participant import Participant
+        from client.rounds.proxies import Proxies
+        from client.rounds.release import Identity
+    if config.daemon.threads:
+        torch.set_num_threads(config.daemon.threads)
+    link = Link(pinned.fleet, pinned.ca_pem, own.keys.node, config.daemon.poll_s)
+    # nothing is lost by a hard end: the ledger is durable and the kernel frees the lock
+    with (
+        locked(config.lock_file),
+        Ledger.open(own.ledger) as ledger,
+        stopped_by_signals(STOP_WITHIN_S) as stop,
+    ):
+        limits = config.limits()
+        asking = Consent.by(terminal.agrees, own.agreements, ledger, limits.budget, stop)
+        participant = Participant(
+            Identity(pinned.client, own.keys.signing, pinned.publisher),
+            limits,
+            ledger,
+            Proxies(config.proxies_directory, pinned.fetch),
+            config.data.path,
+            consent=asking.require if ask else always,
+            stop=stop,
+        )
+        logger.info("client %s waits for rounds from %s", pinned.client, pinned.fleet)
+        serve(link, participant.answer, stop)
+    logger.info("stopped")

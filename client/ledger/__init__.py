@@ -1,0 +1,1 @@
+"""The privacy ledger: what is spent on each data set, written down before it is spent."""

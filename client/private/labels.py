@@ -1,0 +1,100 @@
+"""A record's label as one of the classes: by name, also where names are numbers, or else by index.
+
+However a file holds a label, as a JSON number, a JSON string or a cell of CSV, it is the same class.
+"""
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+
+from transfer.errors import DataError
+from transfer.files.text import Number
+
+_QUOTED = 40
+_NUMBER = re.compile(r"[+-]?\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?", re.ASCII)
+_INTEGER = re.compile(r"-?\d+", re.ASCII)
+_LARGEST = 9
+"""Digits of the largest index."""
+
+
+class Classes:
+    """The classes of a task by name, in the order of their indices.
+
+    A label that is no name as it is spelt is the class of the same number (`1.0` and `01` are class "1") or truth
+    value (`TRUE` is class "true"). An integer is an index only where no class is named by a number.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._meanings = tuple(map(_meaning, names))
+        self._known = f"(labels: {', '.join(names)})"
+
+    def index(self, value: object) -> int:
+        """Index of the class that the label of a record means.
+
+        Raises:
+            DataError: it means none, or several.
+        """
+        spelt = _spelt(value)
+        if spelt in self._names:
+            return self._names.index(spelt)
+        meaning = None if spelt is None else _meaning(spelt)
+        same = [index for index, known in enumerate(self._meanings) if known is not None and known == meaning]
+        if len(same) == 1:
+            return same[0]
+        if same:
+            either = " or ".join(repr(self._names[index]) for index in same)
+            raise DataError(f"{_quoted(str(spelt))} could be {either}: write it as the task does, in quotes")
+        return self._by_index(value)
+
+    def _by_index(self, value: object) -> int:
+        spelt = value.spelt if isinstance(value, Number) else value
+        if not isinstance(spelt, str):
+            raise DataError(f"{kind(value)} where an index or a name should be {self._known}")
+        named = any(isinstance(meaning, Decimal) for meaning in self._meanings)
+        if named or not _INTEGER.fullmatch(spelt):
+            if not named and isinstance(value, Number):
+                raise DataError(f"a number where an index or a name should be {self._known}")
+            raise DataError(f"unknown label {_quoted(spelt)} {self._known}")
+        index = int(spelt) if len(spelt) <= _LARGEST else -1
+        if not 0 <= index < len(self._names):
+            raise DataError(f"no label has this index {self._known}")
+        return index
+
+
+def kind(value: object) -> str:
+    """JSON's name for the type of a value."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case Number() | float():  # the latter is NaN or Infinity
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+    return "an object"
+
+
+def _spelt(value: object) -> str | None:
+    match value:
+        case str():
+            return value
+        case bool():
+            return str(value).lower()
+        case Number():
+            return value.spelt
+    return None
+
+
+def _meaning(spelt: str) -> Decimal | bool | None:
+    """The number or truth value that a label spells."""
+    if spelt.lower() in ("true", "false"):
+        return spelt.lower() == "true"
+    return Decimal(spelt) if _NUMBER.fullmatch(spelt) else None
+
+
+def _quoted(value: str) -> str:
+    return repr(value if len(value) <= _QUOTED else value[: _QUOTED - 1] + "…")

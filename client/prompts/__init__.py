@@ -1,0 +1,1 @@
+"""The `promptferry` command: a recipient lists, fetches, verifies and tries published prompts."""

@@ -1,0 +1,99 @@
+"""A published prompt as `promptferry` tells of it: a row of a listing, or a sheet."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from rich.table import Table
+
+from client.prompts.claim import Claim
+from client.remote.offers import PromptOffer
+from transfer.errors import VerificationError
+from transfer.protocol.prompt_statement import PromptStatement
+from transfer.protocol.signing import PROMPT_PREDICATE, Statement
+
+
+def described(claim: Claim) -> dict[str, Any]:
+    """What a verified claim says, for machines."""
+    privacy = claim.privacy
+    return {
+        "name": claim.prompt,
+        "version": claim.version,
+        "verified": True,
+        "task": claim.task.name,
+        "target": claim.target,
+        "proxy": claim.proxy,
+        "epsilon": privacy.epsilon,
+        "delta": privacy.delta,
+        "unit": privacy.unit,
+        "adjacency": privacy.adjacency,
+        "accountant": privacy.accountant,
+        "not_private": privacy.not_private,
+    }
+
+
+def row(offer: PromptOffer, publisher: Ed25519PublicKey) -> dict[str, Any]:
+    """One line of a listing; what cannot be verified is listed, but nothing it says is."""
+    shown = {"name": offer.prompt, "version": offer.version, "create_time": offer.create_time}
+    try:
+        claim = Claim.of(Statement.verified(offer.statement, publisher, PROMPT_PREDICATE))
+        claim.require(offer.prompt, offer.version)
+    except VerificationError:
+        return {**shown, "verified": False}
+    return {**shown, **described(claim)}
+
+
+def table(rows: list[dict[str, Any]]) -> Table | str:
+    """A listing."""
+    if not rows:
+        return "no prompt is published"
+    shown = Table("name", "version", "created", "verified", "task", "target", "ε", "δ", box=None)
+    for each in rows:
+        told = ["", "", "", ""]
+        if each["verified"]:
+            told = [each["task"], each["target"].name, f"{each['epsilon']:.3g}", f"{each['delta']:.3g}"]
+        created = f"{each['create_time']:%Y-%m-%d %H:%M}"
+        shown.add_row(each["name"], str(each["version"]), created, "yes" if each["verified"] else "NO", *told)
+    return shown
+
+
+def sheet(found: Mapping[str, Any], statement: PromptStatement | None = None) -> str:
+    """All that `found` says of one prompt, and what else its statement says, a line each."""
+    privacy = f"ε {found['epsilon']:.4g} at δ {found['delta']:.3g} for one {found['unit']}"
+    lines = {
+        "prompt": f"{found['name']}, version {found['version']}, signed by the publisher",
+        "task": found["task"],
+        "target": f"{found['target'].name} ({found['target'].digest[:16]}…)",
+        "proxy": f"{found['proxy'].name} ({found['proxy'].digest[:16]}…)",
+        "privacy": f"{privacy} ({found['adjacency']}), worst client, {found['accountant']}",
+        "not private": "; ".join(found["not_private"]),
+    }
+    if "directory" in found:
+        lines["directory"] = found["directory"]
+    if statement is not None:
+        lines |= _stated(statement)
+    return "\n".join(f"{name:12} {value}" for name, value in lines.items())
+
+
+def _stated(statement: PromptStatement) -> dict[str, str]:
+    """The rest of a signed statement that is for people; `--format json` shows all of it."""
+    lines = {"template": statement.task.template}
+    for label in statement.task.labels:
+        lines[f"  {label.name}"] = ", ".join(label.words) or "read by a head"
+    lines["campaign"] = f"{statement.campaign}, {statement.rounds} rounds"
+    lines["clients"] = "; ".join(
+        f"{each.client}: ε {each.epsilon:.4g} at δ {each.delta:.3g}" for each in statement.privacy.clients
+    )
+    if losses := statement.lineage.held_out_loss:
+        lines["public loss"] = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+    return lines
+
+
+def answers(found: Mapping[str, Any]) -> str:
+    """What a prompt answered to texts, a line each."""
+    lines = []
+    for result in found["results"]:
+        ranked = sorted(result.get("probabilities", {}).items(), key=lambda item: -item[1])
+        answer = result.get("answer") or "  ".join(f"{label} {chance:.3f}" for label, chance in ranked)
+        lines.append(f"{answer}  {result['text']}")
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+"""Trying a prompt: stock PEFT puts it before a text, the target's answer is read or written out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+
+from client.prompts import directory as artifact
+from client.prompts.claim import Claim
+from transfer.errors import ModelError
+from transfer.models.language_model import LanguageModel
+from transfer.models.self_check import behind
+from transfer.tasks import Task
+from transfer.tokens.batches import Batch, Line
+from transfer.tokens.readout import Head, Reading, label_logits, question
+
+
+def probabilities(
+    directory: Path, claim: Claim, model: LanguageModel, texts: Sequence[str]
+) -> list[dict[str, float]]:
+    """Probability of each label, by name, for each text.
+
+    Args:
+        directory: a verified PEFT directory.
+        claim: its claim, of a task with labels.
+        model: the target the prompt was made for.
+        texts: what to classify.
+
+    Raises:
+        ModelError: it is another model.
+        TaskError: a label word does not fit its tokeniser.
+    """
+    encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
+    words, results = encoder.words, []
+    held = artifact.content(directory, claim).head
+    head = None if held is None else held.vectors
+    for line in encoder.encode(texts):
+        chances = class_logits(prompted, model, line, words, head).softmax(dim=1)[0]
+        results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
+    return results
+
+
+def class_logits(
+    prompted: PeftModel, model: LanguageModel, line: Line, words: Reading | None, head: torch.Tensor | None
+) -> torch.Tensor:
+    """Class logits [1, C] of a line by PEFT's own forward pass of `model`; by `head` [C, H] if `words` are one.
+
+    Vocabulary logits [N, V] at the answer's tokens without words.
+    """
+    batch = model.collate([line])
+    if isinstance(words, Head) and head is not None:
+        return words.class_logits(_states(prompted, model, batch), batch.mask, head.unsqueeze(0))
+    asked = question(batch, words)
+    return label_logits(_logits(prompted, asked.batch)[asked.rows, asked.columns], words)
+
+
+def answers(directory: Path, claim: Claim, model: LanguageModel, texts: Sequence[str]) -> list[str]:
+    """Answer in free text to each text, the likeliest token each time; arguments as of `probabilities`.
+
+    Raises:
+        ModelError: it is another model.
+    """
+    return written(_prompted(directory, claim, model), model, claim.task, texts)
+
+
+def written(prompted: PeftModel, model: LanguageModel, task: Task, texts: Sequence[str]) -> list[str]:
+    """Answer in free text to each text by PEFT's own forward passes of `model`."""
+    encoder, results = model.encoder(task), []
+    for line in encoder.encode(texts):
+        tokens: list[int] = []
+        while len(tokens) < task.answer_tokens and encoder.end not in tokens:
+            batch = model.collate([Line((*line.ids, *tokens), line.answer)])
+            tokens.append(int(_logits(prompted, batch)[0, -1].argmax()))
+        results.append(encoder.decode(tokens))
+    return results
+
+
+def _prompted(directory: Path, claim: Claim, model: LanguageModel) -> PeftModel:
+    """The target behind the prompt, as stock PEFT loads it."""
+    if model.ref.digest != claim.target.digest:
+        raise ModelError(
+            f"the prompt is for {claim.target.name!r} with digest {claim.target.digest[:16]}…, "
+            f"{model.ref.name!r} has {model.ref.digest[:16]}…"
+        )
+    return behind(model, directory)
+
+
+def _logits(prompted: PeftModel, batch: Batch) -> torch.Tensor:
+    """Logits [B, T, V] of the text's own positions; the prompt's stand before them."""
+    with torch.no_grad():
+        logits: torch.Tensor = prompted(input_ids=batch.ids, attention_mask=batch.mask).logits
+    return logits[:, -batch.ids.shape[1] :]
+
+
+def _states(prompted: PeftModel, model: LanguageModel, batch: Batch) -> torch.Tensor:
+    """Last hidden states [B, T, H] of the text's own positions behind the prompt."""
+    with torch.no_grad():
+        rows = prompted.get_prompt(batch_size=len(batch))
+        return model.all_states(batch, rows)[:, rows.shape[1] :]

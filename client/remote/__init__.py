@@ -1,0 +1,1 @@
+"""A coordinator over gRPC, for data owners and recipients alike; nothing it returns is verified yet."""

@@ -1,0 +1,222 @@
+"""A coordinator over the network: promptferry.v1 as unverified values, its statuses as the store's errors."""
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from pathlib import Path
+from typing import Protocol, Self
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from client.remote.download import OnBytes, PartialFile
+from client.remote.errors import raise_ours
+from client.remote.offers import PromptOffer, ProxyOffer
+from promptferry.v1 import service_pb2, service_pb2_grpc
+from transfer import names
+from transfer.errors import DeadlineError, UnavailableError, UsageError, VerificationError
+from transfer.files.atomic import FileRef
+from transfer.protocol.signing import proof_content
+from transfer.protocol.wire import envelope_value, model_value
+
+PAGE_SIZE = 100
+ATTEMPTS = 3
+PAUSE_S = 0.2
+"""Before trying again when an attempt brought nothing; twice as long the second time."""
+MAX_RESPONSE_BYTES = 16 * 2**20
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),  # notice a peer that vanished in mid-download
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
+
+
+class OwnerKeys(Protocol):
+    """Keys a data owner enrols with; `client.vault.keys.Keys` in production."""
+
+    @property
+    def signing(self) -> Ed25519PrivateKey:
+        """Signs releases."""
+
+    @property
+    def node(self) -> EllipticCurvePrivateKey:
+        """Proves the node's identity to Flower's server."""
+
+
+class Remote:
+    """Connection to one coordinator, to be used as a context.
+
+    Args:
+        address: host:port.
+        ca_pem: the only authority whose server certificate is accepted.
+        timeout_s: longest time a call may take, or a download may stand still.
+
+    Every call raises `UnavailableError` if nobody answers, `VerificationError` if whoever answers shows a
+    certificate of another authority or for another host, and `DeadlineError` when time runs out.
+
+    Raises:
+        UsageError: the address or the authority is malformed.
+    """
+
+    def __init__(self, address: str, ca_pem: bytes, timeout_s: float = 30.0) -> None:
+        if not _ADDRESS.fullmatch(address):
+            raise UsageError(f"coordinator address {address!r} is not host:port")
+        try:
+            x509.load_pem_x509_certificates(ca_pem)
+        except ValueError as error:
+            raise UsageError("the CA is not a PEM certificate") from error
+        self.address, self._timeout_s = address, timeout_s
+        credentials = grpc.ssl_channel_credentials(ca_pem)
+        self._channel = grpc.secure_channel(address, credentials, options=OPTIONS)
+        self._prompts = service_pb2_grpc.PromptServiceStub(self._channel)
+        self._proxies = service_pb2_grpc.ProxyServiceStub(self._channel)
+        self._enrolment = service_pb2_grpc.EnrolmentServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._channel.close()
+
+    def prompt_version(self, prompt: str, version: int | None = None) -> PromptOffer:
+        """One published version; None is the latest."""
+        request = service_pb2.GetPromptVersionRequest(name=names.prompt_version(prompt, version))
+        with self._calling():
+            return _prompt_offer(self._prompts.GetPromptVersion(request, timeout=self._timeout_s))
+
+    def prompt_versions(self, prompt: str | None = None) -> Iterator[PromptOffer]:
+        """Published versions of one prompt or of all, newest first, fetched page by page."""
+        request = service_pb2.ListPromptVersionsRequest(
+            parent=names.prompt_parent(prompt), page_size=PAGE_SIZE
+        )
+        while True:
+            with self._calling():
+                page = self._prompts.ListPromptVersions(request, timeout=self._timeout_s)
+                offers = [_prompt_offer(message) for message in page.prompt_versions]
+            yield from offers
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def proxy(self, name: str) -> ProxyOffer:
+        """One proxy."""
+        request = service_pb2.GetProxyRequest(name=names.proxy(name))
+        with self._calling():
+            return _proxy_offer(self._proxies.GetProxy(request, timeout=self._timeout_s))
+
+    def proxies(self) -> Iterator[ProxyOffer]:
+        """Every proxy, newest first, fetched page by page."""
+        request = service_pb2.ListProxiesRequest(page_size=PAGE_SIZE)
+        while True:
+            with self._calling():
+                page = self._proxies.ListProxies(request, timeout=self._timeout_s)
+                offers = [_proxy_offer(message) for message in page.proxies]
+            yield from offers
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def enrol(self, client: str, token: str, keys: OwnerKeys) -> str:
+        """Hand in the public halves of `keys` for an invitation; the same again changes nothing.
+
+        Returns:
+            host:port of Flower's Fleet API.
+
+        Raises:
+            AuthenticationError: the invitation does not hold.
+            AlreadyExistsError: a key is in use under another name.
+        """
+        node_key = keys.node.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        request = service_pb2.EnrolClientRequest(
+            client=client,
+            token=token,
+            node_key=node_key,
+            signing_key=keys.signing.public_key().public_bytes_raw(),
+            proof=keys.signing.sign(proof_content(client, token, node_key)),
+        )
+        with self._calling():
+            return self._enrolment.EnrolClient(request, timeout=self._timeout_s).fleet_address
+
+    def download(self, name: str, file: FileRef, into: Path, on_bytes: OnBytes | None = None) -> Path:
+        """Bring one file of a prompt version or a proxy, going on from what an earlier attempt left.
+
+        A connection that breaks is made anew, until `ATTEMPTS` in a row brought nothing.
+
+        Args:
+            name: resource name of a prompt version or a proxy.
+            file: as listed there.
+            into: directory; the file appears in it complete and checked.
+            on_bytes: told of progress.
+
+        Raises:
+            VerificationError: what came is not what was announced.
+        """
+        stub = (
+            self._prompts.DownloadPromptFile
+            if name.startswith("prompts/")
+            else self._proxies.DownloadProxyFile
+        )
+        part, fruitless = PartialFile(into, file), 0
+        while not part.is_there():
+            before = part.size
+            request = service_pb2.DownloadRequest(name=name, path=file.path, offset=before)
+            try:
+                with self._calling():
+                    for response in stub(request, timeout=self._timeout_s):
+                        part.append(response.chunk)
+                        if on_bytes is not None:
+                            on_bytes(part.size, file.size)
+            except (UnavailableError, DeadlineError) as error:
+                fruitless = 0 if part.size > before else fruitless + 1
+                if fruitless == ATTEMPTS or (fruitless and isinstance(error, DeadlineError)):
+                    raise
+                time.sleep(PAUSE_S * fruitless)
+            else:
+                return part.finish()
+        return into / file.path
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as fault:
+            raise_ours(fault, self.address)
+
+
+def _prompt_offer(message: service_pb2.PromptVersion) -> PromptOffer:
+    prompt, version = names.parse_prompt_version(message.name)
+    if version is None:
+        raise VerificationError(f"the coordinator offers {message.name!r}, which names no version")
+    return PromptOffer(
+        prompt,
+        version,
+        message.create_time.ToDatetime(tzinfo=UTC),
+        envelope_value(message.statement),
+        _files(message.files),
+    )
+
+
+def _proxy_offer(message: service_pb2.Proxy) -> ProxyOffer:
+    return ProxyOffer(
+        name=names.parse_proxy(message.name),
+        model=model_value(message.model),
+        parent=model_value(message.parent),
+        layers=tuple(message.layers),
+        create_time=message.create_time.ToDatetime(tzinfo=UTC),
+        statement=envelope_value(message.statement),
+        files=_files(message.files),
+    )
+
+
+def _files(messages: Iterable[service_pb2.FileRef]) -> tuple[FileRef, ...]:
+    return tuple(FileRef(message.path, message.size, message.digest) for message in messages)

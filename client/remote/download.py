@@ -1,0 +1,110 @@
+"""Downloads that appear whole or not at all, and go on where they broke off."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transfer.errors import AlreadyExistsError, UnavailableError, UsageError, VerificationError
+from transfer.files.atomic import FileRef, sync_directory
+
+OnBytes = Callable[[int, int], None]
+"""Called with (bytes there, bytes in all)."""
+
+
+@contextmanager
+def staged(final: Path, tag: str) -> Iterator[Path]:
+    """Directory beside `final` that becomes `final` when the body ends without an error.
+
+    After a broken connection it stays, and the next time goes on with what is there; after a verification
+    failure it is removed.
+
+    Args:
+        final: where the directory is to appear.
+        tag: part of a digest: what another version left behind is never mixed in.
+
+    Raises:
+        AlreadyExistsError: `final` is there.
+        UnavailableError: another process stages the same.
+        UsageError: a directory cannot be written.
+    """
+    if final.exists():
+        raise AlreadyExistsError(f"{final} exists already: choose another directory or remove it")
+    stage = final.with_name(f".{final.name}.{tag}.part")
+    try:
+        stage.mkdir(parents=True, exist_ok=True)
+        with _locked(stage):
+            yield stage
+            sync_directory(stage)
+            stage.rename(final)
+            sync_directory(final.parent)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or final}: {error.strerror}") from error
+    except VerificationError:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UnavailableError(f"{directory}: another process is downloading this") from error
+    finally:
+        os.close(descriptor)
+
+
+class PartialFile:
+    """A file on its way: FILE.part until it is complete and has the digest it was announced with."""
+
+    def __init__(self, directory: Path, file: FileRef) -> None:
+        self._file, self._final = file, directory / file.path
+        self._part = directory / f"{file.path}.{file.digest[:16]}.part"
+
+    @property
+    def size(self) -> int:
+        """Bytes there already; where a download goes on."""
+        return self._part.stat().st_size if self._part.exists() else 0
+
+    def is_there(self) -> bool:
+        """True if the finished file lies in its place."""
+        return self._final.is_file() and FileRef.of_file(self._final) == self._file
+
+    def append(self, chunk: bytes) -> None:
+        """Add bytes at the end.
+
+        Raises:
+            VerificationError: more bytes than announced.
+        """
+        with self._part.open("ab") as part:
+            part.write(chunk)
+        if self.size > self._file.size:
+            self._part.unlink()
+            raise VerificationError(
+                f"{self._file.path}: more than the announced {self._file.size} bytes came"
+            )
+
+    def finish(self) -> Path:
+        """Check the whole and put it in its place, durably.
+
+        Raises:
+            VerificationError: size or SHA-256 is not the announced one; what came is thrown away.
+        """
+        self._part.touch()
+        digest = FileRef.of_file(self._part).digest
+        if self.size != self._file.size or digest != self._file.digest:
+            size = self.size
+            self._part.unlink()
+            raise VerificationError(
+                f"{self._file.path}: {size} bytes with SHA-256 {digest[:16]}… came, "
+                f"{self._file.size} with {self._file.digest[:16]}… were announced"
+            )
+        with self._part.open("rb") as part:
+            os.fsync(part.fileno())
+        self._part.replace(self._final)
+        return self._final

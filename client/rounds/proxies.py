@@ -1,0 +1,84 @@
+"""Proxies a client holds: one Hugging Face directory each, found by digest, loaded once and kept."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from transfer.errors import ModelError, NotFoundError, UsageError, VerificationError
+from transfer.model_ref import ModelRef
+from transfer.models.language_model import LanguageModel, load
+from transfer.names import checked
+
+Fetch = Callable[[str, Path], object]
+"""Brings the coordinator's proxy of a name to a directory that does not exist yet, verified and whole."""
+
+
+class Proxies:
+    """The proxies below one directory.
+
+    Args:
+        directory: holds one directory a proxy; made when a proxy is fetched.
+        fetch: asks the coordinator for a proxy that is not here; None for never.
+    """
+
+    def __init__(self, directory: Path, fetch: Fetch | None = None) -> None:
+        self._directory = directory
+        self._fetch = fetch
+        self._loaded: LanguageModel | None = None
+
+    def directories(self) -> list[Path]:
+        """Directories that hold a model, by name."""
+        if not self._directory.is_dir():
+            return []
+        visible = (path for path in self._directory.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in visible if (path / "config.json").is_file())
+
+    def model(self, ref: ModelRef) -> LanguageModel:
+        """The exact model `ref`, from memory, from disk, or fetched. Only the last one stays in memory.
+
+        Raises:
+            NotFoundError: it is not here and may not be fetched, or the coordinator has none of that name.
+            VerificationError: what was fetched, or lies on disk, is not the model asked for.
+            ModelError: it cannot be loaded.
+        """
+        if self._loaded is None or self._loaded.ref.digest != ref.digest:
+            self._loaded = None  # two models need not fit into memory
+            self._loaded = self._load(ref)
+        return self._loaded
+
+    def _load(self, ref: ModelRef) -> LanguageModel:
+        model = load(self._find(ref) or self._fetched(ref), name=ref.name)
+        if model.ref.digest != ref.digest:
+            raise VerificationError(
+                f"proxy {ref.name!r} has digest {model.ref.digest[:16]}…, asked for {ref.digest[:16]}…"
+            )
+        return model
+
+    def _find(self, ref: ModelRef) -> Path | None:
+        def other_name(path: Path) -> bool:
+            return path.name != ref.name
+
+        for path in sorted(self.directories(), key=other_name):
+            if ModelRef.of_directory(ref.name, path).digest == ref.digest:
+                return path
+        return None
+
+    def _fetched(self, ref: ModelRef) -> Path:
+        if self._fetch is None:
+            raise NotFoundError(
+                f"proxy {ref.name!r} with digest {ref.digest[:16]}… is not in {self._directory}"
+            )
+        into = next(path for path in self._places(ref) if not path.exists())
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fetch(ref.name, into)
+        return into
+
+    def _places(self, ref: ModelRef) -> Iterator[Path]:
+        """Directory for a proxy; an earlier proxy of the same name keeps its own."""
+        try:
+            name = checked("proxy", ref.name)  # the name came over the network: it must not lead elsewhere
+        except UsageError as error:
+            raise ModelError(str(error)) from error
+        yield self._directory / name
+        for length in (12, 64):
+            yield self._directory / f"{name}-{ref.digest[:length]}"
+        raise ModelError(f"{self._directory}: the place for proxy {name!r} is taken by something else")

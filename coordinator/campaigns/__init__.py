@@ -1,0 +1,1 @@
+"""Campaigns as a whole: carried through their states one after the other, and watched by others."""

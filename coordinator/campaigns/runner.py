@@ -1,0 +1,245 @@
+"""Carries campaigns out, one after the other, from the store's line of waiting ones to a published prompt.
+
+All that is needed to go on stands in the store: a coordinator that was killed continues every campaign at its
+first unfinished round, or at the transfer, and asks nobody again whose prompt it has.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.campaigns.watch import to_resume
+from coordinator.home.identity import Identity
+from coordinator.home.settings import TargetSettings, chosen
+from coordinator.publication.library import consulted
+from coordinator.publication.proxies import load_proxy
+from coordinator.publication.publish import publish, published_by
+from coordinator.publication.transfer import carried
+from coordinator.rounds.aggregation import Aggregate
+from coordinator.rounds.cohort import Cohort
+from coordinator.rounds.fleet import Fleet
+from coordinator.rounds.history import retrace
+from coordinator.rounds.plan import CampaignPlan
+from coordinator.rounds.question import Question, directions, roster, start_prompt
+from coordinator.rounds.quorum import aggregate
+from coordinator.rounds.server_optimizers import Server
+from coordinator.store.records import Campaign, CampaignState, PromptVersion, ReplyRecord, Round, RoundState
+from coordinator.store.states import ACTIVE
+from coordinator.store.store import Store
+from transfer.errors import PromptferryError, UsageError
+from transfer.files.public_text import read_texts
+from transfer.models.language_model import LanguageModel, load
+from transfer.post.transfer import check_possible
+from transfer.privacy import Guarantee
+from transfer.prompt import SoftPrompt
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_EVERY_S = 2.0
+DETAIL_LENGTH = 500
+
+
+class Interrupted(Exception):  # noqa: N818 -- not an error: the campaign was aborted or the process is stopping
+    """The campaign is not to go on here and now."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runner:
+    """Works on a store's campaigns until told to stop; one thread in one process for a store.
+
+    Attributes:
+        target: the model prompts are transferred to unless a plan names another.
+        stop: set to leave; what is under way is left as it is and goes on after a restart.
+    """
+
+    store: Store
+    fleet: Fleet
+    identity: Identity
+    target: TargetSettings
+    stop: threading.Event
+
+    def run(self, poll_s: float) -> None:
+        """Look for campaigns every `poll_s` seconds until `stop`; outlives every campaign that fails."""
+        while not self.stop.is_set():
+            try:
+                campaign = self.claim()
+                if campaign is not None:
+                    self.carry_out(campaign)
+                    continue
+                self.fleet.listen()
+            except Exception:  # the store itself: nothing can be written down, so try again
+                logger.exception("looking for campaigns and late replies")
+            self.stop.wait(poll_s)
+
+    def carry_out(self, campaign: Campaign) -> None:
+        """Bring one campaign as far as it goes: PUBLISHED, FAILED, or left where it was interrupted."""
+        logger.info("campaign %s: %s", campaign.name, campaign.state.name)
+        try:
+            _Course(self, CampaignPlan.from_json(campaign.plan)).follow()
+        except Interrupted:
+            logger.info("campaign %s: interrupted", campaign.name)
+        except PromptferryError as error:
+            self._fail(campaign.name, str(error))
+        except Exception as error:
+            logger.exception("campaign %s: failed", campaign.name)
+            self._fail(campaign.name, f"{type(error).__name__}: {error}")
+
+    def claim(self) -> Campaign | None:
+        """The campaign to work on: an interrupted one first, then the oldest that waits."""
+        interrupted = (item for item in self.store.campaigns() if item.state in ACTIVE)
+        return next(interrupted, None) or self.store.claim_campaign()
+
+    def _fail(self, name: str, reason: str) -> None:
+        detail = " ".join(reason.split())[:DETAIL_LENGTH]
+        logger.error("campaign %s: failed: %s; %s", name, detail, to_resume(name))
+        try:
+            self.store.set_campaign_state(name, CampaignState.FAILED, detail)
+        except UsageError:
+            logger.info("campaign %s: was aborted meanwhile", name)
+
+
+class _Course:
+    """The way of one campaign through its states."""
+
+    def __init__(self, runner: Runner, plan: CampaignPlan) -> None:
+        self.store, self.runner, self.plan = runner.store, runner, plan
+        self._server = Server(plan.strategy, plan.server)
+        self._noted = 0.0
+
+    def follow(self) -> None:
+        """Rounds, transfer, publication; whatever the store says is done already is not done again."""
+        if self.store.campaign(self.plan.name).state is not CampaignState.TRANSFERRING:
+            self._rounds()
+        self._move(CampaignState.TRANSFERRING, "rounds done")
+        version = published_by(self.store, self.runner.identity, self.plan) or self._publish()
+        self._move(CampaignState.PUBLISHED, f"{version.name} is published")
+
+    def _rounds(self) -> None:
+        proxy = self._proxy()
+        rounds = {item.index: item for item in self.store.rounds(self.plan.name)}
+        if not rounds:
+            self._check_ahead(proxy)
+        prompt = start_prompt(self.plan, proxy)
+        for index in range(1, self.plan.rounds + 1):
+            item = rounds.get(index)
+            if item is None or item.state is RoundState.OPEN:
+                item = self._open(index, prompt, proxy, item)
+            if item.state is RoundState.OPEN:
+                prompt = self._round(Question.of(self.plan, item, proxy.ref))
+            else:
+                prompt = self._retraced(item)
+
+    def _check_ahead(self, proxy: LanguageModel) -> None:
+        """Fail before any client spends privacy on a campaign that could not be finished.
+
+        Raises:
+            PromptferryError: public text, target, label words or library prompt do not serve.
+        """
+        plan = self.plan
+        self._note("checking proxy, target and public text")
+        texts, target = read_texts(Path(plan.public_text)), self._target()
+        check_possible(proxy, target, plan.task, texts, plan.transfer)
+        for model in (proxy, target):
+            model.require_positions(plan.start.length + plan.task.max_tokens)
+        release = Guarantee(plan.epsilon, plan.delta, plan.tuning.spend.unit)
+        consulted(plan, self.store, self.runner.identity, target.ref, release)
+
+    def _open(self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None) -> Round:
+        """Open a round; one that is open already is asked to the letter as before."""
+        subspace = None if opened else directions(self.plan, index, start, proxy)
+        packed = subspace.to_bytes() if subspace else None
+        asked = roster(self.store).to_bytes()
+        return self.store.open_round(self.plan.name, index, start.to_bytes(), asked, packed)
+
+    def _retraced(self, closed: Round) -> SoftPrompt:
+        return retrace(self.store, self.runner.identity, self.plan, closed, self._server).prompt
+
+    def _round(self, question: Question) -> SoftPrompt:
+        """One open round up to its aggregate."""
+        plan, index = self.plan, question.index
+        cohort = Cohort(self.store, self.runner.identity, question)
+        heard = set(cohort.releases)
+
+        def on_answer(client: str) -> None:
+            heard.add(client)
+            self._note(f"round {index} of {plan.rounds}: {len(heard)} of {len(cohort.clients)} answered")
+
+        if len(cohort.clients) < plan.min_clients:
+            raise UsageError(
+                f"round {index}: {len(cohort.clients)} clients are enrolled, "
+                f"the plan's min_clients is {plan.min_clients}"
+            )
+        self._note(f"round {index} of {plan.rounds}: asking {len(cohort.clients)} clients")
+        cohort.ask(self.runner.fleet, self._interrupted, on_answer)
+        self._go_on()
+        return self._close(question)
+
+    def _close(self, question: Question) -> SoftPrompt:
+        """Close a round with what stands in the store, whichever process heard it."""
+        plan, index = self.plan, question.index
+        made: list[Aggregate] = []
+
+        def close(replies: Sequence[ReplyRecord]) -> tuple[bytes, Mapping[str, str]]:
+            made.append(aggregate(self.store, self.runner.identity, question, replies, self._server))
+            return made[0].prompt.to_bytes(), made[0].dropped
+
+        closed = self.store.finish_round(plan.name, index, close)
+        for item in self.store.uncounted(plan.name, index):
+            logger.warning(
+                "campaign %s: round %d: %s: %s, not counted: %s",
+                *(plan.name, index, item.client, item.outcome, item.reason),
+            )
+        if not made:  # another process closed it first
+            return self._retraced(closed)
+        logger.info(
+            "campaign %s: round %d of %d: %s of %d prompts",
+            *(plan.name, index, plan.rounds, made[0].strategy, len(made[0].counted)),
+        )
+        return made[0].prompt
+
+    def _publish(self) -> PromptVersion:
+        runner = self.runner
+        history, crossing = carried(self.store, runner.identity, self.plan, runner.target, self._on_step)
+        self._go_on()
+        return publish(self.store, runner.identity, self.plan, history, crossing)
+
+    def _on_step(self, step: int, steps: int) -> None:
+        if time.monotonic() - self._noted >= PROGRESS_EVERY_S:
+            self._go_on()
+            self.runner.fleet.listen()
+            self._note(f"transfer: step {step} of {steps}")
+
+    def _proxy(self) -> LanguageModel:
+        return load_proxy(self.store.proxy(self.plan.proxy))
+
+    def _target(self) -> LanguageModel:
+        target = chosen(self.plan.target, self.runner.target)
+        return load(target.source, name=target.name or None)
+
+    def _note(self, detail: str) -> None:
+        """Tell watchers how far it is; an abort that came first stays."""
+        self._noted = time.monotonic()
+        state = self.store.campaign(self.plan.name).state
+        if state in ACTIVE:
+            try:
+                self.store.set_campaign_state(self.plan.name, state, detail)
+            except UsageError:
+                logger.debug("campaign %s: was aborted meanwhile", self.plan.name)
+
+    def _move(self, state: CampaignState, detail: str) -> None:
+        self._go_on()
+        try:
+            self.store.set_campaign_state(self.plan.name, state, detail)
+        except UsageError as error:
+            raise Interrupted from error
+        logger.info("campaign %s: %s: %s", self.plan.name, state.name, detail)
+
+    def _interrupted(self) -> bool:
+        return self.runner.stop.is_set() or self.store.campaign(self.plan.name).state not in ACTIVE
+
+    def _go_on(self) -> None:
+        if self._interrupted():
+            raise Interrupted

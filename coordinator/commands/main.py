@@ -1,0 +1,132 @@
+"""The `promptferry-coordinator` command: the model owner's way to serve, to launch rounds, and to publish.
+
+What needs PyTorch, Flower or the database is imported by the command that needs it: help and usage errors
+answer at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.commands import client as cli_client
+from coordinator.commands import prompt as cli_prompt
+from coordinator.commands import proxy as cli_proxy
+from coordinator.commands import round as cli_round
+from coordinator.commands.session import Session, of
+from transfer import hints
+from transfer.terminal import console
+from transfer.terminal.console import DirectoryOption, Format, FormatOption
+from transfer.terminal.doctor import tell
+from transfer.terminal.hub import Download, download
+
+app = console.application("Adapt a large language model to text that stays with its owners.")
+app.add_typer(cli_proxy.app, name="proxy")
+app.add_typer(cli_client.app, name="client")
+app.add_typer(cli_round.app, name="round")
+app.add_typer(cli_prompt.app, name="prompt")
+
+
+def main() -> None:
+    """Entry point of `promptferry-coordinator`."""
+    console.run(app)
+
+
+@app.callback()
+def _options(
+    context: typer.Context, directory: DirectoryOption = Path(), form: FormatOption = Format.TEXT
+) -> None:
+    context.obj = Session(directory, form)
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="New coordinator directory.")],
+    target: Annotated[str, typer.Option(help="Target: directory, or name in the local Hugging Face cache.")],
+    name: Annotated[str, typer.Option(help="Name the target is known by.")] = "",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    public_host: Annotated[str, typer.Option(help="Name clients reach it by, if another.")] = "",
+    port: Annotated[int, typer.Option(help="Port of delivery and enrolment; 0 for any.")] = 9292,
+    fleet_port: Annotated[int, typer.Option(help="Port of rounds (Flower); 0 for any.")] = 9191,
+    threads: Annotated[int, typer.Option(help="CPU threads for the transfer; 0 for PyTorch's choice.")] = 0,
+    fetched: Download = False,
+) -> None:
+    """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
+    from coordinator.home import directory as coordinator_directory
+    from transfer.families.model_directory import directory_of
+    from transfer.files.toml import at_home
+
+    path = at_home(Path(target))
+    source = str(path.resolve()) if path.exists() else target
+    coordinator_directory.free(directory)  # before what takes long
+    values: dict[tuple[str, str], object] = {
+        ("target", "source"): source,
+        ("target", "name"): name,
+        ("delivery", "host"): host,
+        ("delivery", "port"): port,
+        ("flower", "host"): host,
+        ("flower", "port"): fleet_port,
+        ("serve", "threads"): threads,
+    }
+    if public_host:
+        values |= {("delivery", "public_address"): f"{public_host}:{port}"}
+        values |= {("flower", "public_address"): f"{public_host}:{fleet_port}"}
+    hosts = [item for item in (host, public_host) if item and item not in ("0.0.0.0", "::")]  # noqa: S104
+    if fetched:
+        download(target)
+    directory_of(source)
+    with console.doing(f"trying {source}"):
+        from transfer.models.self_check import require_sound_at
+
+        require_sound_at(source)
+    coordinator_directory.make(directory, values, hosts)
+    made = {"directory": directory, "target": source, "publisher_key": directory / "publisher.pub"}
+    of(context).emit(
+        made,
+        lambda _: f"made {directory}: next {hints.coordinator('serve', directory)}",
+    )
+
+
+@app.command()
+def serve(context: typer.Context) -> None:
+    """Serve clients and prompt users, and carry out launched campaigns, until stopped."""
+    session = of(context)
+    config = session.config()
+    console.log_to_stderr(config.serve.log_level)
+    from coordinator.home import renewal as expiry
+    from coordinator.home.identity import pki_paths
+
+    expiry.warn(pki_paths(config))  # at once: what serves takes a while to import
+    with console.doing("starting"):
+        from coordinator.commands import serve as serving
+
+    def ready(addresses: serving.Addresses) -> None:
+        session.emit(addresses, lambda at: f"serving: delivery {at.delivery}, fleet {at.fleet}")
+        sys.stdout.flush()
+
+    serving.serve(config, ready)
+
+
+@app.command()
+def renew(context: typer.Context) -> None:
+    """Make a new server certificate under the same authority; nobody has to enrol again."""
+    from coordinator.home import renewal as expiry
+    from coordinator.home.identity import pki_paths
+
+    session = of(context)
+    end = expiry.renew(pki_paths(session.config()))
+    session.emit(
+        {"valid_until": end},
+        lambda _: f"valid until {end:%Y-%m-%d}: start {hints.coordinator('serve')} anew to show it",
+    )
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Check settings, keys, certificate, store, target, proxies and whether somebody serves."""
+    session = of(context)
+    with console.doing("loading PyTorch"):
+        from coordinator.commands import doctor as checkup
+    tell(session, checkup.examine(session.directory))

@@ -1,0 +1,189 @@
+"""`promptferry-coordinator prompt …`: what users may fetch, and carrying a prompt over to another target."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.table import Table
+
+from coordinator.commands.session import Session, of
+from transfer.terminal import console
+from transfer.terminal.console import line
+from transfer.terminal.hub import Download, download
+
+if TYPE_CHECKING:
+    from coordinator.store.records import PromptVersion
+    from transfer.protocol.prompt_statement import PromptStatement
+
+app = console.application("Published prompts and their versions.")
+NameArgument = Annotated[str, typer.Argument(help="Name of the prompt.")]
+VersionArgument = Annotated[int, typer.Argument(help="Version.", min=1)]
+
+
+@app.command("list")
+def list_(
+    context: typer.Context, name: Annotated[str | None, typer.Argument(help="Only this prompt.")] = None
+) -> None:
+    """List every version, newest first, revoked ones too."""
+    session = of(context)
+    with session.store() as store:
+        versions = store.prompt_versions(name)
+    session.emit([_brief(version) for version in versions], _listed)
+
+
+def _brief(version: "PromptVersion") -> dict[str, Any]:
+    return {
+        "name": version.name,
+        "prompt": version.prompt,
+        "version": version.version,
+        "state": version.state,
+        "created": version.create_time,
+    }
+
+
+def _listed(versions: list[dict[str, Any]]) -> Table:
+    table = Table("prompt", "version", "state", "published")
+    for item in versions:
+        table.add_row(
+            item["prompt"], str(item["version"]), item["state"], f"{item['created']:%Y-%m-%d %H:%M}"
+        )
+    return table
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    name: NameArgument,
+    version: Annotated[int | None, typer.Option(min=1, help="Version.", show_default="the latest")] = None,
+) -> None:
+    """Show what the signed statement of a version says."""
+    from coordinator.home.identity import identity
+
+    session = of(context)
+    with session.store() as store:
+        found = store.prompt_version(name, version)
+    with console.doing("loading PyTorch"):
+        from coordinator.publication.publish import told_about
+        from transfer.protocol.prompt_statement import PromptStatement
+    predicate = told_about(found, identity(session.config()))
+    stated = PromptStatement.from_predicate(predicate)
+    session.emit({**_brief(found), "statement": predicate}, lambda brief: _shown(brief, stated))
+
+
+def _shown(brief: dict[str, Any], stated: "PromptStatement") -> Group:
+    privacy, target = stated.privacy, stated.target
+    table = Table("client", "rounds", "ε", "lifetime ε")
+    for client in privacy.clients:
+        spent = f"{client.epsilon:.4g}", f"{client.lifetime_epsilon:.4g}"
+        table.add_row(client.client, str(client.rounds), *spent)
+    origin = f"for {target.name} {target.digest[:16]}, from campaign {stated.campaign}"
+    unit = f"δ {privacy.delta:g} for one {privacy.unit} ({privacy.adjacency}), {privacy.accountant}"
+    return Group(line(f"{brief['name']}: {brief['state']}"), table, line(origin), line(unit))
+
+
+@app.command("transfer")
+def transfer(
+    context: typer.Context,
+    campaign: Annotated[str, typer.Argument(help="Campaign whose rounds are done.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Target: directory, or name in the local Hugging Face cache.",
+            show_default="the configured one",
+        ),
+    ] = "",
+    name: Annotated[str, typer.Option(help="Publish under this name.", show_default="the plan's")] = "",
+    public_text: Annotated[Path | None, typer.Option(help="Other public text than the plan's.")] = None,
+    library: Annotated[
+        str,
+        typer.Option(
+            help="Learn from the best published prompt, none, or this one.",
+            metavar="auto|none|NAME",
+            show_default="auto if label words are read",
+        ),
+    ] = "",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Publish even if it does not beat its start.")
+    ] = False,
+    fetched: Download = False,
+) -> None:
+    """Carry a campaign's prompt over to another target, at no further privacy cost, and publish it.
+
+    Published prompts of other tasks may help; a table on stderr says which was used, or why none was.
+    """
+    from coordinator.home.settings import chosen
+    from transfer.families.model_directory import directory_of
+    from transfer.files.public_text import read_texts
+
+    session = of(context)
+    config = session.config()
+    console.log_to_stderr(config.serve.log_level)
+    with session.store() as store:
+        store.campaign(campaign)
+    if public_text is not None:
+        read_texts(public_text)
+    if fetched:
+        download(target or config.target.source)
+    if target:
+        directory_of(chosen(target, config.target).source)
+    with console.doing("loading PyTorch"):  # what is wrong with the above is told before
+        from coordinator.commands import library_table
+        from coordinator.home.identity import identity
+        from coordinator.publication.publish import retarget
+        from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan
+    with session.store() as store:
+        plan = CampaignPlan.from_json(store.campaign(campaign).plan)
+        asked = library or (AUTO if plan.task.has_words else NO_LIBRARY)
+        changes: dict[str, Any] = {"library": asked} | ({"target": target} if target else {})
+        if public_text is not None:
+            changes["public_text"] = str(public_text.resolve())
+        publication = replace(
+            plan.publish, require_improvement=plan.publish.require_improvement and not anyway
+        )
+        plan = replace(plan, publish=replace(publication, prompt=name or plan.publish.prompt), **changes)
+        with console.progress(f"transferring {campaign}") as show_step:
+            version, crossing = retarget(store, identity(config), plan, config.target, show_step)
+    told = {**_brief(version), "held_out_loss": dict(crossing.losses)}
+    if crossing.choice:
+        library_table.explain(crossing.choice, Console(stderr=True))
+        told["library"] = library_table.told(crossing.choice)
+    session.emit(told, lambda _: f"published {version.name}: held-out public loss: {crossing.summary}")
+
+
+@app.command("publish")
+def publish(context: typer.Context, name: NameArgument, version: VersionArgument) -> None:
+    """Offer a revoked version again."""
+    _set(of(context), name, version, "published")
+
+
+@app.command("revoke")
+def revoke(context: typer.Context, name: NameArgument, version: VersionArgument) -> None:
+    """Withdraw a version: users are answered as if it had never been."""
+    _set(of(context), name, version, "revoked")
+
+
+@app.command("rollback")
+def rollback(
+    context: typer.Context,
+    name: NameArgument,
+    to: Annotated[int, typer.Option("--to", min=1, help="Version to go back to.")],
+) -> None:
+    """Publish an earlier version again as the newest, and revoke those in between."""
+    from coordinator.home.identity import identity
+
+    session = of(context)
+    with session.store() as store:
+        store.prompt_version(name, to)
+        with console.doing("loading PyTorch"):
+            from coordinator.publication.publish import republish
+        version = republish(store, identity(session.config()), name, to)
+    session.emit(_brief(version), lambda _: f"published {version.name} with the content of version {to}")
+
+
+def _set(session: Session, name: str, version: int, state: Any) -> None:
+    with session.store() as store:
+        store.set_prompt_state(name, version, state)
+        found = store.prompt_version(name, version)
+    session.emit(_brief(found), lambda told: f"{told['name']} is {told['state']}")

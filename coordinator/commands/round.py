@@ -1,0 +1,218 @@
+"""`promptferry-coordinator round launch | list | show | watch | resume | abort`: campaigns of rounds."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.commands.session import Session, of
+from transfer import hints
+from transfer.files import toml as settings
+from transfer.terminal import console
+from transfer.terminal.console import line
+from transfer.terminal.json_values import plain
+
+if TYPE_CHECKING:
+    from coordinator.campaigns.watch import CampaignView
+    from coordinator.rounds.plan import CampaignPlan
+    from coordinator.store.records import Campaign
+    from coordinator.store.store import Store
+
+app = console.application("Campaigns: rounds of tuning that end in a published prompt.")
+NameArgument = Annotated[str, typer.Argument(help="Name of the campaign.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Follow it to the end.")]
+TimeoutOption = Annotated[float | None, typer.Option("--timeout-s", min=0, help="Seconds to wait at most.")]
+
+
+@app.command("launch")
+def launch(
+    context: typer.Context,
+    plan: Annotated[Path, typer.Argument(help="Round plan, TOML.")],
+    wait: WaitOption = False,
+    timeout_s: TimeoutOption = None,
+) -> None:
+    """Put a campaign in line; the serving coordinator carries it out."""
+    session = of(context)
+    settings.tables(plan, "plan")  # before what takes long
+    with console.doing(f"reading {plan} and computing the noise it asks for"):
+        from coordinator.rounds import plan_file
+        from transfer.files.public_text import read_texts
+
+        read = plan_file.read(plan)
+        read_texts(Path(read.public_text))
+    with session.store() as store:
+        store.proxy(read.proxy)
+        store.add_campaign(read.name, read.to_json())
+        if wait:
+            _follow(session, store, read.name, timeout_s)
+        else:
+            session.emit(_planned(read), _launched)
+            _tell_if_unserved(store)
+
+
+def _planned(plan: "CampaignPlan") -> dict[str, Any]:
+    spend = plan.tuning.spend
+    return {
+        "campaign": plan.name,
+        "rounds": plan.rounds,
+        "epsilon": plan.epsilon,
+        "delta": plan.delta,
+        "unit": spend.unit,
+        "noise_multiplier": spend.noise_multiplier,
+        "sample_rate": spend.sample_rate,
+        "steps": spend.steps,
+    }
+
+
+def _launched(plan: dict[str, Any]) -> str:
+    return (
+        f"launched {plan['campaign']}: ε {plan['epsilon']:.4g} at δ {plan['delta']:g} for one {plan['unit']} of "
+        f"each client, in {plan['rounds']} rounds of {plan['steps']} steps, noise multiplier "
+        f"{plan['noise_multiplier']:.4g}"
+    )
+
+
+@app.command("list")
+def list_(context: typer.Context) -> None:
+    """List every campaign, oldest first."""
+    session = of(context)
+    with session.store() as store:
+        campaigns = store.campaigns()
+    told = [
+        {"campaign": item.name, "state": item.state, "detail": item.detail, "updated": item.update_time}
+        for item in campaigns
+    ]
+    session.emit(told, _listed)
+
+
+def _listed(campaigns: list[dict[str, Any]]) -> Table:
+    table = Table("campaign", "state", "updated", "detail")
+    for item in campaigns:
+        table.add_row(
+            item["campaign"], item["state"], f"{item['updated']:%Y-%m-%d %H:%M}", Text(item["detail"])
+        )
+    return table
+
+
+@app.command("show")
+def show(context: typer.Context, name: NameArgument) -> None:
+    """Show one campaign: its cost, its rounds, and what became of each client."""
+    from coordinator.campaigns.watch import look
+
+    session = of(context)
+    with session.store() as store:
+        view, written = look(store, name), store.campaign(name).plan
+    with console.doing(f"reading the plan of {name}"):
+        from coordinator.rounds.plan import CampaignPlan
+
+        plan = CampaignPlan.from_json(written)
+    told = {**_planned(plan), **plain(view)}
+    session.emit(told, lambda _: Group(line(_launched(_planned(plan))), summary(view)))
+
+
+@app.command("watch")
+def watch(context: typer.Context, name: NameArgument, timeout_s: TimeoutOption = None) -> None:
+    """Follow a campaign to its end."""
+    session = of(context)
+    with session.store() as store:
+        _follow(session, store, name, timeout_s)
+
+
+@app.command("resume")
+def resume(
+    context: typer.Context, name: NameArgument, wait: WaitOption = False, timeout_s: TimeoutOption = None
+) -> None:
+    """Put a failed or aborted campaign in line again; it goes on where it stopped.
+
+    The round that is open asks again whoever declined or was not heard, and counts what was released already.
+    """
+    from coordinator.store.records import CampaignState
+
+    session = of(context)
+    with session.store() as store:
+        campaign = store.set_campaign_state(name, CampaignState.PENDING, "resumed by the operator")
+        if wait:
+            _follow(session, store, name, timeout_s)
+        else:
+            _put(session, campaign)
+            _tell_if_unserved(store)
+
+
+@app.command("abort")
+def abort(context: typer.Context, name: NameArgument) -> None:
+    """Stop a campaign; what clients have spent stays spent."""
+    from coordinator.store.records import CampaignState
+
+    session = of(context)
+    with session.store() as store:
+        campaign = store.set_campaign_state(name, CampaignState.ABORTED, "aborted by the operator")
+    _put(session, campaign)
+
+
+def _put(session: Session, campaign: "Campaign") -> None:
+    told = {"campaign": campaign.name, "state": campaign.state}
+    session.emit(told, lambda _: f"{campaign.name} is {campaign.state}")
+
+
+def _tell_if_unserved(store: "Store") -> None:
+    from coordinator.campaigns.watch import served
+
+    if not served(store):
+        console.say(f"it waits: nobody serves this store; start {hints.coordinator('serve')}")
+
+
+def _follow(session: Session, store: "Store", name: str, timeout_s: float | None) -> None:
+    """Progress on stderr, the summary on stdout."""
+    from coordinator.campaigns.watch import follow, require_published
+
+    if sys.stderr.isatty():
+        with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
+            view = follow(store, name, lambda seen: live.update(summary(seen)), timeout_s=timeout_s)
+    else:
+        view = follow(store, name, _News().tell, timeout_s=timeout_s)
+    require_published(view)
+    session.emit(view, summary)
+
+
+class _News:
+    """Lines on stderr about what changed since the last look."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, view: "CampaignView") -> None:
+        for item in view.rounds:
+            for client, outcome in item.lines:
+                self._line(f"{view.name}: round {item.index}: {client}: {outcome}")
+        self._line(f"{view.name}: {view.state.value}" + (f": {view.detail}" if view.detail else ""))
+
+    def _line(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+
+def table(view: "CampaignView") -> Table:
+    """A campaign as a table of rounds and clients."""
+    shown = Table("round", "state", "client", "outcome")
+    for item in view.rounds:
+        for number, (client, outcome) in enumerate(item.lines or [("", "")]):
+            first = ("", "") if number else (str(item.index), item.state)
+            shown.add_row(*first, client, Text(outcome))
+    return shown
+
+
+def summary(view: "CampaignView") -> Group:
+    """The campaign's name and state, the table, and below it how far the campaign is or how it ended."""
+    from coordinator.campaigns.watch import to_resume
+    from coordinator.store.records import CampaignState
+
+    stopped = view.state in (CampaignState.FAILED, CampaignState.ABORTED)
+    below = [line(view.detail), *([line(to_resume(view.name))] if stopped else [])]
+    return Group(line(f"{view.name}: {view.state.value}"), table(view), *below)

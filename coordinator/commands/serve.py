@@ -1,0 +1,145 @@
+"""The serving process: Flower, delivery and the campaign runner together, until it is told to stop."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from coordinator.campaigns.runner import Runner
+from coordinator.delivery.enrolment import Enrolment
+from coordinator.delivery.server import DeliveryServer
+from coordinator.flower.federation import Federation
+from coordinator.home import renewal as expiry
+from coordinator.home.identity import identity, pki_paths
+from coordinator.home.pki import PkiPaths
+from coordinator.home.settings import CoordinatorConfig
+from coordinator.network.admission import DoorLimits
+from coordinator.network.https_server import LinkSettings
+from coordinator.network.open_sockets import room
+from coordinator.store.records import ClientState, utc_now
+from coordinator.store.store import Store
+from transfer.errors import NotFoundError, PromptferryError
+from transfer.models.self_check import require_sound_at
+from transfer.terminal.signals import stopped_by_signals
+
+logger = logging.getLogger(__name__)
+
+BEAT_EVERY_S = 2.0
+DELIVERY_GRACE_S = 4.0
+SLOWEST_ANSWER_S = 600.0
+COPIES = "served"
+"""Directory beside Flower's database for prompts' files while they are served."""
+CERTIFICATES_EVERY_S = 86_400.0
+STOP_WITHIN_S = 9.0
+"""A process still there so long after SIGTERM is ended: a campaign goes on from the store next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a serving coordinator listens, host:port."""
+
+    delivery: str
+    fleet: str
+
+
+def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> None:
+    """Serve until SIGTERM or SIGINT; call it from the main thread.
+
+    Raises:
+        UnavailableError: a port is taken.
+        ConfigError: a key, certificate or database cannot be used.
+        ModelError: the target cannot be loaded, or fails its self-check.
+    """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if config.serve.threads:
+        torch.set_num_threads(config.serve.threads)
+    ours, paths = identity(config), pki_paths(config)
+    require_sound_at(config.target.source)
+    # a long step of a large target is not waited for: the store has everything that was finished
+    with stopped_by_signals(STOP_WITHIN_S) as stop, ExitStack() as stack:
+        store = Store.open(config.store.url)
+        stack.callback(store.close)
+        door = DoorLimits(connections=room(2, DoorLimits().connections))
+        federation = stack.enter_context(Federation(_link(config, door)))
+        attendant = _Attendant(store, federation, paths)
+        attendant.admit()
+        fleet = config.flower.address(int(federation.address.rpartition(":")[2]))
+        enrolment = Enrolment(store, federation.register, fleet)
+        copies = config.flower.database.with_name(COPIES)
+        delivery = DeliveryServer(
+            store, config.delivery.host, config.delivery.port, paths, enrolment, copies, door=door
+        )
+        port = delivery.start()
+        runner = Runner(store, federation, ours, config.target, stop)
+        work = threading.Thread(target=runner.run, args=(config.serve.poll_s,), name="campaigns", daemon=True)
+        work.start()
+        stack.callback(work.join)
+        stack.callback(delivery.stop, DELIVERY_GRACE_S)  # first of all: NOT_SERVING, and no new calls
+        stack.callback(stop.set)
+        store.beat(utc_now())
+        on_ready(Addresses(f"{config.delivery.host}:{port}", federation.address))
+        while not stop.wait(BEAT_EVERY_S):
+            attendant.attend()
+    logger.info("stopped")
+
+
+class _Attendant:
+    """Says that this process lives, and keeps Flower's list of nodes as the store has it."""
+
+    def __init__(self, store: Store, federation: Federation, paths: PkiPaths) -> None:
+        self._store, self._federation, self._paths = store, federation, paths
+        self._shut_out: set[str] = set()
+        self._checked = time.monotonic()
+
+    def admit(self) -> None:
+        """Register every enrolled client: Flower's own database may have been lost."""
+        for client in self._store.clients():
+            if client.state is ClientState.ENROLLED and client.node_key is not None:
+                self._federation.register(client.node_key, client.name)
+
+    def attend(self) -> None:
+        """Beat, and shut out whom another process revoked."""
+        try:
+            self._store.beat(utc_now())
+            for client in self._store.clients():
+                if client.state is ClientState.REVOKED and client.name not in self._shut_out:
+                    self._unregister(client.name)
+        except PromptferryError as error:  # told about, tried again at the next beat
+            logger.warning("looking after clients: %s", error)
+        self._check_certificates()
+
+    def _check_certificates(self) -> None:
+        """Once a day; `serve` has looked at the start."""
+        if time.monotonic() - self._checked < CERTIFICATES_EVERY_S:
+            return
+        self._checked = time.monotonic()
+        try:
+            expiry.warn(self._paths)
+        except PromptferryError as error:
+            logger.warning("%s", error)
+
+    def _unregister(self, name: str) -> None:
+        try:
+            self._federation.unregister(name)
+            logger.info("client %s is revoked and shut out", name)
+        except NotFoundError:
+            logger.debug("client %s was shut out before", name)
+        self._shut_out.add(name)
+
+
+def _link(config: CoordinatorConfig, door: DoorLimits) -> LinkSettings:
+    return LinkSettings(
+        host=config.flower.host,
+        port=config.flower.port,
+        certificate=config.pki.certificate,
+        certificate_key=config.pki.key,
+        ca=config.pki.ca,
+        database=config.flower.database,
+        # a node on a slow line may take that long over one answer, which is written at once
+        door=replace(door, quiet_s=SLOWEST_ANSWER_S),
+    )

@@ -1,0 +1,1 @@
+"""The delivery service promptferry.v1 over gRPC: prompts, proxies and enrolment."""

@@ -1,0 +1,79 @@
+"""A gRPC interceptor that lets every call of a server through its door and waits for no request without end.
+
+A unary call starts when its headers have come; its message may never follow. So each handler is turned into one
+that reads a stream of requests, which is the same on the wire, and waits for the first of them itself.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import lru_cache
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import grpc
+
+from coordinator.delivery.errors import Context
+from coordinator.network.admission import Door
+from coordinator.network.open_sockets import Peer, plain
+from transfer.errors import BusyError
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Counts calls at a door.
+
+    Args:
+        door: of the server's port.
+        request_s: longest time between a call's headers and its request.
+    """
+
+    def __init__(self, door: Door, request_s: float) -> None:
+        self._door, self._request_s = door, request_s
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """The handler of a call, guarded; None stays None."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._guarded(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+            )
+        return grpc.stream_unary_rpc_method_handler(
+            self._guarded(handler.unary_unary), handler.request_deserializer, handler.response_serializer
+        )
+
+    def _guarded(self, answer: Any) -> Callable[..., Any]:
+        async def guarded(requests: AsyncIterator[Any], context: Context) -> Any:
+            peer = peer_of(context.peer())
+            try:
+                with self._door.call(peer):
+                    request = await self._first(requests, context)
+                    self._door.noted(peer)
+                    return await answer(request, context)
+            except BusyError as error:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+
+        return guarded
+
+    async def _first(self, requests: AsyncIterator[Any], context: Context) -> Any:
+        try:
+            async with asyncio.timeout(self._request_s):
+                return await anext(aiter(requests))
+        except StopAsyncIteration:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no request")
+        except TimeoutError:
+            text = f"no request came within {self._request_s:g} s"
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+
+
+@lru_cache(4096)
+def peer_of(text: str) -> Peer:
+    """Address and port out of what gRPC calls a peer, as in ipv4:127.0.0.1:5000 and ipv6:%5B::1%5D:5000."""
+    host, _, port = unquote(text).partition(":")[2].rpartition(":")
+    return plain(host.strip("[]")), int(port)

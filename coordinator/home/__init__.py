@@ -1,0 +1,1 @@
+"""A coordinator's directory on disk: its settings, keys and certificates."""

@@ -1,0 +1,122 @@
+"""What is stated of a campaign's result: its plan, its rounds and its transfer in the keys of the signed schema."""
+
+from coordinator.publication.library import Contribution, composed, inherited, library_stated
+from coordinator.publication.transfer import Crossing
+from coordinator.rounds.history import ClientCost, History, RoundHistory
+from coordinator.rounds.plan import CampaignPlan
+from transfer.privacy import ADJACENCY, accountant_name
+from transfer.protocol.prompt_lineage import LineageV1, PublicTextV1, RoundV1, StartV1, TransferV1
+from transfer.protocol.prompt_statement import ClientV1, PerRoundV1, PrivacyV1, PromptStatement, TaskV1
+from transfer.protocol.rounds import Tuning
+from transfer.protocol.statement import ModelV1
+
+NOT_PRIVATE = (
+    "that a client took part, in which rounds, and how it declined",
+    "when rounds were asked and answered",
+    "the task: template, label names and label words",
+    "the settings of tuning: steps, sample rate, noise, clipping norm, learning rate",
+    "the public text and everything learnt from it",
+)
+"""What the guarantee says nothing about."""
+SAMPLING = "Poisson"
+NOISE = "discretised Gaussian, AES-256-CTR"
+
+
+def campaign_statement(
+    plan: CampaignPlan, history: History, crossing: Crossing, version: int
+) -> PromptStatement:
+    """What is to be signed about the prompt a campaign made.
+
+    Raises:
+        UsageError: the costs of campaigns that protect different units would have to be summed.
+    """
+    return PromptStatement(
+        prompt=plan.publish.prompt,
+        version=version,
+        task=TaskV1.of(plan.task),
+        target=ModelV1.of(crossing.prompt.model),
+        proxy=ModelV1.of(crossing.proxy),
+        lm_head=crossing.lm_head,
+        campaign=plan.name,
+        rounds=plan.rounds,
+        lineage=_lineage(plan, history, crossing),
+        privacy=_privacy(plan, history, crossing),
+    )
+
+
+def _lineage(plan: CampaignPlan, history: History, crossing: Crossing) -> LineageV1:
+    choice = crossing.choice
+    return LineageV1(
+        start=StartV1(length=plan.start.length, init=plan.start.init),
+        rounds=tuple(map(_round, history.rounds)),
+        public_text=PublicTextV1(sha256=crossing.texts_digest, texts=crossing.texts),
+        transfer=_transfer(crossing),
+        held_out_loss=dict(crossing.losses),
+        library=library_stated(plan.library, choice, crossing.books) if choice else None,
+    )
+
+
+def _round(closed: RoundHistory) -> RoundV1:
+    return RoundV1(
+        name=closed.name,
+        start=closed.start,
+        prompt=closed.prompt,
+        strategy=closed.strategy,
+        counted=closed.counted,
+        dropped=closed.dropped,
+    )
+
+
+def _transfer(crossing: Crossing) -> TransferV1:
+    settings = crossing.settings
+    return TransferV1(
+        alpha=float(settings.alpha),
+        temperature=settings.temperature,
+        space=settings.space,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        start=settings.start,
+        held_out=settings.held_out,
+        check_every=settings.check_every,
+        seed=settings.seed,
+        best_step=crossing.best_step,
+    )
+
+
+def _privacy(plan: CampaignPlan, history: History, crossing: Crossing) -> PrivacyV1:
+    older = inherited(crossing.choice, crossing.books) if crossing.choice else []
+    whole = composed([*older, Contribution.of(plan, history)])
+    return PrivacyV1(
+        unit=whole.unit,
+        adjacency=ADJACENCY,
+        epsilon=whole.epsilon,
+        delta=whole.delta,
+        accountant=accountant_name(),
+        sampling=SAMPLING,
+        noise=NOISE,
+        per_round=_per_round(plan.tuning),
+        clients=tuple(map(_client, history.costs)),
+        not_private=NOT_PRIVATE,
+    )
+
+
+def _per_round(tuning: Tuning) -> PerRoundV1:
+    return PerRoundV1(
+        noise_multiplier=tuning.spend.noise_multiplier,
+        sample_rate=tuning.spend.sample_rate,
+        steps=tuning.spend.steps,
+        unit=tuning.spend.unit,
+        clip_norm=tuning.clip_norm,
+    )
+
+
+def _client(cost: ClientCost) -> ClientV1:
+    return ClientV1(
+        client=cost.client,
+        rounds=cost.rounds,
+        epsilon=cost.campaign.epsilon,
+        delta=cost.campaign.delta,
+        lifetime_epsilon=cost.lifetime.epsilon,
+        lifetime_delta=cost.lifetime.delta,
+    )

@@ -1,0 +1,111 @@
+"""A plan as a person writes it, in TOML."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from coordinator.home.settings import TargetSettings, located
+from coordinator.rounds.aggregation import DEFAULT
+from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan, Init, Publication, Start
+from coordinator.rounds.server_optimizers import optimiser
+from transfer.errors import ConfigError, UsageError
+from transfer.files.toml import Located, Settings, load
+from transfer.post.settings import Space, TransferSettings
+from transfer.post.settings import Start as TransferStart
+from transfer.protocol.rounds import Tuning
+from transfer.protocol.tuning_defaults import MIN_CLIENTS, PROMPT_LENGTH, ROUNDS
+from transfer.protocol.tuning_table import Count, Positive, TuningTable
+from transfer.tasks import Task
+
+DEADLINE_S = 600.0
+
+
+def read(path: Path) -> CampaignPlan:
+    """Read a plan file and the task file it names; relative paths start at the plan file.
+
+    Raises:
+        ConfigError: names file, table and key.
+        TaskError: the task file is wrong.
+    """
+    file = load(path, _PlanFile)
+    task = Task.from_toml(file.task)
+    try:
+        return file.plan(task, path.parent)
+    except UsageError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+class _StartTable(Settings):
+    length: Count = PROMPT_LENGTH
+    init: Init = "text"
+
+
+class _TransferTable(Settings):
+    alpha: float | str | None = None
+    temperature: float | None = None
+    space: Space | None = None
+    steps: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    start: TransferStart | None = None
+    held_out: float | None = None
+    check_every: Count | None = None
+    library: str = NO_LIBRARY
+
+    def settings(self, seed: int) -> TransferSettings:
+        """The measured defaults, but for what the file says."""
+        return replace(TransferSettings(seed=seed), **self.model_dump(exclude={"library"}, exclude_none=True))
+
+
+class _PublishTable(Settings):
+    prompt: str
+    require_improvement: bool = True
+
+
+class _PlanFile(Settings):
+    called = "plan"
+
+    name: str
+    task: Located
+    proxy: str
+    public_text: Located
+    target: str = ""
+    rounds: Count = ROUNDS
+    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEADLINE_S
+    min_clients: Count = MIN_CLIENTS
+    strategy: str = DEFAULT
+    seed: int = 0
+    server: dict[str, float] = Field(default_factory=dict)
+    prompt: _StartTable = _StartTable()
+    tuning: TuningTable
+    transfer: _TransferTable = _TransferTable()
+    publish: _PublishTable
+
+    def plan(self, task: Task, directory: Path) -> CampaignPlan:
+        """The plan as a value, with the noise calibrated."""
+        optimiser(self.strategy, self.server)  # a mistake there is told before the noise, which takes a while
+        asked, dimensions = self.tuning, self.tuning.directions(task)
+        return CampaignPlan(
+            name=self.name,
+            task=task,
+            proxy=self.proxy,
+            public_text=str(self.public_text.resolve()),
+            target=located(TargetSettings(source=self.target), directory).source if self.target else "",
+            rounds=self.rounds,
+            deadline_s=self.deadline_s,
+            min_clients=self.min_clients,
+            strategy=self.strategy,
+            start=Start(self.prompt.length, self.prompt.init),
+            tuning=Tuning(
+                asked.spend(self.rounds), asked.clip_norm, asked.step_size(dimensions), asked.optimizer
+            ),
+            dimensions=dimensions,
+            delta=asked.delta,
+            transfer=self.transfer.settings(self.seed),
+            publish=Publication(self.publish.prompt, self.publish.require_improvement),
+            seed=self.seed,
+            server=self.server,
+            library=self.transfer.library,
+        )

@@ -1,0 +1,80 @@
+"""What a round asks: its first prompt, the directions it may tune in, and the keys of whoever is asked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from coordinator.home.identity import Identity
+from coordinator.rounds.plan import CampaignPlan
+from coordinator.store.records import Client, ClientState, Round
+from coordinator.store.store import Store
+from transfer.files.public_text import read_texts
+from transfer.model_ref import ModelRef
+from transfer.models.language_model import LanguageModel
+from transfer.models.public_directions import public_subspace
+from transfer.prompt import SoftPrompt
+from transfer.protocol.roster import Roster
+from transfer.protocol.rounds import RoundRequest, nonce, round_name
+from transfer.subspace import Subspace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """Round `index` of a campaign, the same for every client on the roster but for name and nonce."""
+
+    plan: CampaignPlan
+    index: int
+    start: SoftPrompt
+    roster: Roster
+    subspace: Subspace | None = None
+
+    @staticmethod
+    def of(plan: CampaignPlan, opened: Round, proxy: ModelRef) -> "Question":
+        """The question a round was opened with."""
+        subspace = Subspace.from_bytes(opened.subspace) if opened.subspace else None
+        start = SoftPrompt.from_bytes(opened.start_prompt, proxy)
+        return Question(plan, opened.index, start, Roster.from_bytes(opened.roster), subspace)
+
+    def to(self, client: str, identity: Identity) -> RoundRequest:
+        """The request to one client; equal whenever the round is asked again."""
+        name = round_name(self.plan.name, self.index)
+        return RoundRequest(
+            round=name,
+            rounds=self.plan.rounds,
+            client=client,
+            nonce=nonce(identity.secret, name, client),
+            task=self.plan.task,
+            tuning=self.plan.tuning,
+            prompt=self.start,
+            cohort=self.plan.min_clients,
+            roster=self.roster,
+            subspace=self.subspace,
+        )
+
+
+def start_prompt(plan: CampaignPlan, proxy: LanguageModel) -> SoftPrompt:
+    """Where the first round starts; equal every time for one plan and proxy."""
+    if plan.start.init == "text":
+        prompt = proxy.text_prompt(plan.task.init_text, plan.start.length)
+    else:
+        prompt = proxy.vocabulary_prompt(plan.start.length, torch.Generator().manual_seed(plan.seed))
+    return prompt.longer(plan.task.head_rows)
+
+
+def directions(plan: CampaignPlan, index: int, start: SoftPrompt, proxy: LanguageModel) -> Subspace | None:
+    """The directions round `index` may tune in, learnt at its start on the plan's public text; None for all."""
+    if not plan.dimensions:
+        return None
+    texts = read_texts(Path(plan.public_text))
+    return public_subspace(proxy, plan.task, texts, start, plan.dimensions, plan.seed + index)
+
+
+def roster(store: Store) -> Roster:
+    """The keys of all clients that may take part in a round that opens now."""
+    return Roster.of(client.signing_key for client in enrolled(store) if client.signing_key)
+
+
+def enrolled(store: Store) -> list[Client]:
+    """All clients that may take part."""
+    return [client for client in store.clients() if client.state is ClientState.ENROLLED]

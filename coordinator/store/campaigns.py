@@ -1,0 +1,136 @@
+"""Campaigns in the store, with their rounds; `coordinator.store.replies` has what clients replied."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from coordinator.store.database import Database
+from coordinator.store.records import Campaign, CampaignState, ReplyRecord, Round, RoundState, utc_now
+from coordinator.store.replies import leave_out, round_row, standing
+from coordinator.store.round_tables import RoundRow
+from coordinator.store.states import check
+from coordinator.store.tables import CampaignRow
+from transfer import names
+from transfer.errors import AlreadyExistsError, NotFoundError
+
+Close = Callable[[Sequence[ReplyRecord]], tuple[bytes, Mapping[str, str]]]
+"""What a round ends with, of the replies that stand: its prompt, and whom it leaves out with the reason."""
+
+
+class CampaignStore:
+    """The part of `Store` that speaks of campaigns; its contract holds here."""
+
+    _database: Database
+
+    def add_campaign(self, name: str, plan: str) -> Campaign:
+        """Put a campaign in line, PENDING, with its plan as JSON.
+
+        Raises:
+            UsageError: not a possible name.
+        """
+        names.checked("campaign", name)
+        with self._database.writing() as session:
+            if session.scalar(select(CampaignRow.id).where(CampaignRow.name == name)) is not None:
+                raise AlreadyExistsError(f"campaign {name!r} exists already: choose another name")
+            now = utc_now()
+            row = CampaignRow(
+                name=name,
+                plan=plan,
+                state=CampaignState.PENDING.value,
+                detail="",
+                create_time=now,
+                update_time=now,
+            )
+            session.add(row)
+            return row.value()
+
+    def claim_campaign(self) -> Campaign | None:
+        """Make the oldest PENDING campaign RUNNING and return it; of many callers one gets it."""
+        pending = select(CampaignRow).where(CampaignRow.state == CampaignState.PENDING.value)
+        with self._database.writing() as session:
+            row = session.scalar(pending.order_by(CampaignRow.id).limit(1))
+            if row is None:
+                return None
+            row.state, row.update_time = CampaignState.RUNNING.value, utc_now()
+            return row.value()
+
+    def set_campaign_state(self, name: str, state: CampaignState, detail: str = "") -> Campaign:
+        """Move a campaign to `state`, or note progress in the state it is in.
+
+        Raises:
+            UsageError: the campaign cannot go there from where it is now (`coordinator.store.states`).
+        """
+        with self._database.writing() as session:
+            row = _campaign(session, name)
+            check(name, CampaignState(row.state), CampaignState(state))
+            row.state, row.detail, row.update_time = CampaignState(state).value, detail, utc_now()
+            return row.value()
+
+    def campaign(self, name: str) -> Campaign:
+        """The campaign of that name."""
+        with self._database.reading() as session:
+            return _campaign(session, name).value()
+
+    def campaigns(self) -> list[Campaign]:
+        """Every campaign, oldest first."""
+        with self._database.reading() as session:
+            return [row.value() for row in session.scalars(select(CampaignRow).order_by(CampaignRow.id))]
+
+    def open_round(
+        self, campaign: str, index: int, start_prompt: bytes, roster: bytes, subspace: bytes | None = None
+    ) -> Round:
+        """Open round `index` ≥ 1 on `start_prompt`; the same again returns what is there.
+
+        A round that is open keeps its first roster and subspace: what was asked once is asked again to the letter.
+
+        Raises:
+            AlreadyExistsError: the round was opened on another prompt.
+        """
+        with self._database.writing() as session:
+            _campaign(session, campaign)
+            row = session.get(RoundRow, (campaign, index))
+            if row is None:
+                row = RoundRow(
+                    campaign=campaign,
+                    number=index,
+                    state=RoundState.OPEN.value,
+                    start_prompt=start_prompt,
+                    roster=roster,
+                    subspace=subspace,
+                    open_time=utc_now(),
+                )
+                session.add(row)
+            elif row.start_prompt != start_prompt:
+                raise AlreadyExistsError(
+                    f"round {index} of campaign {campaign!r} was opened on another prompt"
+                )
+            return row.value()
+
+    def finish_round(self, campaign: str, index: int, close: Close) -> Round:
+        """Close an open round with the prompt that `close` makes of the replies that stand at this moment.
+
+        Other writers wait meanwhile, so nothing comes between what is counted and the end of the round. A round
+        that is closed is returned as it is; what `close` raises leaves the round open.
+        """
+        with self._database.writing() as session:
+            row = round_row(session, campaign, index)
+            if row.state == RoundState.OPEN.value:
+                prompt, left_out = close(standing(session, row))
+                leave_out(session, row, left_out)
+                row.state, row.prompt, row.close_time = RoundState.CLOSED.value, prompt, utc_now()
+            return row.value()
+
+    def rounds(self, campaign: str) -> list[Round]:
+        """Rounds of a campaign in order."""
+        with self._database.reading() as session:
+            _campaign(session, campaign)
+            query = select(RoundRow).where(RoundRow.campaign == campaign).order_by(RoundRow.number)
+            return [row.value() for row in session.scalars(query)]
+
+
+def _campaign(session: Session, name: str) -> CampaignRow:
+    row = session.scalar(select(CampaignRow).where(CampaignRow.name == name))
+    if row is None:
+        raise NotFoundError(f"no campaign {name!r}")
+    return row

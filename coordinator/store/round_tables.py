@@ -1,0 +1,91 @@
+"""Tables of rounds and of what clients replied; `coordinator.store.tables` has the others, and the rules."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from coordinator.store.columns import NAME, SEQUENCE, Base
+from coordinator.store.records import ReplyRecord, Round, RoundState
+
+
+class RoundRow(Base):
+    """A round of a campaign."""
+
+    __tablename__ = "rounds"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'closed')", "state"),
+        CheckConstraint("number >= 1", "number"),
+    )
+
+    campaign: Mapped[str] = mapped_column(NAME, ForeignKey("campaigns.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    start_prompt: Mapped[bytes]
+    subspace: Mapped[bytes | None]
+    roster: Mapped[bytes | None]
+    prompt: Mapped[bytes | None]
+    open_time: Mapped[datetime]
+    close_time: Mapped[datetime | None]
+
+    def value(self) -> Round:
+        """The row as a value."""
+        return Round(
+            campaign=self.campaign,
+            index=self.number,
+            state=RoundState(self.state),
+            start_prompt=self.start_prompt,
+            subspace=self.subspace,
+            roster=self.roster or b"",
+            prompt=self.prompt,
+            open_time=self.open_time,
+            close_time=self.close_time,
+        )
+
+
+class ReplyRow(Base):
+    """How one client's part of a round ended: what stands."""
+
+    __tablename__ = "replies"
+    __table_args__ = (ForeignKeyConstraint(["campaign", "number"], ["rounds.campaign", "rounds.number"]),)
+
+    campaign: Mapped[str] = mapped_column(NAME, primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    client: Mapped[str] = mapped_column(NAME, primary_key=True)
+    outcome: Mapped[str]
+    envelope: Mapped[bytes | None]
+    create_time: Mapped[datetime]
+
+    def value(self) -> ReplyRecord:
+        """The row as a value."""
+        return ReplyRecord(
+            self.campaign, self.number, self.client, self.outcome, self.envelope, self.create_time
+        )
+
+
+class UncountedRow(Base):
+    """Something that came in for a round and does not count; without envelope, the one that stands is meant."""
+
+    __tablename__ = "uncounted"
+    __table_args__ = (ForeignKeyConstraint(["campaign", "number"], ["rounds.campaign", "rounds.number"]),)
+
+    id: Mapped[int] = mapped_column(SEQUENCE, primary_key=True)
+    campaign: Mapped[str] = mapped_column(NAME)
+    number: Mapped[int]
+    client: Mapped[str] = mapped_column(NAME)
+    outcome: Mapped[str]
+    reason: Mapped[str]
+    envelope: Mapped[bytes | None]
+    create_time: Mapped[datetime]
+
+    def value(self) -> ReplyRecord:
+        """The row as a value."""
+        return ReplyRecord(
+            self.campaign,
+            self.number,
+            self.client,
+            self.outcome,
+            self.envelope,
+            self.create_time,
+            self.reason,
+        )

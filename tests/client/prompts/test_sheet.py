@@ -1,0 +1,51 @@
+"""Listings and sheets say what is claimed, and whether it is verified."""
+
+import re
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.client.prompts.recipient import TARGET, VECTORS
+
+
+def test_prompts_are_listed_with_the_privacy_they_claim(delivery, run) -> None:
+    for prompt in ("sst2", "agnews", "sst2"):
+        delivery.publish(prompt, TARGET, VECTORS)
+
+    text, latest, every = (
+        run("list"),
+        run("list", "--format", "json"),
+        run("list", "--all", "--format", "json"),
+    )
+    assert text.status == latest.status == 0
+    assert re.search(r"sst2 +2 .* yes +reviews +target +3\.9 +1e-06", text.out)
+    assert [(row["name"], row["version"], row["verified"]) for row in latest.json] == [
+        ("sst2", 2, True),
+        ("agnews", 1, True),
+    ]
+    assert [row["version"] for row in every.json] == [2, 1, 1]
+    assert latest.json[0]["epsilon"] == 3.9
+
+
+def test_a_prompt_of_another_signer_is_listed_and_not_believed(delivery, run) -> None:
+    delivery.publish("sst2", TARGET, VECTORS, key=Ed25519PrivateKey.generate())
+    assert run("list", "--format", "json").json[0]["verified"] is False
+    assert "epsilon" not in run("list", "--format", "json").json[0]
+    assert " NO " in run("list").out
+
+
+def test_an_empty_catalogue_is_told(run) -> None:
+    assert run("list").out == "no prompt is published\n"
+    assert run("list", "--format", "json").json == []
+
+
+def test_show_gives_the_verified_statement(delivery, run) -> None:
+    delivery.publish("sst2", TARGET, VECTORS)
+    shown = run("show", "sst2", "--format", "json").json
+    assert (shown["name"], shown["version"], shown["verified"]) == ("sst2", 1, True)
+    assert shown["statement"]["privacy"]["unit"] == "record"
+    told = run("show", "sst2").out
+    assert "ε 3.9 at δ 1e-06 for one record (add/remove one), worst client" in told
+    assert "clinic-a: ε 3.9 at δ 1e-06; b: ε 2.5 at δ 1e-07" in told
+    assert "great, good" in told
+    assert "{" not in told.replace("{text}", "").replace("{answer}", "")
+    assert len(told.splitlines()) < 20

@@ -1,0 +1,3 @@
+"""What tests of this room share."""
+
+OLD, NEW = b"an old passphrase", b"a new passphrase"

@@ -1,0 +1,83 @@
+"""`promptferry-coordinator round`: campaigns of rounds."""
+
+import pytest
+
+from coordinator.store.records import CampaignState
+
+
+def test_a_launched_campaign_waits_in_line_with_its_price(proxied, plan_file, store):
+    answer = proxied.json("round", "launch", plan_file)
+    assert (answer["campaign"], answer["noise_multiplier"]) == ("first", 2.0)
+    assert 0 < answer["epsilon"] < 20
+    serve = f"`promptferry-coordinator --dir {proxied.directory} serve`"
+    assert f"nobody serves this store; start {serve}" in proxied.err
+    assert store.campaign("first").state is CampaignState.PENDING
+    assert proxied("round", "launch", plan_file) == 1
+    assert "campaign 'first' exists already" in proxied.err
+
+
+@pytest.mark.parametrize("unit", ["record", "user"])
+def test_a_campaign_says_what_it_protects_when_it_is_launched_and_shown(proxied, plan_file, unit):
+    plan = plan_file.read_text()
+    plan_file.write_text(plan.replace("[tuning]", f'[tuning]\nunit = "{unit}"', 1))
+    assert proxied("round", "launch", plan_file) == 0
+    assert f"for one {unit} of each client" in proxied.out
+    assert proxied.json("round", "show", "first")["unit"] == unit
+    assert proxied("round", "show", "first") == 0
+    assert f"for one {unit} of each client" in " ".join(proxied.out.split())
+
+
+def test_waiting_in_vain_ends_with_its_own_exit_status(proxied, plan_file, store):
+    assert proxied("round", "launch", plan_file, "--wait", "--timeout-s", "0") == 3
+    assert "first: pending" in proxied.err
+    assert "still pending after 0 s" in proxied.err
+    assert proxied.out == ""
+    assert store.campaign("first").state is CampaignState.PENDING
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status", "words"),
+    [
+        ('proxy = "tiny"', 'proxy = "huge"', 1, "no proxy 'huge'"),
+        ("rounds = 2", "rouns = 2", 2, "unknown key 'rouns'; did you mean 'rounds'"),
+        ('"public.txt"', '"private.txt"', 2, "private.txt: cannot read"),
+        ('"task.toml"', '"tusk.toml"', 2, "tusk.toml"),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_is_not_launched(
+    proxied, plan_file, old, new, status, words, store
+):
+    plan_file.write_text(plan_file.read_text().replace(old, new))
+    answer = proxied.json("round", "launch", plan_file)
+    assert proxied.status == status
+    assert words in answer["message"]
+    assert proxied.err.count("\n") == 1
+    assert store.campaigns() == []
+
+
+def test_a_campaign_is_aborted_resumed_and_shown(proxied, plan_file):
+    proxied("round", "launch", plan_file)
+    assert proxied.json("round", "abort", "first")["state"] == "aborted"
+    assert proxied("round", "watch", "first") == 1
+    assert "campaign 'first' aborted: aborted by the operator" in proxied.err
+    resume = f"`promptferry-coordinator --dir {proxied.directory} round resume first`"
+    assert resume in proxied.err
+    assert proxied("round", "show", "first") == 0
+    assert resume in proxied.out
+    assert proxied.json("round", "resume", "first")["state"] == "pending"
+    assert proxied("round", "resume", "first") == 0
+    assert "nobody serves this store" in proxied.err
+    assert proxied("round", "resume", "first", "--wait", "--timeout-s", 0) == 3
+    assert "still pending after 0 s" in proxied.err
+    shown = proxied.json("round", "show", "first")
+    assert (shown["state"], shown["rounds"]) == ("pending", [])
+    assert [item["campaign"] for item in proxied.json("round", "list")] == ["first"]
+    for words in (("round", "list"), ("round", "show", "first")):
+        assert proxied(*words) == 0
+        assert "first" in proxied.out
+
+
+@pytest.mark.parametrize("words", [("show",), ("abort",), ("resume",), ("watch",)])
+def test_an_unknown_campaign_is_one_line(command, words):
+    assert command("round", *words, "nowhere") == 1
+    assert command.err == "error: no campaign 'nowhere'\n"

@@ -1,0 +1,15 @@
+"""What tests of this room share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from coordinator.network.admission import DoorLimits
+from tests.coordinator.network.ports import Street
+
+
+@pytest.fixture
+def street() -> Iterator[Callable[[DoorLimits], Street]]:
+    with ExitStack() as stack:
+        yield lambda limits: Street(stack, limits)

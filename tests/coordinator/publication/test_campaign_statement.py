@@ -1,0 +1,146 @@
+"""What a coordinator signs about a campaign, byte for byte what it signed when version 1 of the schema was new."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from coordinator.publication.campaign_statement import campaign_statement
+from coordinator.publication.library import Book, Contribution
+from coordinator.publication.transfer import Crossing
+from coordinator.rounds.history import ClientCost, History, RoundHistory
+from coordinator.rounds.plan import CampaignPlan, Publication, Start
+from transfer.model_ref import ModelRef
+from transfer.panda.library import Candidate, Choice, Comparison, LibraryRecord
+from transfer.post.settings import TransferSettings
+from transfer.post.transfer import Transferred
+from transfer.privacy import Guarantee, Spend, accountant_name
+from transfer.prompt import SoftPrompt
+from transfer.protocol.rounds import Tuning
+from transfer.protocol.signing import PROMPT_PREDICATE, statement
+from transfer.tasks import Label, Task
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "v1" / "payloads"
+PROXY, TARGET = ModelRef("tiny", "a" * 64), ModelRef("tiny-target", "b" * 64)
+WORDS = Task(
+    "reviews",
+    "{text} It was {answer}",
+    (Label("positive", ("great", "good")), Label("negative", ("schlecht", "übel"))),
+    "A sentence about a review",
+    max_tokens=32,
+    label_reading="first",
+)
+HEAD = replace(
+    WORDS,
+    template="{text}",
+    labels=(Label("positive", ()), Label("negative", ())),
+    label_reading="head",
+    answer_tokens=4,
+)
+SETTINGS = TransferSettings(alpha=0.25, steps=4, learning_rate=0.05, check_every=2, seed=5)
+PLAN = CampaignPlan(
+    name="first",
+    task=WORDS,
+    proxy="tiny",
+    public_text="public.txt",
+    target="",
+    rounds=2,
+    deadline_s=5.0,
+    min_clients=3,
+    strategy="default",
+    start=Start(length=4),
+    tuning=Tuning(Spend(2.0, 0.5, 10), clip_norm=1.0, learning_rate=0.1),
+    dimensions=0,
+    delta=1e-6,
+    transfer=SETTINGS,
+    publish=Publication("tiny-prompt"),
+)
+
+
+def history(costs: tuple[ClientCost, ...]) -> History:
+    rounds = tuple(
+        RoundHistory(
+            f"campaigns/first/rounds/{n}", f"{n}" * 64, f"{n + 1}" * 64, "mean", ("ada", "ben"), dropped
+        )
+        for n, dropped in ((1, ()), (2, ("eve",)))
+    )
+    return History(rounds, SoftPrompt(torch.ones(4, 3), PROXY), costs)
+
+
+COSTS = (
+    ClientCost("ada", 2, Guarantee(3.75, 1e-6), Guarantee(5.5, 1e-7)),
+    ClientCost("ben", 1, Guarantee(2.1, 1e-6), Guarantee(math.inf, 1e-7)),
+)
+FREE = (ClientCost("ada", 2, Guarantee(math.inf, 1e-6, "user"), Guarantee(math.inf, 1e-5, "user")),)
+CROSSING = Crossing(
+    prompt=SoftPrompt(torch.ones(4, 3), TARGET),
+    proxy=PROXY,
+    lm_head="masked",
+    losses={"transferred": 0.1, "start": 1 / 3, "random": 1e22},
+    best_step=2,
+    settings=SETTINGS,
+    texts=48,
+    texts_digest="c" * 64,
+    choice=None,
+    books=(),
+)
+
+
+def book(name: str, campaign: str, epsilon: float, *older: Contribution) -> Book:
+    own = Contribution(campaign, {"ada": Guarantee(epsilon, 1e-6), "cleo": Guarantee(0.5, 1e-7)})
+    contributions = (own, *older)
+    prompt = SoftPrompt(torch.ones(4, 3), TARGET)
+    cohorts = tuple(item.campaign for item in contributions)
+    record = LibraryRecord(name, prompt, prompt, WORDS, (), cohorts, Guarantee(epsilon, 1e-6))
+    return Book(record, "d" * 64, contributions)
+
+
+def asked(comparison: Comparison | None, finalist: str | None, *books: Book) -> Crossing:
+    moved = Transferred(CROSSING.prompt, 0.1, 0.3, 2, SETTINGS)
+    candidates = (Candidate("none"), *(Candidate(item.record.name) for item in books))
+    choice = Choice(moved, moved, candidates, finalist, finalist, comparison)
+    return replace(CROSSING, choice=choice, books=books)
+
+
+OLDER = Contribution("zeroth", {"dora": Guarantee(0.25, 1e-8)})
+TWO = (book("prompts/a/versions/1", "a", 1.5, OLDER), book("prompts/b/versions/2", "b", 2.0))
+CASES = {
+    "words": (PLAN, history(COSTS), CROSSING),
+    "head": (replace(PLAN, task=HEAD), history(COSTS), replace(CROSSING, lm_head="none")),
+    "text": (
+        replace(
+            PLAN, task=replace(WORDS, labels=(), kind="text"), transfer=replace(SETTINGS, space="vocabulary")
+        ),
+        history(COSTS),
+        CROSSING,
+    ),
+    "users-not-private": (
+        replace(PLAN, tuning=replace(PLAN.tuning, spend=Spend(0.0, 1.0, 5, "user"), optimizer="sgd")),
+        history(FREE),
+        CROSSING,
+    ),
+    "library-used": (
+        replace(PLAN, library="auto"),
+        history(COSTS),
+        asked(Comparison(0.5, 0.125), TWO[0].record.name, *TWO),
+    ),
+    "library-unused": (
+        replace(PLAN, library="b"),
+        history(COSTS),
+        asked(
+            Comparison(math.nan, math.inf), TWO[1].record.name, book("prompts/b/versions/2", "b", math.inf)
+        ),
+    ),
+    "library-empty": (replace(PLAN, library="auto"), history(COSTS), asked(None, None)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_campaign_is_signed_as_the_same_bytes(case: str) -> None:
+    plan, rounds, crossing = CASES[case]
+    stated = campaign_statement(plan, rounds, crossing, 7).to_predicate()
+    payload = statement({"adapter_config.json": "e" * 64}, PROMPT_PREDICATE, stated)
+    payload = payload.replace(accountant_name().encode(), b"PRV (opacus)")
+    assert payload == (GOLDEN / f"{case}.json").read_bytes()

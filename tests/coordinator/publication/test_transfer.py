@@ -1,0 +1,34 @@
+"""A prompt is published only if it beats its baselines on the target."""
+
+from dataclasses import replace
+
+import torch
+
+from coordinator.publication.publish import told_about
+from coordinator.store.records import CampaignState
+
+
+def test_the_statement_tells_the_alpha_that_agreement_came_to(world):
+    campaign = world.carry_out(transfer=replace(world.plan.transfer, alpha="agreement"))
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    told = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    assert isinstance(told["lineage"]["transfer"]["alpha"], float)
+
+
+def test_a_prompt_that_is_no_better_than_its_start_is_not_published(world):
+    strict = replace(world.plan.publish, require_improvement=True)
+    still = replace(world.plan.transfer, learning_rate=1e-9, steps=1)
+    campaign = world.carry_out(publish=strict, transfer=still)
+    assert campaign.state is CampaignState.FAILED
+    assert "not published: held-out public loss" in campaign.detail
+    assert world.store.prompt_versions() == []
+
+
+def test_a_prompt_that_beats_its_start_is_published_under_the_same_rule(world):
+    far = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+    for owner in world.fleet.owners.values():
+        owner.update = lambda request: far
+    strict = replace(world.plan.publish, require_improvement=True)
+    settings = replace(world.plan.transfer, steps=60, learning_rate=0.02, check_every=5)
+    campaign = world.carry_out(publish=strict, transfer=settings)
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail

@@ -1,0 +1,92 @@
+"""Distillation beyond the plain recipe: what is frozen, how a step is made up, and going on after an end."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.transfer.distillation.lessons import SHORT, TEXTS, drawn, proxy_of, stirred
+from transfer.distillation.distil import DistilSettings, _Distillation, distil
+from transfer.distillation.exercises import UNTOLD, compared
+from transfer.errors import ModelError
+
+
+@torch.no_grad()
+def test_the_loss_is_five_parts_kl_two_language_model_and_one_cosine(model):
+    """POST eq. 1 at temperature 2, by plain forward passes of the whole models."""
+    settings = DistilSettings(batch_tokens=10_000, sequence_tokens=24)
+    target, proxy = stirred(model), proxy_of(model)
+    (part,) = drawn(target, settings)
+    (loss,) = _Distillation(target, proxy, settings).losses([part])
+    passes = [
+        each.model(input_ids=part.ids, attention_mask=part.mask, output_hidden_states=True)
+        for each in (target, proxy)
+    ]
+    theirs, ours = (out.logits[part.rows, part.columns] for out in passes)
+    p, q = (theirs / 2).softmax(-1), (ours / 2).softmax(-1)
+    kl = 4 * (p * (p / q).log()).sum(-1).mean()
+    chances = ours.softmax(-1).gather(1, part.goal.unsqueeze(1))
+    states = [out.hidden_states[-1][part.mask.bool()] for out in passes]
+    apart = 1 - torch.cosine_similarity(*states, dim=-1)
+    torch.testing.assert_close(loss, 5 * kl - 2 * chances.log().mean() + apart.mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_masked_models_kl_is_taken_at_the_masked_tokens_or_at_all(masked):
+    for few, every in zip(drawn(masked, SHORT), drawn(masked, replace(SHORT, kl_at="all")), strict=True):
+        assert len(every.rows) == int(every.mask.sum()) > len(few.rows)
+        told = every.told
+        assert torch.equal(every.ids, few.ids)
+        assert all(
+            torch.equal(getattr(told, name), getattr(few, name)) for name in ("rows", "columns", "goal")
+        )
+        assert (every.goal == UNTOLD).sum() == len(every.rows) - len(few.rows)
+
+
+def test_proxies_of_both_kinds_of_kl_are_measured_at_the_same_tokens(masked):
+    few, every = (distil(masked, (0,), TEXTS, replace(SHORT, steps=0, kl_at=at)) for at in ("masked", "all"))
+    assert few.held_out_kl == every.held_out_kl
+    trained = distil(masked, (0,), TEXTS, replace(SHORT, kl_at="all"))
+    assert trained.target_perplexity == few.target_perplexity
+
+
+def test_a_prompted_batch_is_read_behind_its_prompt(model):
+    settings = replace(SHORT, prompted_share=1.0, prompted_tokens=3)
+    exercise = drawn(model, settings)[0]
+    states = model.model.base_model(
+        inputs_embeds=torch.cat(
+            [exercise.prompt.expand(len(exercise.ids), -1, -1), model.embedding[exercise.ids]], dim=1
+        ),
+        attention_mask=exercise.mask,
+    ).last_hidden_state
+    logits, kept = compared(model, exercise)
+    assert kept.shape == (*exercise.ids.shape[:1], exercise.ids.shape[1] + 3, model.width)
+    assert torch.allclose(kept, states, atol=1e-5)
+    moved = exercise.ids[exercise.rows, exercise.columns - 3 + model.causal]
+    if model.causal:
+        assert torch.equal(moved, exercise.goal)
+    else:
+        mask_id = model.tokenizer.mask_token_id
+        assert (moved == mask_id).float().mean() > 0.5
+        assert not (exercise.ids[exercise.rows, exercise.columns - 4] == mask_id).all()
+    bare, _ = compared(
+        model,
+        replace(
+            exercise, mask=exercise.mask[:, 3:], columns=exercise.columns - 3, prompt=exercise.prompt[:0]
+        ),
+    )
+    assert not torch.allclose(logits, bare, atol=1e-4)
+
+
+def test_prompts_are_rows_of_the_embedding_fresh_for_each_batch_of_the_share(model):
+    half = drawn(model, replace(SHORT, prompted_share=0.5, batch_tokens=64))
+    prompts = [exercise.prompt for exercise in half if len(exercise.prompt)]
+    assert 0 < len(prompts) < len(half)
+    assert all((row == model.embedding).all(dim=1).any() for prompt in prompts for row in prompt)
+    assert not torch.equal(prompts[0], prompts[1])
+    assert not any(len(exercise.prompt) for exercise in drawn(model, SHORT))
+
+
+def test_a_prompt_that_does_not_fit_the_positions_is_refused(causal):
+    settings = replace(SHORT, prompted_share=0.1, prompted_tokens=120)
+    with pytest.raises(ModelError, match=r"128 positions, prompt and line need 1.*lower sequence_tokens"):
+        distil(causal, (0,), TEXTS, settings)

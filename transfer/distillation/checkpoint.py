@@ -1,0 +1,104 @@
+"""Where a distillation stood, in one file that is there whole or not at all.
+
+A process killed while it writes leaves the file before; a file of another recipe is refused.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from transfer.errors import UsageError
+from transfer.files.atomic import replace
+
+FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """All that later steps depend on, besides the recipe.
+
+    Attributes:
+        step: steps taken.
+        kl: best held-out KL so far; `stale` measurements since went by without enough improvement.
+        tensors: trained weights, those of the best state, and the optimiser's, by KIND/WEIGHT.
+    """
+
+    step: int
+    kl: float
+    stale: int
+    tensors: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoint of one distillation.
+
+    Attributes:
+        directory: of its own; made with the first checkpoint.
+        recipe: everything that decides the result, as JSON has it.
+    """
+
+    directory: Path
+    recipe: Mapping[str, object]
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Put `checkpoint` in the place of the one before, durably.
+
+        Raises:
+            UsageError: the directory cannot be written.
+        """
+        told = {
+            "step": checkpoint.step,
+            "kl": checkpoint.kl,
+            "stale": checkpoint.stale,
+            "recipe": self.recipe,
+        }
+        content = save(dict(checkpoint.tensors), metadata={"told": json.dumps(told)})
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write {self.directory}: {error.strerror}") from error
+        replace(self.directory / FILE, content)
+
+    def read(self) -> Checkpoint | None:
+        """The checkpoint; None if none was written yet.
+
+        Raises:
+            UsageError: it is of another recipe, or damaged.
+        """
+        path = self.directory / FILE
+        for draft in self.directory.glob(f".{FILE}.*"):
+            draft.unlink()  # of a process that was killed in mid-write
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                told = json.loads(file.metadata()["told"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
+            self._require_same(told["recipe"], path)
+            return Checkpoint(told["step"], told["kl"], told["stale"], tensors)
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{path}: cannot be read ({error!r}): remove it to begin anew") from error
+
+    def _require_same(self, theirs: dict[str, object], path: Path) -> None:
+        ours = json.loads(_canonical(self.recipe))
+        changed = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+        if changed:
+            raise UsageError(
+                f"{path}: is of recipe {_digest(theirs)}, not of {_digest(ours)}: {', '.join(changed)} differ; "
+                f"distil as before, or remove {self.directory}"
+            )
+
+
+def _digest(recipe: Mapping[str, object]) -> str:
+    return hashlib.sha256(_canonical(recipe).encode()).hexdigest()[:12]
+
+
+def _canonical(recipe: Mapping[str, object]) -> str:
+    return json.dumps(recipe, sort_keys=True)

@@ -1,0 +1,144 @@
+"""Exercises of a model on plain text: positions in a line, the tokens that belong there, what a model says of them.
+
+Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to read, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from transfer.distillation.settings import LEAST_TOKENS, DistilSettings
+from transfer.families.shortcuts import only_at
+from transfer.models.language_model import LanguageModel
+from transfer.models.objectives import relations
+from transfer.tokens.batches import Batch, Line, buckets
+
+UNTOLD = -100
+"""Goal of a position that is read but has nothing to restore; what PyTorch's cross-entropy leaves out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exercise:
+    """A batch with the positions to read, and what belongs there.
+
+    Attributes:
+        ids: tokens [B, T].
+        mask: what may be attended to [B, P + T], the prompt included.
+        rows: of the positions to read [N]; `columns` theirs in `mask`.
+        goal: the tokens there [N], or `UNTOLD`; at least one is told.
+        prompt: soft prompt [P, H] before every sequence; P may be 0.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+    goal: torch.Tensor
+    prompt: torch.Tensor
+
+    @property
+    def told(self) -> "Exercise":
+        """The same with only those positions read that have a token to restore."""
+        told = self.goal != UNTOLD
+        return replace(self, rows=self.rows[told], columns=self.columns[told], goal=self.goal[told])
+
+    def behind(self, prompt: torch.Tensor) -> "Exercise":
+        """The same behind a soft prompt [P, H]: every position moves by P."""
+        mask = torch.cat([self.mask.new_ones(len(self.mask), len(prompt)), self.mask], dim=1)
+        return replace(self, mask=mask, columns=self.columns + len(prompt), prompt=prompt)
+
+
+def sequences_of(model: LanguageModel, texts: Sequence[str], longest: int) -> list[Line]:
+    """Token sequences of 8 to `longest` tokens with the model's own special tokens."""
+    cut_texts = model.tokenizer(
+        list(texts), truncation=True, max_length=longest, return_overflowing_tokens=True, stride=0
+    )["input_ids"]
+    model.tokenizer.backend_tokenizer.no_truncation()  # it stays on otherwise, and is saved with the proxy
+    return [Line(tuple(ids), 0) for ids in cut_texts if len(ids) >= LEAST_TOKENS]
+
+
+def exercises(
+    model: LanguageModel, sequences: Sequence[Line], settings: DistilSettings, generator: torch.Generator
+) -> Iterator[Exercise]:
+    """One pass over the sequences in length-bucketed batches of random order.
+
+    A share of them stands behind a prompt of rows drawn from the model's input embeddings, others each time.
+    """
+    groups = list(buckets([len(line.ids) for line in sequences], settings.batch_tokens))
+    for index in torch.randperm(len(groups), generator=generator).tolist():
+        batch = model.collate([sequences[i] for i in groups[index]])
+        exercise = _posed(model, batch, settings, generator)
+        if settings.prompted_share and torch.rand((), generator=generator) < settings.prompted_share:
+            exercise = exercise.behind(model.vocabulary_prompt(settings.prompted_tokens, generator).vectors)
+        yield exercise
+
+
+def _posed(
+    model: LanguageModel, batch: Batch, settings: DistilSettings, generator: torch.Generator
+) -> Exercise:
+    """What there is to tell for the LM head of `model`; without one every token is read as it stands."""
+    if model.lm_head == "masked":
+        return _masked(model, batch, settings, generator)
+    if model.lm_head == "causal":
+        return _next_tokens(model, batch)
+    rows, columns = batch.mask.nonzero(as_tuple=True)
+    return Exercise(batch.ids, batch.mask, rows, columns, batch.ids[rows, columns], model.embedding[:0])
+
+
+def _next_tokens(model: LanguageModel, batch: Batch) -> Exercise:
+    """Every position but the last of each row, to predict its successor."""
+    rows, columns = batch.mask[:, 1:].nonzero(as_tuple=True)
+    goal = batch.ids[rows, columns + 1]
+    return Exercise(batch.ids, batch.mask, rows, columns, goal, model.embedding[:0])
+
+
+def _masked(
+    model: LanguageModel, batch: Batch, settings: DistilSettings, generator: torch.Generator
+) -> Exercise:
+    """A share of ordinary tokens to restore: 80 % masked, 10 % replaced, 10 % left (Devlin et al. 2019)."""
+    special = torch.isin(batch.ids, torch.tensor(model.tokenizer.all_special_ids))
+    draw = torch.rand(batch.ids.shape, generator=generator)
+    draw[special | ~batch.mask.bool()] = 1.0
+    draw[0, draw[0].argmin()] = 0.0  # at least one position, or the loss would be empty
+    hidden = draw < settings.masked_share
+    rows, columns = hidden.nonzero(as_tuple=True)
+    goal, kind = batch.ids[rows, columns], torch.rand(len(rows), generator=generator)
+    replaced = torch.randint(len(model.tokenizer), goal.shape, generator=generator)
+    mask_id = torch.tensor(model.tokenizer.mask_token_id)
+    ids = batch.ids.clone()
+    ids[rows, columns] = torch.where(kind < 0.8, mask_id, torch.where(kind < 0.9, replaced, goal))
+    if settings.kl_at == "all":
+        rows, columns = batch.mask.nonzero(as_tuple=True)
+        goal = torch.where(hidden, batch.ids, UNTOLD)[rows, columns]
+    return Exercise(ids, batch.mask, rows, columns, goal, model.embedding[:0])
+
+
+def compared(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and hidden states [B, P + T, H] of an exercise.
+
+    The logits are those of the LM head [N, V] at the chosen positions. Without one they are the `relations`
+    [B, B − 1] of the mean states of each sequence's own tokens.
+    """
+    embeds = model.model.get_input_embeddings()(part.ids)
+    embeds = torch.cat([part.prompt.expand(len(part.ids), -1, -1), embeds], dim=1)
+    inputs = {"inputs_embeds": embeds, "attention_mask": part.mask}
+    if model.lm_head == "none":
+        states: torch.Tensor = model.model(**inputs).last_hidden_state
+        return _relations(states.float(), part), states
+    if model.traits.shortcuts.states is None:
+        logits = model.model(**inputs | {"inputs_embeds": embeds.clone()}).logits[part.rows, part.columns]
+        return logits, model.backbone(**inputs).last_hidden_state
+    with only_at(model.backbone, part.rows, part.columns) as seen:
+        logits = model.model(**inputs).logits[:, 0]
+    return logits, seen[0]
+
+
+def _relations(states: torch.Tensor, part: Exercise) -> torch.Tensor:
+    """In float32 whatever the passes are in: a cosine is divided by a small number."""
+    own = states[part.rows, part.columns]
+    sums = states.new_zeros(len(part.ids), states.shape[2]).index_add(
+        0, part.rows, own
+    )  # means, up to length
+    with torch.autocast(states.device.type, enabled=False):
+        return relations(sums)

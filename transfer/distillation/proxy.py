@@ -1,0 +1,235 @@
+"""Proxies: a few layers of the target, distilled on public text (POST stage 1).
+
+Embeddings, final norm and LM head, if there is one, are copied from the target together with the chosen layers;
+`transfer.distillation.distil` then teaches the cut the target's own answers.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from transfer.errors import ModelError
+from transfer.families.closeness import close
+from transfer.families.in_place import alone
+from transfer.families.loading import reason_of, without_pooler
+from transfer.model_ref import ModelRef
+from transfer.models.language_model import LanguageModel, load
+
+RECORD_FILE = "proxy.json"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proxy:
+    """A distilled cut of a target.
+
+    Attributes:
+        parent: the exact target it came from.
+        layers: indices of the target's layers it kept.
+        held_out_kl: KL of target to proxy at T = 1 on held-out public text, in nats a position; without an LM
+            head in nats a text, of which other texts of its batch are like it.
+        held_out_perplexity: the proxy's own perplexity there; `target_perplexity` the target's. None of models
+            that tell no tokens.
+        steps: optimiser steps of its distillation.
+    """
+
+    model: LanguageModel
+    parent: ModelRef
+    layers: tuple[int, ...]
+    held_out_kl: float
+    held_out_perplexity: float | None
+    target_perplexity: float | None
+    steps: int
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Layers, steps and held-out measurements, as JSON has them."""
+        return {"layers": list(self.layers)} | {name: getattr(self, name) for name in _MEASURED}
+
+    @staticmethod
+    def load(directory: Path, name: str | None = None) -> "Proxy":
+        """Read a proxy directory.
+
+        Raises:
+            ModelError: not a model directory, or its proxy.json is missing or malformed.
+        """
+        return Proxy(model=load(directory, name=name), **read_record(directory))
+
+    def save(self, directory: Path) -> "Proxy":
+        """Write a Hugging Face directory with proxy.json in it; returns the proxy as stored there."""
+        self.model.model.save_pretrained(directory)
+        self.model.tokenizer.save_pretrained(directory)
+        record = {"parent": self.parent.name, "parent_digest": self.parent.digest} | self.measured
+        (directory / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        name = self.model.ref.name
+        return replace(self, model=replace(self.model, ref=ModelRef.of_directory(name, directory)))
+
+
+_MEASURED = tuple(field.name for field in fields(Proxy))[3:]
+_PERPLEXITIES = {"held_out_perplexity", "target_perplexity"}
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """What proxy.json says: the fields of a `Proxy` but for its model.
+
+    Raises:
+        ModelError: it is missing or malformed.
+    """
+    path = directory / RECORD_FILE
+    try:
+        return _checked(json.loads(path.read_text(encoding="utf-8")), path)
+    except OSError as error:
+        raise ModelError(f"{directory}: not a proxy: {RECORD_FILE} is missing") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not a proxy record: {error}") from error
+
+
+def _checked(record: Any, path: Path) -> dict[str, Any]:
+    """Fields of a `Proxy` from the content of its proxy.json."""
+    keys = {"parent", "parent_digest", "layers", *_MEASURED}
+    if not isinstance(record, dict) or set(record) != keys:
+        raise ModelError(
+            f"{path}: not a proxy record: expected an object with the keys {', '.join(sorted(keys))}"
+        )
+    for key in ("parent", "parent_digest"):
+        if not isinstance(record[key], str):
+            raise ModelError(f"{path}: {key} {record[key]!r} is not a string")
+    for key in _MEASURED:
+        if rule := _broken_rule(key, record[key]):
+            raise ModelError(f"{path}: {key} {record[key]!r} is not {rule}")
+    layers = record["layers"]
+    if not isinstance(layers, list) or not all(type(index) is int and index >= 0 for index in layers):
+        raise ModelError(f"{path}: layers {layers!r} are not a list of layer indices")
+    parent = ModelRef(record["parent"], record["parent_digest"])
+    return {"parent": parent, "layers": tuple(layers)} | {key: record[key] for key in _MEASURED}
+
+
+def _broken_rule(key: str, value: Any) -> str | None:
+    """What a measurement is not, or None if it may be one."""
+    if key == "steps":
+        return None if type(value) is int and 0 <= value < 2**63 else "a whole number of steps"
+    if value is None and key in _PERPLEXITIES:
+        return None
+    return None if type(value) in (int, float) else "a number"
+
+
+def spread(count: int, total: int) -> tuple[int, ...]:
+    """POST's choice of `count` of `total` layers: the first ⌈k/2⌉ and the last ⌊k/2⌋.
+
+    Raises:
+        ModelError: not between 1 and `total`.
+    """
+    if not 1 <= count <= total:
+        raise ModelError(f"a proxy of {count} layers cannot be cut from a target of {total}")
+    first = -(-count // 2)
+    return (*range(first), *range(total - (count - first), total))
+
+
+def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
+    """Copy of the target with only `layers`, in the target's order, everything else as it was.
+
+    Raises:
+        ModelError: an index is out of range, repeated or out of order, no layer list can be found, a layer does not
+            fit where it would stand, or it would not do there what it does in the target.
+    """
+    total = target.layers
+    if not layers or list(layers) != sorted(set(layers) & set(range(total))):
+        raise ModelError(f"layers {list(layers)} must be ascending and among the target's 0–{total - 1}")
+    stack = _layer_list(target.model, total)
+    try:
+        model = _rebuilt(target.model, layers, stack)
+        _require_same(model, target, layers, stack)
+    except ModelError:
+        raise
+    except Exception as error:
+        # ModernBERT's first layer lacks a norm; other configurations cannot be shortened
+        raise ModelError(
+            f"{type(target.model).__name__}: its layers are not all alike, and {list(layers)} do not fit where they "
+            f"would stand ({reason_of(error)}): keep the first layer, as in {list(spread(len(layers), total))}"
+        ) from error
+    return model
+
+
+def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTrainedModel:
+    """A model of the same class with these layers' weights."""
+    config = copy.deepcopy(whole.config)
+    _shorten(config, layers)
+    config = type(config).from_dict(config.to_dict())  # as it will be read: what none may say ends here
+    model = without_pooler(type(whole)(config))
+    model.train(mode=False)
+    place = {old: new for new, old in enumerate(layers)}
+    pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")
+    state = {}
+    for key, value in whole.state_dict().items():
+        found = pattern.match(key)
+        if found is None:
+            state[key] = value
+        elif int(found[1]) in place:
+            state[f"{stack}.{place[int(found[1])]}.{key[found.end() :]}"] = value
+    model.load_state_dict(state)
+    return model
+
+
+def _shorten(config: PreTrainedConfig, layers: Sequence[int]) -> None:
+    """Make it that of these layers alone: how many they are, and every list that has an item for each layer."""
+    config = config.get_text_config()
+    total = config.num_hidden_layers
+    if isinstance(getattr(type(config), "layer_types", None), property):
+        raise ModelError(
+            f"{type(config).__name__} derives what its layers are from how many there are, so a proxy's could not "
+            "say what they were in the target; take another family"
+        )
+    for name, value in list(vars(config).items()):
+        if isinstance(value, list) and len(value) == total and name != "architectures":
+            setattr(config, name, [value[index] for index in layers])
+    if hasattr(config, "attention_types"):  # GPT-Neo's: the kinds, and how often all of them are repeated
+        config.attention_types = [[config.attention_layers, 1]]
+    config.num_hidden_layers = len(layers)
+
+
+def _require_same(kept: PreTrainedModel, target: LanguageModel, layers: Sequence[int], stack: str) -> None:
+    """Refuse a cut whose layers do not make of public lines what the target's own make of them in their place."""
+    for length in (5, 12, min(30, target.positions or 30)):
+        draw = torch.Generator().manual_seed(length)
+        ids = torch.randint(len(target.embedding), (1, length), generator=draw)
+        with alone(target.model, layers, stack):
+            wanted = _answer(target.model, ids)
+        if not close(_answer(kept, ids), wanted, target.model.dtype):
+            raise ModelError(
+                f"{type(kept).__name__}: layers {list(layers)} would not do in a proxy what they do in the target, "
+                "as what one computes depends on its place; choose other layers, or another target"
+            )
+
+
+@torch.no_grad()
+def _answer(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    before = getattr(model.config, "use_cache", None)
+    model.config.use_cache = False  # a cache has a place for each layer, which a layer finds by its number
+    try:
+        output = model(input_ids=ids)
+    finally:
+        model.config.use_cache = before
+    found: torch.Tensor = output.logits if "logits" in output else output.last_hidden_state
+    return found.float()
+
+
+def _layer_list(model: PreTrainedModel, total: int) -> str:
+    """Name of the module that lists the layers."""
+    stacks: list[str] = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == total
+    ]
+    if len(stacks) != 1:
+        found = f"{len(stacks)} lists" if stacks else "no list"
+        raise ModelError(
+            f"{type(model).__name__} has {found} of {total} layers, so no proxy can be cut from it"
+        )
+    return stacks[0]

@@ -1,0 +1,115 @@
+"""A distillation under way: the weights it moves, its optimiser, and the best state so far."""
+
+import math
+
+import torch
+from torch import nn
+
+from transfer.distillation.checkpoint import Checkpoint
+from transfer.distillation.settings import DistilSettings
+from transfer.models.language_model import LanguageModel
+
+_ADAM = ("step", "exp_avg", "exp_avg_sq")
+LONGEST_GRADIENT = 5.0
+ENOUGH = 0.995
+"""A held-out KL counts as an improvement below this share of the best."""
+
+
+class Course:
+    """All that a later step depends on; `checkpoint` and `restore` are bit for bit.
+
+    Attributes:
+        step: steps taken.
+        kl: best held-out KL so far; the proxy's state then is kept.
+        stale: measurements since without 0.5 % improvement.
+    """
+
+    def __init__(self, proxy: LanguageModel, settings: DistilSettings) -> None:
+        """Make the weights that `settings` do not freeze ready for gradients."""
+        self._model, self._settings = proxy.model, settings
+        self._weights = _trained(proxy, settings)
+        self._optimizer = torch.optim.AdamW(
+            self._weights.values(), betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0
+        )
+        self._best = self._copy()
+        self.step, self.kl, self.stale = 0, math.inf, 0
+
+    @property
+    def over(self) -> bool:
+        """True if all steps are done or a plateau is reached."""
+        return self.step >= self._settings.steps or self.stale >= self._settings.patience
+
+    def descend(self) -> None:
+        """One optimiser step along the gradients that are there."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._settings.learning_rate * _warmed_cosine(self.step, self._settings.steps)
+        nn.utils.clip_grad_norm_(self._weights.values(), LONGEST_GRADIENT)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.step += 1
+
+    def measured(self, kl: float) -> None:
+        """Take note of a held-out measurement of the proxy as it is."""
+        self.stale = 0 if kl < ENOUGH * self.kl else self.stale + 1
+        if kl < self.kl:
+            self.kl, self._best = kl, self._copy()
+
+    def finish(self) -> None:
+        """Leave the proxy in its best state and frozen."""
+        self._load(self._best)
+        self._model.train(mode=False)
+        self._model.requires_grad_(False)
+
+    def checkpoint(self) -> Checkpoint:
+        """Where it stands; shares the weights' memory."""
+        tensors: dict[str, torch.Tensor] = {}
+        for name, weight in self._weights.items():
+            tensors |= {f"proxy/{name}": weight.detach(), f"best/{name}": self._best[name]}
+            tensors |= {f"{kind}/{name}": value for kind, value in self._optimizer.state[weight].items()}
+        return Checkpoint(self.step, self.kl, self.stale, tensors)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back, or forth, to where `checkpoint` was taken."""
+        self.step, self.kl, self.stale = checkpoint.step, checkpoint.kl, checkpoint.stale
+        stored = checkpoint.tensors
+        self._best = {name: stored[f"best/{name}"] for name in self._weights}
+        self._load({name: stored[f"proxy/{name}"] for name in self._weights})
+        for name, weight in self._weights.items():
+            kinds = [kind for kind in _ADAM if f"{kind}/{name}" in stored]
+            self._optimizer.state[weight] = {kind: stored[f"{kind}/{name}"] for kind in kinds}
+
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: weight.detach().clone() for name, weight in self._weights.items()}
+
+    @torch.no_grad()
+    def _load(self, state: dict[str, torch.Tensor]) -> None:
+        for name, weight in self._weights.items():
+            weight.copy_(state[name])
+
+
+def _trained(proxy: LanguageModel, settings: DistilSettings) -> dict[str, nn.Parameter]:
+    """Parameters by name without those frozen; a tied one has one name and is frozen with either part.
+
+    Of a part that the model does not have nothing is frozen.
+    """
+    parts = {
+        "embeddings": proxy.model.get_input_embeddings(),
+        "head": proxy.model.get_output_embeddings(),  # type: ignore[no-untyped-call]
+    }
+    frozen = {
+        id(weight)
+        for name in settings.freeze
+        if (part := parts[name]) is not None
+        for weight in part.parameters()
+    }
+    trained = {name: weight for name, weight in proxy.model.named_parameters() if id(weight) not in frozen}
+    for weight in trained.values():
+        weight.requires_grad_(True)
+    return trained
+
+
+def _warmed_cosine(step: int, steps: int) -> float:
+    warm = max(1, steps // 20)
+    if step < warm:
+        return (step + 1) / warm
+    return max(0.02, 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))))

@@ -1,0 +1,235 @@
+"""How a model may be read, found out by running it on a few public tokens.
+
+Hooks, heads and embeddings of a checkpoint are code that is not ours. Each is tried here against the plain forward
+pass: a shortcut that answers otherwise is not taken, and a model that cannot stand behind a prompt is refused.
+
+Letters: B rows, T tokens, P prompt tokens, H embedding size, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from itertools import product
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from transfer.errors import ModelError, PromptferryError
+from transfer.families.closeness import close
+from transfer.families.layout import attempt, backbones, looks_at_length
+from transfer.families.loading import reason_of
+from transfer.families.operators import Operators
+from transfer.families.probe_cache import remembered, weights_of
+from transfer.families.shortcuts import Shortcuts, inputs_of, read, states_at
+from transfer.families.traits import Traits
+from transfer.model_ref import LmHead
+from transfer.tokens.batches import Line, collate
+from transfer.tokens.readout import Question, label_logits, question
+from transfer.tokens.vocabulary import drawn, padding
+
+LENGTHS = (6, 9, 34)
+PROMPT = 3
+LONGER = 7
+"""Tokens of the lines tried, of the prompt before them, and of more padding behind: short for narrow windows, one
+long for what starts late, as sparse attention does."""
+
+
+def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> Traits:
+    """Traits of a model in eval mode; found out once for each configuration and its weights.
+
+    Raises:
+        ModelError: its forward pass fails, or gives numbers that are not finite; its layers get more of a token than
+            its embedding, so nothing but tokens can stand in a line; it has no last hidden states; its answers
+            depend on later tokens though it is to be a causal LM; the gradient of a prompt is not finite; or the same
+            line has another one each time.
+    """
+    with _undisturbed(model):
+        config = model.config.to_json_string(use_diff=False)
+        kind = (type(model).__qualname__, config, str(model.device), lm_head, torch.get_num_threads())
+        tokens = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.all_special_ids)
+        about = ("traits", kind, tokens, weights_of(model))
+        return remembered(about, lambda: asdict(_Probe(model, lm_head, tokenizer).traits()), Traits.of)
+
+
+@contextmanager
+def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
+    """No dropout, no autocast and gradients whoever asks; whatever breaks inside is one line."""
+    training = model.training
+    model.train(mode=False)
+    try:
+        with torch.enable_grad(), torch.autocast(model.device.type, enabled=False):
+            yield
+    except PromptferryError:
+        raise
+    except Exception as error:
+        raise ModelError(f"its forward pass fails: {reason_of(error)}") from error
+    finally:
+        model.train(mode=training)
+
+
+class _Probe:
+    """One model under test: its lines, and what its plain forward pass makes of each line alone."""
+
+    def __init__(self, model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model, self.lm_head = model, lm_head
+        self.pad = padding(tokenizer, self._vocabulary)
+        usual = drawn(tokenizer, self._vocabulary, sum(LENGTHS))
+        self.lines = list(_lines(usual, tokenizer.mask_token_id if lm_head == "masked" else None))
+        tokens = self.model.get_input_embeddings()(torch.tensor(self.lines[2].ids[: 2 * PROMPT])).detach()
+        self.prompt = tokens.view(2, PROMPT, -1).mean(dim=0)  # [P, H], no token's own embedding
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(self.model.get_input_embeddings().get_parameter("weight").shape[0])
+
+    def traits(self) -> Traits:
+        """Try everything, the plain pass first."""
+        with torch.no_grad():
+            alone = [self._own(line) for line in self.lines]
+            self._require_causal(alone[2])
+            padded = self._padding_is_harmless(alone) and not looks_at_length(self.model)
+            backbone, shortcuts, width = self._read(padded)
+            cached = self.lm_head == "causal" and bool(attempt(self._goes_on))
+        traits = Traits(backbone, width, shortcuts, padded, cached)
+        return replace(traits, apart=self._rows_stay_apart(traits))
+
+    def _own(self, line: Line) -> torch.Tensor:
+        """What the model makes of a line's tokens [T, V or H]; a line of their embeddings must give the same."""
+        ids = torch.tensor([line.ids])
+        own = self._told(self.model(input_ids=ids, attention_mask=torch.ones_like(ids)))[0]
+        if not own.isfinite().all():
+            raise ModelError("its answers are not finite numbers")
+        if not self._close(self._whole([line])[0], own):
+            raise ModelError(
+                "given the embeddings of a line in place of its tokens it answers otherwise: its layers get more of "
+                "a token than its embedding, so no prompt can stand before a line"
+            )
+        return own
+
+    def _require_causal(self, own: torch.Tensor) -> None:
+        if self.lm_head != "causal":
+            return
+        changed = replace(self.lines[2], ids=(*self.lines[2].ids[:-1], self.lines[0].ids[0]))
+        if not self._close(self._whole([changed])[0, :-1], own[:-1]):
+            raise ModelError(
+                "its answers depend on later tokens: no causal language model, is_decoder may be missing"
+            )
+
+    def _padding_is_harmless(self, alone: Sequence[torch.Tensor]) -> bool:
+        """Whether lines padded together are answered as alone, and not a bit depends on what the padding is."""
+        found = [
+            self._whole(self.lines, width, fill) for width, fill in product((0, LENGTHS[-1] + LONGER), (0, 1))
+        ]
+        rows = (
+            (row[: len(own)], own) for together in found for row, own in zip(together, alone, strict=True)
+        )
+        if not all(self._close(row, own) for row, own in rows):
+            return False
+        lengths = zip(found[2], found[3], LENGTHS, strict=True)
+        return all(torch.equal(one[:length], other[:length]) for one, other, length in lengths)
+
+    def _goes_on(self) -> bool:
+        """Whether the second half of a line behind the prompt is answered alike from a cache of the first."""
+        line, half = self.lines[1], LENGTHS[1] // 2
+        embeds = inputs_of(self.model, collate([line], self.pad), self.prompt.unsqueeze(0))["inputs_embeds"]
+        whole = self.model(inputs_embeds=embeds.clone()).logits[:, half:]
+        first = self.model(inputs_embeds=embeds[:, :half].clone(), use_cache=True)
+        cache, found = first.past_key_values, []
+        for column in range(half, embeds.shape[1]):
+            step = self.model(inputs_embeds=embeds[:, [column]], past_key_values=cache, use_cache=True)
+            cache = step.past_key_values
+            found.append(step.logits)
+        return cache is not None and self._close(torch.cat(found, dim=1), whole)
+
+    def _read(self, padded: bool) -> tuple[str, Shortcuts, int]:
+        """Backbone, shortcuts and width of the states."""
+        lines = self.lines if padded else self.lines[2:]
+        batch = collate(lines, self.pad)
+        rows = self.prompt.expand(len(lines), -1, -1)
+        asked = question(batch, None).behind(rows)
+
+        def inputs() -> dict[str, torch.Tensor]:  # new ones each time, as some families write into them
+            return inputs_of(self.model, batch, rows)
+
+        shortcuts = Shortcuts() if self.lm_head == "none" else self._shortcuts(inputs, asked)
+        names = backbones(self.model) if shortcuts.states is None else [shortcuts.states]
+        for name in names:
+
+            def states(shortcuts: Shortcuts, name: str = name) -> torch.Tensor:
+                return states_at(self.model, inputs(), asked.columns, name, shortcuts)
+
+            if (plain := attempt(states, Shortcuts())) is not None:
+                narrowed = attempt(states, Shortcuts(last_layer=True))
+                exact = narrowed is not None and self._close(narrowed, plain)
+                wanted = shortcuts.last_layer or self.lm_head == "none"
+                return name, replace(shortcuts, last_layer=wanted and exact), plain.shape[1]
+        raise ModelError("it has no backbone that gives last hidden states")
+
+    def _shortcuts(self, inputs: Callable[[], dict[str, torch.Tensor]], asked: Question) -> Shortcuts:
+        """The most that may be left out."""
+        plain = read(self.model, inputs(), asked, None, Shortcuts())
+        words = [list(self.lines[0].ids[:2]), [self.lines[1].ids[0]]]
+        wanted = {None: plain, tuple(map(tuple, words)): label_logits(plain, words)}
+
+        def exact(shortcuts: Shortcuts) -> bool:
+            found = [attempt(read, self.model, inputs(), asked, few, shortcuts) for few in wanted]
+            pairs = zip(found, wanted.values(), strict=True)
+            return all(ours is not None and self._close(ours, plain) for ours, plain in pairs)
+
+        names = (name for name in backbones(self.model) if exact(Shortcuts(name)))
+        if (name := next(names, None)) is None:
+            return Shortcuts()
+        last_layer = exact(Shortcuts(name, last_layer=True))
+        return Shortcuts(name, last_layer, label_rows=exact(Shortcuts(name, last_layer, label_rows=True)))
+
+    def _rows_stay_apart(self, traits: Traits) -> bool:
+        """Whether a record's gradient has the same bits alone and among others, at any row of one shape.
+
+        It is read next to the prompt, which a narrow window may not reach from further on.
+        """
+        own, width = replace(self.lines[0], answer=0), LENGTHS[-1] + 1 if traits.padded else 0
+        blank = Line((self.pad,) * (1 if traits.padded else len(own.ids)), 0)
+        turned = replace(own, ids=own.ids[::-1])
+        others = self.lines[1:] if traits.padded else [turned, turned]
+        alone = self._gradients([own, blank, blank], width, traits)[0]
+        if not alone.isfinite().all():
+            raise ModelError("the gradient of a prompt before a line is not finite")
+        if not torch.equal(alone, self._gradients([own, blank, blank], width, traits)[0]):
+            raise ModelError("the same line has another gradient each time")
+        with Operators() as seen:
+            middle = self._gradients([others[0], own, others[1]], width, traits)[1]
+        last = self._gradients([others[1], others[0], own], width, traits)[2]
+        return torch.equal(alone, middle) and torch.equal(alone, last) and not seen.shaped_by_values
+
+    def _gradients(self, lines: Sequence[Line], width: int, traits: Traits) -> torch.Tensor:
+        """Gradient of each row's answer with respect to its prompt: [B, P, H]."""
+        batch = collate(lines, self.pad, width)
+        rows = self.prompt.expand(len(lines), -1, -1).clone().requires_grad_(True)
+        inputs, asked = inputs_of(self.model, batch, rows), question(batch, None).behind(rows)
+        if self.lm_head == "none":
+            told = states_at(self.model, inputs, asked.columns, traits.backbone, traits.shortcuts)
+        else:
+            told = read(self.model, inputs, asked, None, traits.shortcuts)
+        weights = torch.linspace(-1, 1, told.shape[1], dtype=told.dtype)
+        found: torch.Tensor = torch.autograd.grad((told * weights).sum(), rows)[0]
+        return found
+
+    def _whole(self, lines: Sequence[Line], width: int = 0, fill: int = 0) -> torch.Tensor:
+        """The plain pass over embeddings of lines, padded with token `fill` after the usual one: [B, T, V or H]."""
+        batch = collate(lines, (self.pad + fill) % self._vocabulary, width)
+        return self._told(self.model(**inputs_of(self.model, batch, None)))
+
+    def _told(self, output: object) -> torch.Tensor:
+        told: torch.Tensor = output.last_hidden_state if self.lm_head == "none" else output.logits  # type: ignore[attr-defined]
+        return told
+
+    def _close(self, ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+        return close(ours, theirs, self.model.dtype)
+
+
+def _lines(tokens: torch.Tensor, mask: int | None) -> Iterator[Line]:
+    """Lines of these tokens; a masked model's are read at their mask."""
+    for ids in tokens.split(LENGTHS):  # type: ignore[no-untyped-call]
+        answer = len(ids) - 1 if mask is None else len(ids) // 2
+        ids[answer] = ids[answer] if mask is None else mask
+        yield Line(tuple(map(int, ids)), answer)

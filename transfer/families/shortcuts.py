@@ -1,0 +1,148 @@
+"""A forward pass behind a prompt, whole or with what nobody reads left out.
+
+Letters: B rows, P prompt tokens, T tokens, H hidden size, N places (row, column) to read, V vocabulary, C classes.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import chain, count
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+from transformers import PreTrainedModel
+
+from transfer.tokens.batches import Batch
+from transfer.tokens.readout import Head, Question, Reading, WholeWords, label_logits
+
+LAST_PARTS = {"mlp", "intermediate"}
+"""What transformers' decoders and encoders call the MLP of a layer, or its first half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcuts:
+    """What a forward pass may leave out and still give the same answers; by default nothing.
+
+    Each rests on how transformers lays out most models and not all, so `transfer.families.probe` tries it first.
+
+    Attributes:
+        states: name of the module whose last hidden states the LM head reads: only those at the answers go on.
+        last_layer: the last layer's MLP may work at the answers alone.
+        label_rows: the LM head may multiply its label words' rows alone.
+    """
+
+    states: str | None = None
+    last_layer: bool = False
+    label_rows: bool = False
+
+
+def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """What a forward pass takes: embeddings [B, P + T, H] of prompts [B, P, H], if any, then lines; their mask."""
+    embeds, mask = model.get_input_embeddings()(batch.ids), batch.mask
+    if prompt is not None:
+        embeds = torch.cat([prompt.to(embeds), embeds], dim=1)
+        mask = torch.cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)
+    return {"inputs_embeds": embeds, "attention_mask": mask}
+
+
+def states_at(
+    model: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
+    columns: torch.Tensor,
+    backbone: str,
+    shortcuts: Shortcuts,
+) -> torch.Tensor:
+    """Last hidden states [B, H] of the module `backbone` at one place a row, float32."""
+    with last_layer_at(model, columns) if shortcuts.last_layer else nullcontext():
+        states: torch.Tensor = model.get_submodule(backbone)(**inputs).last_hidden_state
+    return states[torch.arange(len(columns)), columns].float()
+
+
+def read(
+    model: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
+    asked: Question,
+    words: Reading | None,
+    shortcuts: Shortcuts,
+) -> torch.Tensor:
+    """Logits [N, V] of the LM head at the N places of a question, or class logits [B, C] of its `words`; float32.
+
+    Raises:
+        ModelError: `words` are a head, which reads states and no logits.
+    """
+    if shortcuts.states is None:
+        return label_logits(model(**inputs).logits[asked.rows, asked.columns].float(), words)
+    with ExitStack() as shortened:
+        if shortcuts.last_layer and asked.one_a_row:
+            shortened.enter_context(last_layer_at(model, asked.columns))
+        shortened.enter_context(only_at(model.get_submodule(shortcuts.states), asked.rows, asked.columns))
+        few = words is not None and shortcuts.label_rows
+        reading = shortened.enter_context(only_of(model, words)) if few else words
+        logits: torch.Tensor = model(**inputs).logits[:, 0].float()
+    return label_logits(logits, reading)
+
+
+@contextmanager
+def only_at(part: nn.Module, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """Within it a forward pass yields logits [N, 1, V] at N chosen (row, column) positions only.
+
+    `part` is the module whose states the LM head reads. The yielded list receives all of them, [B, T, H].
+    """
+    seen: list[torch.Tensor] = []
+
+    def keep(_module: object, _inputs: object, output: Any) -> Any:
+        states = output.last_hidden_state
+        seen.append(states)
+        output.last_hidden_state = states[rows, columns].unsqueeze(1)
+        return output
+
+    handle = part.register_forward_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def last_layer_at(model: PreTrainedModel, columns: torch.Tensor) -> Iterator[None]:
+    """Within it the last layer's MLP works at one place a row, `columns` [B], and is added to all of them.
+
+    Exact at that place, as nothing behind the MLP mixes places; wrong at all others. An MLP is two thirds of a
+    layer's arithmetic. Where a layer has no MLP of a known name nothing is left out.
+    """
+    rows, total = torch.arange(len(columns)), int(model.config.num_hidden_layers)
+
+    def narrow(_module: object, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return inputs[0][rows, columns].unsqueeze(1), *inputs[1:]
+
+    stacks = (m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == total)
+    last = next(stacks, [nn.Identity()])[-1]
+    parts = [part for name, part in last.named_children() if name in LAST_PARTS]
+    handles = [part.register_forward_pre_hook(narrow) for part in parts]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def only_of(model: PreTrainedModel, words: Reading | None) -> Iterator[Reading | None]:
+    """Within it the head does not multiply rows that `words` do not need; yields how to read what it does.
+
+    Whole words need every row, for a log-probability.
+    """
+    if words is None or isinstance(words, (WholeWords, Head)):
+        yield words
+        return
+    ids = list(chain.from_iterable(words))
+    head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    weight, bias = head.weight[ids], None if head.bias is None else head.bias[ids]
+    head.forward = lambda states: linear(states, weight, bias)  # type: ignore[method-assign, assignment]
+    place = count()
+    try:
+        yield [[next(place) for _ in each] for each in words]
+    finally:
+        del head.forward

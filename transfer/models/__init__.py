@@ -1,0 +1,1 @@
+"""A frozen language model behind a soft prompt: its answers, its losses, each record's gradient, its self-check."""

@@ -1,0 +1,1 @@
+"""PANDA: whether a prompt of the library starts and teaches a transfer."""

@@ -1,0 +1,62 @@
+"""How to transfer. Nothing here needs PyTorch, so that a command can read a plan without it."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from transfer.errors import UsageError
+
+Space = Literal["labels", "vocabulary"]
+Start = Literal["prompt", "text", "projected"]
+Agreement = Literal["agreement"]
+AGREEMENT: Agreement = "agreement"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSettings:
+    """How to transfer.
+
+    Attributes:
+        alpha: weight in [0, 1] of imitating the change a prompt makes over imitating its answers, or "agreement":
+            as much as the bare target answers public text like the prompted proxy
+            (`transfer.models.objectives.agreement`).
+        temperature: T > 0 of both KL terms.
+        space: compare over the class logits or over the whole vocabulary. The latter needs one vocabulary.
+        steps: most optimiser steps; the best held-out one is returned.
+        batch_size: public texts a step.
+        learning_rate: peak of a cosine schedule.
+        start: from the proxy's prompt where widths are equal, from the task's text, or from the proxy's prompt
+            projected into the target's embeddings.
+        held_out: share of the public texts that only choose the step.
+        check_every: steps between held-out measurements.
+    """
+
+    alpha: float | Agreement = 0.5
+    temperature: float = 2.0
+    space: Space = "labels"
+    steps: int = 1000
+    batch_size: int = 8
+    learning_rate: float = 0.03
+    start: Start = "prompt"
+    held_out: float = 0.2
+    check_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.alpha != AGREEMENT and not (isinstance(self.alpha, float | int) and 0 <= self.alpha <= 1):
+            raise UsageError(f'transfer alpha {self.alpha!r} must be in [0, 1], or "{AGREEMENT}"')
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise UsageError(f"transfer temperature {self.temperature} must be > 0")
+        if not 0 < self.held_out < 1:
+            raise UsageError(f"transfer held_out {self.held_out} must be in (0, 1)")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UsageError(f"transfer learning_rate {self.learning_rate} must be finite and > 0")
+        for name, least in (("steps", 0), ("batch_size", 1), ("check_every", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"transfer {name} {getattr(self, name)} must be ≥ {least}")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        for name, known in (("space", get_args(Space)), ("start", get_args(Start))):
+            if getattr(self, name) not in known:
+                raise UsageError(f"transfer {name} {getattr(self, name)!r} must be one of {', '.join(known)}")

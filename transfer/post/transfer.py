@@ -1,0 +1,223 @@
+"""Cross-model transfer: a prompt tuned on the proxy becomes a prompt of the target (POST stage 3).
+
+Letters: N public texts, P prompt tokens, H hidden size, V vocabulary or C classes.
+
+Only public text is used, never its labels. The proxy's logits with and without the prompt and the target's
+without one do not depend on what is learnt, so those that the loss asks for are computed once a text; a step is
+then one forward and backward pass of the target. The best step is chosen on held-out public text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from transfer.errors import UsageError
+from transfer.models.generation import answered
+from transfer.models.language_model import LanguageModel
+from transfer.models.objectives import agreement, divergences, record_means, transfer_losses
+from transfer.post.problem import Problem, check_enough
+from transfer.post.projection import projected, shared_tokens
+from transfer.post.settings import AGREEMENT, Start, TransferSettings
+from transfer.progress import OnStep
+from transfer.prompt import SoftPrompt
+from transfer.tasks import Task
+
+BETAS = 0.9, 0.95
+"""Of Adam. Gradients shrink as a prompt comes near: with the usual 0.999 the first ones hold all later steps back."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transferred:
+    """A prompt of the target and how it was chosen, all measured on held-out public text.
+
+    `settings` are those it was transferred with, α a number.
+    """
+
+    prompt: SoftPrompt
+    start_loss: float
+    held_out_loss: float
+    best_step: int
+    settings: TransferSettings
+
+
+class Guide(Protocol):
+    """A second loss beside the problem's own, whose say may change from step to step."""
+
+    def losses(self, logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
+        """Loss [B] of each chosen text; see `transfer.post.problem.Losses`."""
+
+    def weight(self, done: float, task: torch.Tensor, own: torch.Tensor) -> float:
+        """Weight ≥ 0 of its gradient `own` [P, H] beside the problem's; `done` in (0, 1] is the share of steps."""
+
+
+def transfer(
+    prompt: SoftPrompt,
+    proxy: LanguageModel,
+    target: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    settings: TransferSettings,
+    on_step: OnStep = lambda _step, _steps: None,
+    start: SoftPrompt | None = None,
+) -> Transferred:
+    """Transfer `prompt` from `proxy` to `target` on public `texts`, from `start` or from where the settings say.
+
+    Raises:
+        UsageError: too few texts, or the vocabulary space asked for across different vocabularies.
+        TaskError: the label words do not fit one of the tokenisers.
+    """
+    problem = transfer_problem(prompt, proxy, target, task, texts, settings)
+    start = start or initial_prompt(prompt, proxy, target, task, settings.start)
+    return descend(problem, start, settings.steps, on_step=on_step)
+
+
+def transfer_problem(
+    prompt: SoftPrompt,
+    proxy: LanguageModel,
+    target: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    settings: TransferSettings,
+) -> Problem:
+    """What `transfer` minimises: POST's loss with its constant forward passes done, three or at α = 0 one.
+
+    The settings of the problem have a number for α, whatever rule was asked for.
+
+    Raises:
+        UsageError, TaskError: see `transfer`.
+    """
+    check_possible(proxy, target, task, texts, settings)
+    ours, theirs = proxy.encoder(task), target.encoder(task)
+    if task.kind == "text":  # compared at every token of the prompted proxy's own answer
+        proxy_lines = lines = answered(proxy, task, texts, prompt)
+    else:
+        proxy_lines, lines = ours.encode(texts), theirs.encode(texts)
+    labels = settings.space == "labels"
+    our_words, their_words = (ours.words, theirs.words) if labels else (None, None)
+    proxy_prompted = proxy.answer_logits(proxy_lines, prompt, our_words)
+    if settings.alpha:  # or else nothing asks what a model answers without a prompt
+        proxy_bare = proxy.answer_logits(proxy_lines, None, our_words)
+        target_bare = target.answer_logits(lines, None, their_words)
+    asked, temperature = settings.alpha, settings.temperature
+    alpha = agreement(proxy_prompted, target_bare) if asked == AGREEMENT else asked
+    settings = replace(settings, alpha=alpha)
+
+    begins = [0, *accumulate(line.reads for line in lines)]
+
+    def losses(logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
+        index = list(chain.from_iterable(range(begins[text], begins[text + 1]) for text in chosen))
+        if alpha:
+            constants = target_bare[index], proxy_prompted[index], proxy_bare[index]
+            each = transfer_losses(logits, *constants, alpha=alpha, temperature=temperature)
+        else:
+            each = divergences(proxy_prompted[index], logits, temperature)
+        return record_means(each, torch.tensor([lines[text].reads for text in chosen]))
+
+    return Problem.over(target, lines, their_words, losses, settings)
+
+
+def check_possible(
+    proxy: LanguageModel,
+    target: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    settings: TransferSettings,
+) -> None:
+    """Refuse what no prompt could be transferred by; cheap, so that it can be asked before one is tuned.
+
+    Raises:
+        UsageError, TaskError: see `transfer`.
+    """
+    if task.kind == "text" and settings.space == "labels":
+        raise UsageError('free text has no labels: transfer with space = "vocabulary"')
+    if task.head_rows and settings.space == "vocabulary":
+        raise UsageError('a head knows labels only: transfer with space = "labels"')
+    if settings.space == "vocabulary" and _vocabulary(proxy) != _vocabulary(target):
+        free = task.kind == "text"
+        remedy = "free text needs a proxy of this target" if free else "transfer in the space of labels"
+        raise UsageError(f"proxy and target have different vocabularies: {remedy}")
+    if settings.start == "projected":
+        shared_tokens(proxy, target)
+    check_enough(texts)
+    proxy.encoder(task)
+    target.encoder(task)
+
+
+def descend(
+    problem: Problem,
+    start: SoftPrompt,
+    steps: int,
+    guide: Guide | None = None,
+    on_step: OnStep = lambda _step, _steps: None,
+) -> Transferred:
+    """Minimise the problem's loss from `start` in `steps` ≥ 0 steps of Adam; keep the best held-out step."""
+    settings = problem.settings
+    vectors = nn.Parameter(start.vectors.clone())  # a copy: the prompt it starts from must not move along
+    optimizer = torch.optim.Adam([vectors], lr=settings.learning_rate, betas=BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+    best, best_step = vectors.detach().clone(), 0
+    best_loss = start_loss = problem.held_out_loss(best)
+    for step, chosen in zip(range(1, steps + 1), problem.batches(), strict=False):
+        vectors.grad = _gradient(problem, vectors, chosen, guide, step / steps)
+        optimizer.step()
+        schedule.step()
+        if step % settings.check_every == 0 or step == steps:
+            loss = problem.held_out_loss(vectors)
+            if loss < best_loss:
+                best, best_loss, best_step = vectors.detach().clone(), loss, step
+        on_step(step, steps)
+    return Transferred(SoftPrompt(best, problem.target.ref), start_loss, best_loss, best_step, settings)
+
+
+def _gradient(
+    problem: Problem, vectors: torch.Tensor, chosen: Sequence[int], guide: Guide | None, done: float
+) -> torch.Tensor:
+    if guide is None:
+        return problem.gradients(vectors, chosen)[0]
+    task, own = problem.gradients(vectors, chosen, guide.losses)
+    return task + guide.weight(done, task, own) * own
+
+
+def held_out_losses(
+    candidates: Mapping[str, SoftPrompt],
+    prompt: SoftPrompt,
+    proxy: LanguageModel,
+    target: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    settings: TransferSettings,
+) -> dict[str, float]:
+    """Held-out loss of each candidate prompt of the target, on the very texts `transfer` held out.
+
+    Raises:
+        UsageError: too few texts.
+    """
+    problem = transfer_problem(prompt, proxy, target, task, texts, settings)
+    return {name: problem.held_out_loss(candidate.vectors) for name, candidate in candidates.items()}
+
+
+def _vocabulary(model: LanguageModel) -> tuple[str, int]:
+    """What must be equal for logits to be comparable: the tokens, and the rows of a padded head."""
+    return model.tokenizer_digest, model.embedding.shape[0]
+
+
+def initial_prompt(
+    prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel, task: Task, start: Start
+) -> SoftPrompt:
+    """Where transfer begins: the proxy's vectors if they fit the target's width or are projected, else text.
+
+    Raises:
+        UsageError: a projection between vocabularies that share too little.
+    """
+    length = prompt.length - task.head_rows
+    if start == "projected":
+        return projected(SoftPrompt(prompt.vectors[:length], prompt.model), proxy, target).longer(
+            task.head_rows
+        )
+    if start == "prompt" and prompt.width == target.width:
+        return SoftPrompt(prompt.vectors, target.ref)
+    return target.text_prompt(task.init_text, length).longer(task.head_rows)

@@ -1,0 +1,1 @@
+"""What crosses between the sides: requests, replies, statements, signatures, and their bytes."""

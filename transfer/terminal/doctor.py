@@ -1,0 +1,60 @@
+"""The frame of both `doctor` commands: checks one after the other, and a table of what they found."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from transfer.errors import PromptferryError
+from transfer.progress import doing
+from transfer.terminal.session import Session
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Result of one check; `detail` is what was found, or what is wrong and how to mend it."""
+
+    check: str
+    healthy: bool
+    detail: str
+
+
+def examine(
+    path: Path, read: Callable[[], Config], checks: Mapping[str, Callable[[Config], str]]
+) -> list[Finding]:
+    """Read the settings in `path` and run every check on them.
+
+    A check that fails does not hide the next; settings that cannot be read end the examination.
+    """
+    try:
+        settings = read()
+    except PromptferryError as error:
+        return [Finding("settings", False, str(error))]
+    findings = [Finding("settings", True, str(path))]
+    for name, check in checks.items():
+        try:
+            with doing(f"checking {name}"):
+                findings.append(Finding(name, True, check(settings)))
+        except PromptferryError as error:
+            findings.append(Finding(name, False, str(error)))
+    return findings
+
+
+def tell(session: Session, findings: list[Finding]) -> None:
+    """Write the findings to stdout; the exit status says whether all is well."""
+    session.emit(findings, _table)
+    if not all(finding.healthy for finding in findings):
+        raise typer.Exit(PromptferryError.exit_status)
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table("check", "", "found")
+    for finding in findings:
+        table.add_row(finding.check, "ok" if finding.healthy else "[red]failed", escape(finding.detail))
+    return table

@@ -1,0 +1,131 @@
+"""How a task's question becomes tokens of one tokeniser.
+
+For a masked model the blank is its mask token, or several; for a causal model the line ends where the blank
+begins, and an answer in free text goes on from there to the tokeniser's end token.
+"""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from transformers import PreTrainedTokenizerBase
+
+from transfer.errors import TaskError
+from transfer.tasks import Task
+from transfer.tokens.batches import Line
+from transfer.tokens.label_words import STEM, label_words
+from transfer.tokens.readout import Reading, WholeWords
+from transfer.tokens.template import Frame
+
+
+class Encoder:
+    """Turns texts into lines for one task and one tokeniser; `words` is how their answers are read.
+
+    Raises:
+        TaskError: the template does not fit, a label word cannot be read with this tokeniser, or free text is
+            asked of a masked model or of a tokeniser without an end token.
+    """
+
+    words: Reading | None
+
+    def __init__(self, task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> None:
+        self.task, self.tokenizer, self.causal = task, tokenizer, causal
+        self._masked = not causal and not task.head_rows
+        if self._masked and tokenizer.mask_token is None:
+            raise self._error("the masked model's tokeniser has no mask token")
+        if task.kind == "text" and not (causal and tokenizer.eos_token_id is not None):
+            raise self._error("free text needs a causal model whose tokeniser has an end token")
+        self.words = None if task.kind == "text" else label_words(task, tokenizer, causal=causal)
+        longest = self._longest_answer()
+        head, _, tail = task.template.partition("{answer}")
+        blank = str(tokenizer.mask_token) * longest
+        before, _, behind = (head + blank + tail if self._masked else head.rstrip()).partition("{text}")
+        self._frame = Frame(tokenizer, before, behind)
+        self._reply = Frame(tokenizer, f"{STEM} ", inside=True)
+        self._stem = len(Frame(tokenizer, STEM, inside=True).bare)
+        if self._masked:
+            self._require_one_blank(longest)
+        if not self._frame.takes("x"):
+            raise self._error(
+                "a special token of the template is lost beside a text: put spaces around {text}"
+            )
+        # behind a causal model's line all but the last token of an answer must find room
+        self._room = task.max_tokens - (longest - 1 if causal else 0)
+        self._overhead = len(self._ids(""))
+        if self._overhead >= self._room:
+            raise self._error(
+                f"the template alone is {self._overhead} tokens, max_tokens is {task.max_tokens}"
+            )
+
+    @property
+    def end(self) -> int:
+        """The token that ends an answer in free text."""
+        return int(self.tokenizer.eos_token_id or 0)
+
+    def encode(self, texts: Sequence[str], answers: Sequence[str] = ()) -> list[Line]:
+        """Lines of `texts`, in order; with their `answers` in free text as goals if these are given."""
+        lines = [self._line(text) for text in texts]
+        if not answers:
+            return lines
+        return [self._answered(line, answer) for line, answer in zip(lines, answers, strict=True)]
+
+    def length(self, text: str) -> int:
+        """Tokens of the line of `text` if nothing of it is cut."""
+        return len(self._ids(text))
+
+    def answer_length(self, answer: str) -> int:
+        """Tokens of an answer in free text and its end if nothing of it is cut."""
+        return len(self._pieces(answer)) + 1
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The answer in free text that `tokens` spell up to their end."""
+        before_end = takewhile(lambda token: token != self.end, tokens)
+        return str(self.tokenizer.decode(list(before_end), skip_special_tokens=True)).strip()
+
+    def _longest_answer(self) -> int:
+        """Most tokens that are read one after the other."""
+        if self.words is None:
+            return self.task.answer_tokens
+        return self.words.longest if isinstance(self.words, WholeWords) else 1
+
+    def _require_one_blank(self, longest: int) -> None:
+        blanks = self._frame.bare.count(int(self.tokenizer.mask_token_id or 0))
+        mask = self.tokenizer.mask_token
+        if blanks > longest:
+            raise self._error(f"the template has a {mask} of its own; only {{answer}} is the blank")
+        if blanks < longest:
+            raise self._error(
+                f"this tokeniser does not see its {mask} in the template: put spaces around {{answer}}"
+            )
+
+    def _answered(self, line: Line, answer: str) -> Line:
+        goal = (*self._pieces(answer), self.end)[: self.task.answer_tokens]
+        return Line((*line.ids, *goal[:-1]), line.answer, goal)
+
+    def _pieces(self, answer: str) -> list[int]:
+        return self._reply.ids(answer)[self._stem :]
+
+    def _line(self, text: str) -> Line:
+        ids = self._ids(text)
+        if len(ids) > self._room:
+            ids = self._cut(text)
+        ids = ids or self._ids(".")  # a text without tokens in a template without any
+        answer = ids.index(int(self.tokenizer.mask_token_id or 0)) if self._masked else len(ids) - 1
+        return Line(tuple(ids), answer)
+
+    def _cut(self, text: str) -> list[int]:
+        """Tokens of the line with as much of `text` as fits."""
+        ends = self._frame.ends(text)
+        # a merge across the cut may cost a token more than the count said: shorten until the line fits
+        for room in range(min(self._room - self._overhead, len(ends)), 0, -1):
+            if len(ids := self._ids(text[: ends[room - 1]])) <= self._room:
+                return ids
+        return self._ids("")
+
+    def _ids(self, text: str) -> list[int]:
+        ids = self._frame.ids(text)
+        if self.causal and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]  # a tokeniser that closes every line would put the answer after the end
+        return ids
+
+    def _error(self, rule: str) -> TaskError:
+        return TaskError(f"task {self.task.name!r}: {rule}")

@@ -1,0 +1,82 @@
+"""Label words as tokens of one tokeniser, checked: known, not empty, and different between the classes.
+
+Nothing here knows a tokeniser's family: what a word becomes is found by asking the tokeniser.
+"""
+
+from transformers import PreTrainedTokenizerBase
+
+from transfer.errors import TaskError
+from transfer.tasks import Label, Task
+from transfer.tokens.readout import Head, Reading, WholeWords
+from transfer.tokens.template import special_ids
+
+STEM = "It was"
+"""A line that a word continues, whatever marks word starts in a tokeniser."""
+Pieces = tuple[int, ...]
+"""Token ids of one word."""
+
+
+def label_words(task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> Reading:
+    """How the labels of `task` are read with `tokenizer`.
+
+    Raises:
+        TaskError: a word has no tokens or unknown ones, not as many as `label_reading` says, or reads like a
+            word of another class.
+    """
+    if task.head_rows:
+        return Head(task.head_rows)
+    pieces = tuple(
+        tuple(_pieces(task, label, word, tokenizer) for word in label.words) for label in task.labels
+    )
+    owner: dict[Pieces, Label] = {}
+    for label, words in zip(task.labels, pieces, strict=True):
+        for word in words:
+            if owner.setdefault(word, label) is not label:
+                raise TaskError(
+                    f"task {task.name!r}: {_shown(word, tokenizer)} is read for both {owner[word].name!r} and "
+                    f"{label.name!r} with this tokeniser; choose other label words"
+                )
+    if task.label_reading == "whole":
+        return WholeWords(pieces, causal)
+    return [[first for (first,) in words] for words in pieces]
+
+
+def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> Pieces:
+    """Ids of ` text` as it continues a line, whatever marks word starts in this tokeniser."""
+    start: list[int] = tokenizer(STEM, add_special_tokens=False)["input_ids"]
+    both: list[int] = tokenizer(f"{STEM} {text}", add_special_tokens=False)["input_ids"]
+    return tuple(both[len(start) :])
+
+
+def _pieces(task: Task, label: Label, word: str, tokenizer: PreTrainedTokenizerBase) -> Pieces:
+    """The tokens of a label word that are read."""
+    ids = continuation(word, tokenizer)
+    told = f"task {task.name!r}: label word {word!r} of {label.name!r}"
+    if tokenizer.unk_token_id in ids:
+        raise TaskError(f"{told} is unknown to this tokeniser; choose another word")
+    if special_ids(tokenizer).intersection(ids):
+        raise TaskError(f"{told} holds a special token of this tokeniser; choose another word")
+    if _is_space(ids, tokenizer):
+        raise TaskError(f"{told} is empty for this tokeniser; choose another word")
+    if task.label_reading == "whole":
+        return ids
+    if task.label_reading == "single" and len(ids) != 1:
+        raise TaskError(
+            f"{told} is {len(ids)} tokens {_shown(ids, tokenizer)} for this tokeniser; choose a word that is "
+            'one token, or label_reading = "first" or "whole"'
+        )
+    if _is_space(ids[:1], tokenizer):
+        raise TaskError(
+            f"{told} begins with a lone space {_shown(ids[:1], tokenizer)} for this tokeniser; choose another "
+            'word, or label_reading = "whole"'
+        )
+    return ids[:1]
+
+
+def _shown(ids: Pieces, tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.convert_ids_to_tokens(list(ids)))
+
+
+def _is_space(ids: Pieces, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokens spell nothing, as SentencePiece's lone `▁` does."""
+    return not str(tokenizer.decode(list(ids))).strip()
