@@ -40,7 +40,7 @@ from client.ledger.ledger import Ledger
 from client.private.noise import NoiseSource
 from client.rounds.participant import Participant
 from client.rounds.proxies import Proxies
-from client.rounds.release import Identity
+from client.rounds.release import OwnerIdentity
 from transfer.errors import PromptferryError, UsageError
 from transfer.privacy import Spend, epsilon
 from transfer.progress import OnStep
@@ -238,7 +238,7 @@ class _Auditee:
         asked = envelope_to_bytes(sign(request_to_bytes(request), REQUEST_TYPE, publisher))
         with Ledger.open(own.ledger) as ledger:
             participant = Participant(
-                Identity(_NAME, own.keys.signing, publisher.public_key()),
+                OwnerIdentity(_NAME, own.keys.signing, publisher.public_key()),
                 self.settings.limits(),
                 ledger,
                 self.proxies,

@@ -17,7 +17,7 @@ from client.ledger.ledger import Ledger
 from transfer import hints
 from transfer.errors import PromptferryError, UnavailableError
 from transfer.terminal import doctor as checkup
-from transfer.terminal.doctor import Finding
+from transfer.terminal.doctor import Check
 
 SOON = timedelta(days=30)
 """A certificate that holds for no longer is told about."""
@@ -25,7 +25,7 @@ CLOCK_SLACK_S = 60.0
 """The coordinator refuses the node's signatures from a clock that is 300 s off."""
 
 
-def examine(directory: Path) -> list[Finding]:
+def examine(directory: Path) -> list[Check]:
     """Check everything a round needs."""
     checks: dict[str, Callable[[ClientConfig], str]] = {
         "policy": _policy,

@@ -43,7 +43,7 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
         from client.rounds.consent import Consent, always
         from client.rounds.participant import Participant
         from client.rounds.proxies import Proxies
-        from client.rounds.release import Identity
+        from client.rounds.release import OwnerIdentity
     if config.daemon.threads:
         torch.set_num_threads(config.daemon.threads)
     link = Link(pinned.fleet, pinned.ca_pem, own.keys.node, config.daemon.poll_s)
@@ -56,7 +56,7 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
         limits = config.limits()
         asking = Consent.by(terminal.agrees, own.agreements, ledger, limits.budget, stop)
         participant = Participant(
-            Identity(pinned.client, own.keys.signing, pinned.publisher),
+            OwnerIdentity(pinned.client, own.keys.signing, pinned.publisher),
             limits,
             ledger,
             Proxies(config.proxies_directory, pinned.fetch),

@@ -21,7 +21,7 @@ from client.rounds import policy
 from client.rounds.consent import Reconnect, always
 from client.rounds.policy import Ask, Policy
 from client.rounds.proxies import Proxies
-from client.rounds.release import DIGEST_BYTES, Identity, Releases, Tune, signed
+from client.rounds.release import DIGEST_BYTES, OwnerIdentity, Releases, Tune, signed
 from transfer.errors import (
     BudgetRefusedError,
     LedgerError,
@@ -54,7 +54,7 @@ class Participant:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: OwnerIdentity,
         limits: Policy,
         ledger: Ledger,
         proxies: Proxies,

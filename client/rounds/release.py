@@ -51,7 +51,7 @@ class Tune(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class OwnerIdentity:
     """Who answers whom: our name and signing key, and the only key whose requests are read."""
 
     client: str
@@ -68,7 +68,7 @@ class Releases:
         stop: abandons tuning when set.
     """
 
-    identity: Identity
+    identity: OwnerIdentity
     limits: Policy
     ledger: Ledger
     data: DataFile

@@ -25,7 +25,7 @@ from coordinator.rounds.history import retrace
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.rounds.question import Question, directions, roster, start_prompt
 from coordinator.rounds.quorum import aggregate
-from coordinator.rounds.server_optimizers import Server
+from coordinator.rounds.server_optimizers import ServerOptimizer
 from coordinator.store.records import Campaign, CampaignState, PromptVersion, ReplyRecord, Round, RoundState
 from coordinator.store.states import ACTIVE
 from coordinator.store.store import Store
@@ -106,7 +106,7 @@ class _Course:
 
     def __init__(self, runner: Runner, plan: CampaignPlan) -> None:
         self.store, self.runner, self.plan = runner.store, runner, plan
-        self._server = Server(plan.strategy, plan.server)
+        self._server = ServerOptimizer(plan.strategy, plan.server)
         self._noted = 0.0
 
     def follow(self) -> None:

@@ -19,10 +19,10 @@ from transfer.models.language_model import load
 from transfer.models.self_check import require_sound
 from transfer.protocol.signing import key_id
 from transfer.terminal import doctor as checkup
-from transfer.terminal.doctor import Finding
+from transfer.terminal.doctor import Check
 
 
-def examine(directory: Path) -> list[Finding]:
+def examine(directory: Path) -> list[Check]:
     """Check everything a campaign needs."""
     checks: dict[str, Callable[[CoordinatorConfig], str]] = {
         "keys": _keys,

@@ -18,7 +18,7 @@ from coordinator.home import renewal as expiry
 from coordinator.home.identity import identity, pki_paths
 from coordinator.home.pki import PkiPaths
 from coordinator.home.settings import CoordinatorConfig
-from coordinator.network.admission import DoorLimits
+from coordinator.network.admission import AdmissionLimits
 from coordinator.network.https_server import LinkSettings
 from coordinator.network.open_sockets import room
 from coordinator.store.records import ClientState, utc_now
@@ -64,7 +64,7 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
     with stopped_by_signals(STOP_WITHIN_S) as stop, ExitStack() as stack:
         store = Store.open(config.store.url)
         stack.callback(store.close)
-        door = DoorLimits(connections=room(2, DoorLimits().connections))
+        door = AdmissionLimits(connections=room(2, AdmissionLimits().connections))
         federation = stack.enter_context(Federation(_link(config, door)))
         attendant = _Attendant(store, federation, paths)
         attendant.admit()
@@ -132,7 +132,7 @@ class _Attendant:
         self._shut_out.add(name)
 
 
-def _link(config: CoordinatorConfig, door: DoorLimits) -> LinkSettings:
+def _link(config: CoordinatorConfig, door: AdmissionLimits) -> LinkSettings:
     return LinkSettings(
         host=config.flower.host,
         port=config.flower.port,

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import grpc
 
 from coordinator.delivery.errors import Context
-from coordinator.network.admission import Door
+from coordinator.network.admission import Admission
 from coordinator.network.open_sockets import Peer, plain
 from transfer.errors import BusyError
 
@@ -28,7 +28,7 @@ class Guard(grpc.aio.ServerInterceptor):
         request_s: longest time between a call's headers and its request.
     """
 
-    def __init__(self, door: Door, request_s: float) -> None:
+    def __init__(self, door: Admission, request_s: float) -> None:
         self._door, self._request_s = door, request_s
 
     async def intercept_service(

@@ -22,7 +22,7 @@ from coordinator.delivery.file_cache import Shelf
 from coordinator.delivery.interceptor import Guard
 from coordinator.delivery.service import SERVICES, Hall, Limits, add_services
 from coordinator.home.pki import PkiPaths, load_server
-from coordinator.network.admission import Door, DoorLimits
+from coordinator.network.admission import Admission, AdmissionLimits
 from coordinator.store.store import Store
 from transfer.errors import PromptferryError, UnavailableError
 
@@ -75,11 +75,11 @@ class DeliveryServer:
         enrolment: Enrolment,
         copies: Path,
         limits: Limits | None = None,
-        door: DoorLimits | None = None,
+        door: AdmissionLimits | None = None,
     ) -> None:
         self._store, self._host, self._port, self._pki = store, host, port, pki
         self._enrolment, self._limits, self._shelf = enrolment, limits or Limits(), Shelf(copies)
-        self._door = Door(door or DoorLimits())
+        self._door = Admission(door or AdmissionLimits())
         self._listening: Future[int] = Future()
         self._stop: Callable[[float], object] = lambda _grace_s: None
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)

@@ -20,7 +20,7 @@ from coordinator.delivery.errors import Context, errors_as_status
 from coordinator.delivery.file_cache import Shelf
 from coordinator.delivery.interceptor import peer_of
 from coordinator.delivery.throttle import Refusals
-from coordinator.network.admission import Door
+from coordinator.network.admission import Admission
 from coordinator.store.records import PromptVersion, ProxyRecord
 from coordinator.store.store import Store
 from promptferry.v1 import service_pb2, service_pb2_grpc
@@ -58,7 +58,7 @@ class Hall:
 
     pool: Executor
     limits: Limits
-    door: Door
+    door: Admission
 
 
 class _Service:

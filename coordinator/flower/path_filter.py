@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.network.admission import Door
+from coordinator.network.admission import Admission
 from coordinator.network.open_sockets import plain
 
 HEADER = "x-promptferry-gate"
@@ -41,7 +41,7 @@ class BodyLimits:
     known_s: float = 300.0
 
 
-class Gate:
+class PathFilter:
     """ASGI middleware: without the secret, only `POST /v1/fleet/*` and `/health` exist.
 
     The peer's address is no criterion: on one machine, strangers come from loopback too.
@@ -59,7 +59,7 @@ class Gate:
         app: ASGIApp,
         secret: str,
         is_registered: Callable[[Headers], bool],
-        door: Door,
+        door: Admission,
         limits: BodyLimits | None = None,
     ) -> None:
         self.app, self._secret, self._is_registered = app, secret.encode(), is_registered

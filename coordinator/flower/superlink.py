@@ -53,8 +53,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp
 
 from coordinator.flower import path_filter as gate
-from coordinator.network.admission import Door
-from coordinator.network.https_server import LinkSettings, Listener
+from coordinator.network.admission import Admission
+from coordinator.network.https_server import HttpsServer, LinkSettings
 from coordinator.store.database import sqlite_url
 from transfer.errors import ConfigError
 
@@ -97,12 +97,12 @@ class SuperLink:
     """
 
     def __init__(self, settings: LinkSettings) -> None:
-        self.settings, self._door = settings, Door(settings.door)
+        self.settings, self._door = settings, Admission(settings.door)
         self._token, self._gate = secrets.token_hex(32), secrets.token_hex(32)
         self._superexec = secrets.token_bytes(32)
 
     def __enter__(self) -> Self:
-        self._listener = Listener(self._app(), self.settings, self._door).__enter__()
+        self._listener = HttpsServer(self._app(), self.settings, self._door).__enter__()
         self.address = self._listener.address
         return self
 
@@ -164,7 +164,7 @@ class SuperLink:
                 return False
             return state.get_node_id_by_public_key(key) is not None
 
-        return gate.Gate(app, self._gate, is_registered, self._door)
+        return gate.PathFilter(app, self._gate, is_registered, self._door)
 
     def _config(self) -> SuperLinkLifespanConfig:
         settings = self.settings

@@ -25,7 +25,7 @@ TOLD_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class DoorLimits:
+class AdmissionLimits:
     """What strangers may take of one port.
 
     Attributes:
@@ -56,7 +56,7 @@ class _Visit:
     known: bool = False
 
 
-class Door:
+class Admission:
     """Watches the connections of a port in a thread, between `open` and `close`.
 
     Args:
@@ -64,7 +64,7 @@ class Door:
         clock: seconds that never go back.
     """
 
-    def __init__(self, limits: DoorLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: AdmissionLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits, self._clock = limits, clock
         self._visits: dict[Peer, _Visit] = {}
         self._sockets: dict[tuple[int, int], Peer | None] = {}

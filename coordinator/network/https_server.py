@@ -12,7 +12,7 @@ from typing import Self
 import uvicorn
 from starlette.types import ASGIApp
 
-from coordinator.network.admission import Door, DoorLimits
+from coordinator.network.admission import Admission, AdmissionLimits
 from transfer.errors import ConfigError, UnavailableError
 
 START_TIMEOUT_S = 30.0
@@ -42,7 +42,7 @@ class LinkSettings:
     certificate_key: Path
     ca: Path
     database: Path
-    door: DoorLimits = field(default_factory=DoorLimits)
+    door: AdmissionLimits = field(default_factory=AdmissionLimits)
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
@@ -52,7 +52,7 @@ class LinkSettings:
                 raise ConfigError(f"{path} does not exist; run `promptferry-coordinator init`")
 
 
-class Listener:
+class HttpsServer:
     """Serves an application over TLS 1.3 while it is open as a context manager, behind a door.
 
     Raises:
@@ -60,7 +60,7 @@ class Listener:
         ConfigError: On opening, when certificate and key cannot be used.
     """
 
-    def __init__(self, app: ASGIApp, settings: LinkSettings, door: Door) -> None:
+    def __init__(self, app: ASGIApp, settings: LinkSettings, door: Admission) -> None:
         self.settings, self._door = settings, door
         self.address = ""
         self._config = uvicorn.Config(

@@ -62,7 +62,7 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Book:
+class LibraryEntry:
     """A library record with what its signed statement says beyond it.
 
     Attributes:
@@ -77,7 +77,7 @@ class Book:
 
 def consulted(
     plan: CampaignPlan, store: Store, identity: Identity, target: ModelRef, release: Guarantee
-) -> list[Book]:
+) -> list[LibraryEntry]:
     """The books the plan wants to be asked: none, all, or the one it names.
 
     Raises:
@@ -122,13 +122,13 @@ def composed(contributions: Iterable[Contribution]) -> Guarantee:
     return whole
 
 
-def inherited(choice: Choice, books: Sequence[Book]) -> list[Contribution]:
+def inherited(choice: Choice, books: Sequence[LibraryEntry]) -> list[Contribution]:
     """The contributions behind every prompt the choice was made among, each campaign once."""
     found = (item for book in _compared(choice, books) for item in book.contributions)
     return list({item.campaign: item for item in found}.values())
 
 
-def library_stated(mode: str, choice: Choice, books: Sequence[Book]) -> LibraryV1:
+def library_stated(mode: str, choice: Choice, books: Sequence[LibraryEntry]) -> LibraryV1:
     """What a statement's lineage says about the library."""
     compared = {book.record.name: _stated(book) for book in _compared(choice, books)}
     measured = choice.comparison
@@ -141,7 +141,7 @@ def library_stated(mode: str, choice: Choice, books: Sequence[Book]) -> LibraryV
     )
 
 
-def _stated(book: Book) -> ComparedV1:
+def _stated(book: LibraryEntry) -> ComparedV1:
     return ComparedV1(
         prompt=book.record.name,
         sha256=book.digest,
@@ -151,14 +151,14 @@ def _stated(book: Book) -> ComparedV1:
     )
 
 
-def _compared(choice: Choice, books: Sequence[Book]) -> list[Book]:
+def _compared(choice: Choice, books: Sequence[LibraryEntry]) -> list[LibraryEntry]:
     asked = {item.name for item in choice.candidates if item.obstacle is None}
     return [book for book in books if book.record.name in asked]
 
 
-def _books(store: Store, identity: Identity, prompt: str | None) -> list[Book]:
+def _books(store: Store, identity: Identity, prompt: str | None) -> list[LibraryEntry]:
     """The newest published version of every prompt, or of one, for each target."""
-    found: dict[tuple[str, str], Book] = {}
+    found: dict[tuple[str, str], LibraryEntry] = {}
     for version in store.prompt_versions(prompt, published_only=True):
         signed = Statement.verified(version.statement, identity.publisher.public_key(), PROMPT_PREDICATE)
         statement = PromptStatement.from_predicate(signed.predicate)
@@ -168,7 +168,9 @@ def _books(store: Store, identity: Identity, prompt: str | None) -> list[Book]:
     return list(found.values())
 
 
-def _book(store: Store, version: PromptVersion, signed: Statement, statement: PromptStatement) -> Book:
+def _book(
+    store: Store, version: PromptVersion, signed: Statement, statement: PromptStatement
+) -> LibraryEntry:
     weights = store.prompt_file(version.prompt, version.version, WEIGHTS_FILE)
     signed.check(WEIGHTS_FILE, weights)
     contributions = Contribution.stated(statement)
@@ -181,7 +183,7 @@ def _book(store: Store, version: PromptVersion, signed: Statement, statement: Pr
         cohorts=tuple(item.campaign for item in contributions),
         guarantee=statement.privacy.guarantee,
     )
-    return Book(record, signed.digests[WEIGHTS_FILE], contributions)
+    return LibraryEntry(record, signed.digests[WEIGHTS_FILE], contributions)
 
 
 def _aggregate(store: Store, name: str, statement: PromptStatement) -> SoftPrompt:

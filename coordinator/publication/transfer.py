@@ -10,7 +10,7 @@ import torch
 
 from coordinator.home.identity import Identity
 from coordinator.home.settings import TargetSettings, chosen
-from coordinator.publication.library import Book, Contribution, composed, consulted
+from coordinator.publication.library import Contribution, LibraryEntry, composed, consulted
 from coordinator.publication.proxies import load_proxy
 from coordinator.rounds.history import History, read_history
 from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan
@@ -19,7 +19,7 @@ from transfer.errors import VerificationError
 from transfer.files.public_text import read_texts
 from transfer.model_ref import LmHead, ModelRef
 from transfer.models.language_model import LanguageModel, load
-from transfer.panda.library import Choice, Newcomer
+from transfer.panda.library import Choice, TransferInput
 from transfer.panda.selection import transfer_with_library
 from transfer.post.settings import TransferSettings
 from transfer.progress import OnStep
@@ -56,7 +56,7 @@ class Crossing:
     texts: int
     texts_digest: str
     choice: Choice | None
-    books: tuple[Book, ...]
+    books: tuple[LibraryEntry, ...]
 
     @property
     def shortcoming(self) -> str | None:
@@ -84,7 +84,7 @@ def cross(
     proxy: LanguageModel,
     target: LanguageModel,
     plan: CampaignPlan,
-    books: Sequence[Book] = (),
+    books: Sequence[LibraryEntry] = (),
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
 ) -> Crossing:
     """Transfer a campaign's prompt to `target` as the plan says, and measure it beside its baselines.
@@ -97,7 +97,7 @@ def cross(
     path, prompt = Path(plan.public_text), history.prompt
     texts = tuple(read_texts(path))
     guarantee = composed([Contribution.of(plan, history)])
-    new = Newcomer(prompt, proxy, target, plan.task, texts, plan.name, guarantee)
+    new = TransferInput(prompt, proxy, target, plan.task, texts, plan.name, guarantee)
     problem = new.problem(plan.transfer)
     choice = transfer_with_library(new, problem, [book.record for book in books], on_step)
     moved, without = choice.transferred, choice.plain

@@ -12,7 +12,7 @@ from coordinator.home.identity import Identity
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.rounds.question import Question
 from coordinator.rounds.replies import standing
-from coordinator.rounds.server_optimizers import Server
+from coordinator.rounds.server_optimizers import ServerOptimizer
 from coordinator.store.records import Round, RoundState
 from coordinator.store.store import Store
 from transfer.errors import UsageError, VerificationError
@@ -79,7 +79,7 @@ def read_history(store: Store, identity: Identity, plan: CampaignPlan) -> Histor
         raise UsageError(
             f"campaign {plan.name!r} has closed {len(closed)} of {plan.rounds} rounds: nothing to publish"
         )
-    server = Server(plan.strategy, plan.server)
+    server = ServerOptimizer(plan.strategy, plan.server)
     rounds = [retrace(store, identity, plan, item, server) for item in closed]
     releases: dict[str, list[Release]] = {}
     for item in rounds:
@@ -89,7 +89,9 @@ def read_history(store: Store, identity: Identity, plan: CampaignPlan) -> Histor
     return History(tuple(item.told for item in rounds), rounds[-1].prompt, costs)
 
 
-def retrace(store: Store, identity: Identity, plan: CampaignPlan, item: Round, server: Server) -> Retraced:
+def retrace(
+    store: Store, identity: Identity, plan: CampaignPlan, item: Round, server: ServerOptimizer
+) -> Retraced:
     """Compute a closed round again, from its replies; `server` has closed those before it and closes this one.
 
     Raises:

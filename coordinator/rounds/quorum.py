@@ -6,14 +6,18 @@ from coordinator.home.identity import Identity
 from coordinator.rounds.aggregation import Aggregate
 from coordinator.rounds.question import Question
 from coordinator.rounds.replies import standing
-from coordinator.rounds.server_optimizers import Server
+from coordinator.rounds.server_optimizers import ServerOptimizer
 from coordinator.store.records import ReplyRecord
 from coordinator.store.store import Store
 from transfer.errors import DeadlineError
 
 
 def aggregate(
-    store: Store, identity: Identity, question: Question, replies: Sequence[ReplyRecord], server: Server
+    store: Store,
+    identity: Identity,
+    question: Question,
+    replies: Sequence[ReplyRecord],
+    server: ServerOptimizer,
 ) -> Aggregate:
     """The aggregate of the releases among `replies`; `server` has closed the rounds before.
 

@@ -95,7 +95,7 @@ def optimiser(strategy: str, parameters: Mapping[str, float]) -> FedAvgM | FedAd
     return kind(**parameters) if kind else None
 
 
-class Server:
+class ServerOptimizer:
     """Closes a campaign's rounds; fed every round in order, those closed before a restart again."""
 
     def __init__(self, strategy: str, parameters: Mapping[str, float]) -> None:

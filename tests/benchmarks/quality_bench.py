@@ -27,7 +27,7 @@ from tests.benchmarks.quality_paper import Paper, sources
 from tests.benchmarks.quality_recipe import Recipe
 from transfer.files import atomic as files
 from transfer.models.language_model import LanguageModel
-from transfer.panda.library import Newcomer
+from transfer.panda.library import TransferInput
 from transfer.panda.selection import transfer_with_library
 from transfer.post.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
 from transfer.post.evaluation import Accuracy, accuracy, exact_match, score
@@ -208,7 +208,7 @@ class Bench:
         world, shelf = self.world, self.world.library
         assert shelf, "the grid has no such method without a library"
         records = shelf.records() if cell.method == "library" else shelf.shuffled(cell.condition.seed)
-        new = Newcomer(
+        new = TransferInput(
             prompt, world.proxy, world.target, world.task, tuple(texts), world.task.name,
             self._guarantee(cell.condition),
         )  # fmt: skip

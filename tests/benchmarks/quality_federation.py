@@ -14,7 +14,7 @@ from client.private.dpsgd import tune
 from client.private.noise import GRID_BITS
 from client.private.records import PrivateRecords
 from coordinator.rounds.aggregation import DEFAULT
-from coordinator.rounds.server_optimizers import Server
+from coordinator.rounds.server_optimizers import ServerOptimizer
 from tests.benchmarks.quality_cells import Condition
 from tests.benchmarks.quality_directions import subspace
 from tests.benchmarks.quality_recipe import Recipe
@@ -126,7 +126,7 @@ def tune_together(
     each = asked[0].spend.steps
     total, before = recipe.rounds * len(shards) * each, 0
     prompt = start
-    server = Server(recipe.strategy if condition.clients > 1 else DEFAULT, {})
+    server = ServerOptimizer(recipe.strategy if condition.clients > 1 else DEFAULT, {})
     for number in range(recipe.rounds):
         allowed = (
             subspace(recipe, model, task, public, prompt, condition.seed + number)

@@ -23,7 +23,7 @@ from coordinator.rounds.fleet import Outcome
 from coordinator.rounds.history import retrace
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.rounds.question import Question, roster
-from coordinator.rounds.server_optimizers import Server
+from coordinator.rounds.server_optimizers import ServerOptimizer
 from coordinator.store.records import RELEASED, CampaignState, ProxyRecord, RoundState, utc_now
 from coordinator.store.store import Store
 from tests.coordinator.conftest import Owner, one_hot, tiny_plan
@@ -202,7 +202,9 @@ class Campaign:
         assert (item.state is RoundState.CLOSED) == self.closed
         if self.closed:
             plan = self.question.plan
-            again = retrace(store, self.stage.identity, plan, item, Server(plan.strategy, plan.server))
+            again = retrace(
+                store, self.stage.identity, plan, item, ServerOptimizer(plan.strategy, plan.server)
+            )
             assert set(again.told.counted) | set(again.told.dropped) == stands.keys()
             assert {reply.client for reply in beside if reply.envelope is None} == set(again.told.dropped)
 

@@ -14,7 +14,7 @@ from client.prompts.claim import Claim
 from client.rounds.participant import Participant
 from client.rounds.policy import Policy
 from client.rounds.proxies import Proxies
-from client.rounds.release import Identity
+from client.rounds.release import OwnerIdentity
 from coordinator.delivery.enrolment import invite
 from coordinator.publication.publish import told_about
 from coordinator.store.records import CampaignState, utc_now
@@ -49,7 +49,7 @@ class DataOwner:
         world.store.enrol(name, token, f"node of {name}".encode(), raw, utc_now())
         ledger = Ledger.create(LedgerPlace(directory / "ledger.db", key))
         made = Participant(
-            Identity(name, key, world.identity.publisher.public_key()),
+            OwnerIdentity(name, key, world.identity.publisher.public_key()),
             Policy(Budget(50.0, 1e-4), 3, ("*",), ("*",), unit=unit),
             ledger,
             Proxies(directory / "proxies"),

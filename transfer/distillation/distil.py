@@ -28,7 +28,7 @@ from transfer.distillation.checkpoint import Checkpoints
 from transfer.distillation.exercises import UNTOLD, Exercise, compared, exercises, sequences_of
 from transfer.distillation.proxy import Proxy, cut, spread
 from transfer.distillation.settings import LEAST_TOKENS, DistilSettings, checkpoints_of
-from transfer.distillation.training_state import Course
+from transfer.distillation.training_state import TrainingState
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files.atomic import appearing
 from transfer.models.language_model import LanguageModel, load
@@ -129,7 +129,7 @@ class _Distillation:
     ) -> int:
         """Train the proxy, leave it in its best held-out state and frozen; return the steps taken."""
         model, settings = self.proxy.model, self.settings
-        course = Course(self.proxy, settings)
+        course = TrainingState(self.proxy, settings)
         found = checkpoints.read() if checkpoints else None
         if found is None:
             course.measured(self.measure(held_out)[0])

@@ -15,7 +15,7 @@ ENOUGH = 0.995
 """A held-out KL counts as an improvement below this share of the best."""
 
 
-class Course:
+class TrainingState:
     """All that a later step depends on; `checkpoint` and `restore` are bit for bit.
 
     Attributes:

@@ -24,7 +24,7 @@ from transfer.families.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead
 from transfer.tokens.batches import Line, collate
-from transfer.tokens.readout import Question, label_logits, question
+from transfer.tokens.readout import Places, label_logits, question
 from transfer.tokens.vocabulary import drawn, padding
 
 LENGTHS = (6, 9, 34)
@@ -165,7 +165,7 @@ class _Probe:
                 return name, replace(shortcuts, last_layer=wanted and exact), plain.shape[1]
         raise ModelError("it has no backbone that gives last hidden states")
 
-    def _shortcuts(self, inputs: Callable[[], dict[str, torch.Tensor]], asked: Question) -> Shortcuts:
+    def _shortcuts(self, inputs: Callable[[], dict[str, torch.Tensor]], asked: Places) -> Shortcuts:
         """The most that may be left out."""
         plain = read(self.model, inputs(), asked, None, Shortcuts())
         words = [list(self.lines[0].ids[:2]), [self.lines[1].ids[0]]]

@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from transfer.tokens.batches import Batch
-from transfer.tokens.readout import Head, Question, Reading, WholeWords, label_logits
+from transfer.tokens.readout import Head, Places, Reading, WholeWords, label_logits
 
 LAST_PARTS = {"mlp", "intermediate"}
 """What transformers' decoders and encoders call the MLP of a layer, or its first half."""
@@ -63,7 +63,7 @@ def states_at(
 def read(
     model: PreTrainedModel,
     inputs: Mapping[str, torch.Tensor],
-    asked: Question,
+    asked: Places,
     words: Reading | None,
     shortcuts: Shortcuts,
 ) -> torch.Tensor:

@@ -64,7 +64,7 @@ class LibraryRecord:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Newcomer:
+class TransferInput:
     """A proxy's prompt on its way to a target, and the public texts it is carried over with."""
 
     prompt: SoftPrompt

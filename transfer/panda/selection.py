@@ -22,8 +22,8 @@ from transfer.panda.library import (
     Choice,
     Comparison,
     LibraryRecord,
-    Newcomer,
     Scores,
+    TransferInput,
     shortlist,
 )
 from transfer.panda.scores import (
@@ -90,7 +90,7 @@ class Probed:
 
 
 def transfer_with_library(
-    new: Newcomer,
+    new: TransferInput,
     problem: Problem,
     records: Sequence[LibraryRecord],
     on_step: OnStep = lambda _step, _steps: None,
@@ -160,7 +160,7 @@ def probe(
 
 
 def score(
-    new: Newcomer, problem: Problem, start: SoftPrompt, records: Sequence[LibraryRecord]
+    new: TransferInput, problem: Problem, start: SoftPrompt, records: Sequence[LibraryRecord]
 ) -> dict[str, Scores]:
     """Every record's scores on public texts that are trained on, in the words of the new task."""
     anchors = problem.trained[:ANCHORS]
@@ -190,7 +190,7 @@ def score(
     return found
 
 
-def _paper(new: Newcomer, states: torch.Tensor, item: LibraryRecord) -> float | None:
+def _paper(new: TransferInput, states: torch.Tensor, item: LibraryRecord) -> float | None:
     if not item.texts:
         return None
     lines = new.proxy.encoder(item.task).encode(item.texts[:OWN_TEXTS])

@@ -17,7 +17,7 @@ Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """Result of one check; `detail` is what was found, or what is wrong and how to mend it."""
 
     check: str
@@ -27,7 +27,7 @@ class Finding:
 
 def examine(
     path: Path, read: Callable[[], Config], checks: Mapping[str, Callable[[Config], str]]
-) -> list[Finding]:
+) -> list[Check]:
     """Read the settings in `path` and run every check on them.
 
     A check that fails does not hide the next; settings that cannot be read end the examination.
@@ -35,25 +35,25 @@ def examine(
     try:
         settings = read()
     except PromptferryError as error:
-        return [Finding("settings", False, str(error))]
-    findings = [Finding("settings", True, str(path))]
+        return [Check("settings", False, str(error))]
+    findings = [Check("settings", True, str(path))]
     for name, check in checks.items():
         try:
             with doing(f"checking {name}"):
-                findings.append(Finding(name, True, check(settings)))
+                findings.append(Check(name, True, check(settings)))
         except PromptferryError as error:
-            findings.append(Finding(name, False, str(error)))
+            findings.append(Check(name, False, str(error)))
     return findings
 
 
-def tell(session: Session, findings: list[Finding]) -> None:
+def tell(session: Session, findings: list[Check]) -> None:
     """Write the findings to stdout; the exit status says whether all is well."""
     session.emit(findings, _table)
     if not all(finding.healthy for finding in findings):
         raise typer.Exit(PromptferryError.exit_status)
 
 
-def _table(findings: list[Finding]) -> Table:
+def _table(findings: list[Check]) -> Table:
     table = Table("check", "", "found")
     for finding in findings:
         table.add_row(finding.check, "ok" if finding.healthy else "[red]failed", escape(finding.detail))

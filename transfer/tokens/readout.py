@@ -18,7 +18,7 @@ Words = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class Places:
     """What to run and where to look: `copies` rows a record side by side, N places to read."""
 
     batch: Batch
@@ -31,7 +31,7 @@ class Question:
         """Whether every row is read at exactly one place, in their order."""
         return torch.equal(self.rows, torch.arange(len(self.batch)))
 
-    def behind(self, prompt: torch.Tensor | None) -> "Question":
+    def behind(self, prompt: torch.Tensor | None) -> "Places":
         """The same where each row stands behind a prompt [B, P, H], if any."""
         return self if prompt is None else replace(self, columns=self.columns + prompt.shape[1])
 
@@ -69,13 +69,13 @@ class WholeWords:
         """How many places in a row, from the answer on, are read in each of a record's rows."""
         return [len(one) + 1 for one in self.beginnings] if self.causal else [self.longest]
 
-    def question(self, batch: Batch) -> Question:
+    def question(self, batch: Batch) -> Places:
         """The rows that tell every word of every record of `batch`."""
         longer, copies, reads = _continued(batch, self.beginnings), len(self.beginnings), self.reads()
         row = torch.arange(copies).repeat_interleave(torch.tensor(reads))
         rows = (torch.arange(len(batch)).unsqueeze(1) * copies + row).flatten()
         ahead = torch.cat([torch.arange(number) for number in reads]).repeat(len(batch))
-        return Question(longer, copies, rows, longer.answer[rows] + ahead)
+        return Places(longer, copies, rows, longer.answer[rows] + ahead)
 
     def class_logits(self, logits: torch.Tensor) -> torch.Tensor:
         """Class logits [B, C], the mean over each class's words, of logits [N, V] at the question's places."""
@@ -113,15 +113,15 @@ class Head:
 Reading = Words | WholeWords | Head
 
 
-def question(batch: Batch, words: Reading | None) -> Question:
+def question(batch: Batch, words: Reading | None) -> Places:
     """Where the answers of `batch` stand: one place a record unless whole words or free text are read."""
     if isinstance(words, WholeWords):
         return words.question(batch)
     if batch.goal is not None:
         rows, ahead = (batch.goal != NO_MORE).nonzero(as_tuple=True)
         columns = (batch.answer[rows] + ahead).clamp(max=batch.ids.shape[1] - 1)  # what counts stands before
-        return Question(batch, 1, rows, columns)
-    return Question(batch, 1, torch.arange(len(batch)), batch.answer)
+        return Places(batch, 1, rows, columns)
+    return Places(batch, 1, torch.arange(len(batch)), batch.answer)
 
 
 def copies(words: Reading | None) -> int:

@@ -19,8 +19,8 @@ from client.vault import vault
 from client.vault.seal import Seal
 from coordinator.home import certificates, pki
 from coordinator.home.pki import PkiPaths
-from coordinator.network.admission import Door, DoorLimits
-from coordinator.network.https_server import LinkSettings, Listener
+from coordinator.network.admission import Admission, AdmissionLimits
+from coordinator.network.https_server import HttpsServer, LinkSettings
 from transfer.files.atomic import write_new
 from transfer.privacy import Budget, Spend
 
@@ -129,7 +129,7 @@ def test_an_expired_certificate_is_its_operators_business(
     pki.create(paths)
     pinned = enrolment.read(client)
     link = LinkSettings("127.0.0.1", 0, paths.certificate, paths.key, paths.ca, tmp_path / "flower.db")
-    with Listener(PlainTextResponse("hello"), link, Door(DoorLimits())) as late:
+    with HttpsServer(PlainTextResponse("hello"), link, Admission(AdmissionLimits())) as late:
         late_one = pinned.model_copy(update={"fleet": late.address, "ca": paths.ca.read_text()})
         monkeypatch.setattr(enrolment, "read", lambda _settings: late_one)
         for healthy, said in (found()[check] for check in ("certificate", "rounds")):

@@ -15,7 +15,7 @@ from client.private.dpsgd import tune
 from client.rounds.participant import Participant
 from client.rounds.policy import Policy
 from client.rounds.proxies import Proxies
-from client.rounds.release import Identity
+from client.rounds.release import OwnerIdentity
 from transfer.model_ref import ModelRef
 from transfer.privacy import Budget, Spend
 from transfer.prompt import SoftPrompt
@@ -73,7 +73,7 @@ class Owner:
 
     def participant(self, **changes: object) -> Participant:
         settings: dict[str, object] = {"tune": self.counted, "now": lambda: NOON, **changes}
-        identity = Identity("hospital-a", self.signing, self.publisher.public_key())
+        identity = OwnerIdentity("hospital-a", self.signing, self.publisher.public_key())
         proxies = Proxies(self.directory / "proxies")
         return Participant(identity, self.policy, self.ledger, proxies, self.data, **settings)
 

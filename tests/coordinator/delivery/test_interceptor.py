@@ -16,7 +16,7 @@ from coordinator.delivery.enrolment import Enrolment
 from coordinator.delivery.server import DeliveryServer
 from coordinator.delivery.service import Limits
 from coordinator.home.pki import PkiPaths
-from coordinator.network.admission import DoorLimits
+from coordinator.network.admission import AdmissionLimits
 from promptferry.v1 import service_pb2, service_pb2_grpc
 from tests.benchmarks import strangers
 from tests.coordinator.delivery.calls import TARGET, VECTORS, get, received, refused
@@ -71,7 +71,7 @@ def narrow(delivery, pki_paths: PkiPaths, tmp_path: Path) -> Iterator[int]:
     files = {"large": bytes(strangers.LARGE), "small": b"small"}
     delivery.store.publish("big", lambda _version: (sign(b"{}", "x", Ed25519PrivateKey.generate()), files))
     enrolment = Enrolment(delivery.store, lambda _key, _name: 1, "fleet:1")
-    limits, door = Limits(request_s=0.5), DoorLimits(calls=20, first_s=1.0)
+    limits, door = Limits(request_s=0.5), AdmissionLimits(calls=20, first_s=1.0)
     server = DeliveryServer(
         delivery.store, "127.0.0.1", 0, pki_paths, enrolment, tmp_path / "s", limits, door
     )

@@ -10,9 +10,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from coordinator.flower.path_filter import BodyLimits, Gate
-from coordinator.network.admission import Door, DoorLimits
-from coordinator.network.https_server import Listener
+from coordinator.flower.path_filter import BodyLimits, PathFilter
+from coordinator.network.admission import Admission, AdmissionLimits
+from coordinator.network.https_server import HttpsServer
 
 KNOWN = "x-known"
 LIMITS = BodyLimits(unknown_bytes=1000, unknown_sum=2500, unknown_s=1.0, known_s=5.0)
@@ -25,9 +25,9 @@ def server(link_settings):
             body = await Request(scope, receive).body()
             await PlainTextResponse(str(len(body)))(scope, receive, send)
 
-    door = Door(DoorLimits(first_s=1.0))
-    gate = Gate(echo, "secret", lambda headers: KNOWN in headers, door, LIMITS)
-    with Listener(gate, link_settings, door) as listener:
+    door = Admission(AdmissionLimits(first_s=1.0))
+    gate = PathFilter(echo, "secret", lambda headers: KNOWN in headers, door, LIMITS)
+    with HttpsServer(gate, link_settings, door) as listener:
         yield int(listener.address.rpartition(":")[2])
 
 

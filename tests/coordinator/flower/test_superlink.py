@@ -21,8 +21,8 @@ from client.daemon import node as own_node
 from client.daemon.link import Link
 from coordinator.flower.app_bundle import manifest
 from coordinator.flower.federation import Federation
-from coordinator.network.admission import Door, DoorLimits
-from coordinator.network.https_server import Listener
+from coordinator.network.admission import Admission, AdmissionLimits
+from coordinator.network.https_server import HttpsServer
 from tests.coordinator.flower.flowers import public
 from transfer.errors import (
     AlreadyExistsError,
@@ -47,8 +47,8 @@ def test_a_key_that_does_not_fit_the_certificate_is_named(link_settings, tmp_pat
     key = tmp_path / "other.key"
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     key.write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(*form))
-    mismatched = Listener(
-        PlainTextResponse("hello"), replace(link_settings, certificate_key=key), Door(DoorLimits())
+    mismatched = HttpsServer(
+        PlainTextResponse("hello"), replace(link_settings, certificate_key=key), Admission(AdmissionLimits())
     )
     with pytest.raises(ConfigError, match=r"other\.key cannot be used"), mismatched:
         pass

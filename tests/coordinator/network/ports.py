@@ -4,7 +4,7 @@ import select
 import socket
 from contextlib import ExitStack
 
-from coordinator.network.admission import Door, DoorLimits
+from coordinator.network.admission import Admission, AdmissionLimits
 
 GOOD, STRANGER = "127.0.0.1", "127.0.0.2"
 
@@ -12,10 +12,10 @@ GOOD, STRANGER = "127.0.0.1", "127.0.0.2"
 class Street:
     """A port of this process whose connections are accepted and held, and a door whose clock stands."""
 
-    def __init__(self, stack: ExitStack, limits: DoorLimits) -> None:
+    def __init__(self, stack: ExitStack, limits: AdmissionLimits) -> None:
         self.now, self._stack = 100.0, stack
         self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        self.door = Door(limits, clock=lambda: self.now)
+        self.door = Admission(limits, clock=lambda: self.now)
         self.door._port = self._listener.getsockname()[1]
 
     def comes(self, host: str) -> socket.socket:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from coordinator.network import open_sockets as sockets
-from coordinator.network.admission import DoorLimits
+from coordinator.network.admission import AdmissionLimits
 from coordinator.network.open_sockets import Peer
 from tests.coordinator.network.ports import GOOD, STRANGER, is_open
 from transfer.errors import BusyError
@@ -18,7 +18,7 @@ def name(connection: socket.socket) -> Peer:
 
 
 def test_a_connection_that_asks_for_nothing_or_stands_still_is_closed(street) -> None:
-    there = street(DoorLimits(first_s=10, quiet_s=20))
+    there = street(AdmissionLimits(first_s=10, quiet_s=20))
     silent, asking = there.comes(GOOD), there.comes(GOOD)
     there.door.noted(name(asking))
     there.now += 9.5
@@ -32,7 +32,7 @@ def test_a_connection_that_asks_for_nothing_or_stands_still_is_closed(street) ->
 def test_one_too_many_costs_the_oldest_connection_of_whoever_has_most(
     street, caplog: pytest.LogCaptureFixture
 ) -> None:
-    there = street(DoorLimits(connections=4, first_s=1000))
+    there = street(AdmissionLimits(connections=4, first_s=1000))
     good = there.comes(GOOD)
     flood = [there.comes(STRANGER) for _ in range(6)]
     assert is_open(good)
@@ -46,7 +46,7 @@ def test_one_too_many_costs_the_oldest_connection_of_whoever_has_most(
 
 
 def test_in_a_flood_from_the_same_address_who_asks_stays_and_who_is_known_longest(street) -> None:
-    there = street(DoorLimits(connections=4, first_s=1000))
+    there = street(AdmissionLimits(connections=4, first_s=1000))
     known, asking = there.comes(GOOD), there.comes(GOOD)
     there.door.noted(name(known), known=True)
     flood = []
@@ -59,7 +59,7 @@ def test_in_a_flood_from_the_same_address_who_asks_stays_and_who_is_known_longes
 
 
 def test_a_call_too_many_costs_the_connection_that_stood_still_for_longest_its_calls(street) -> None:
-    there = street(DoorLimits(calls=6))
+    there = street(AdmissionLimits(calls=6))
     with ExitStack() as calls:
         flood = [there.comes(STRANGER) for _ in range(2)]
         for number in range(6):
@@ -72,7 +72,7 @@ def test_a_call_too_many_costs_the_connection_that_stood_still_for_longest_its_c
 
 
 def test_calls_that_get_on_are_not_given_up_for_another_of_the_same_peer(street) -> None:
-    there = street(DoorLimits(calls=2))
+    there = street(AdmissionLimits(calls=2))
     with ExitStack() as calls:
         busy = [there.comes(STRANGER) for _ in range(3)]
         there.now += 10
@@ -86,7 +86,7 @@ def test_calls_that_get_on_are_not_given_up_for_another_of_the_same_peer(street)
 
 
 def test_who_has_many_calls_gives_some_up_even_if_they_all_get_on(street) -> None:
-    there = street(DoorLimits(calls=4))
+    there = street(AdmissionLimits(calls=4))
     hog, good = there.comes(GOOD), there.comes(GOOD)
     with ExitStack() as calls:
         for _ in range(4):

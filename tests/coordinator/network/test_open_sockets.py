@@ -10,15 +10,15 @@ import pytest
 
 from coordinator.delivery.interceptor import peer_of
 from coordinator.network import open_sockets as sockets
-from coordinator.network.admission import DoorLimits
+from coordinator.network.admission import AdmissionLimits
 from coordinator.network.open_sockets import Peer
 from tests.coordinator.network.ports import GOOD, STRANGER, is_open
 
 
 def test_it_works_when_no_file_can_be_opened(street) -> None:
-    there = street(DoorLimits(connections=3, first_s=1000))
+    there = street(AdmissionLimits(connections=3, first_s=1000))
     flood = [there.comes(STRANGER) for _ in range(3)]
-    there.door.limits = DoorLimits(connections=1)
+    there.door.limits = AdmissionLimits(connections=1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = os.dup(0)
     os.close(taken)  # the lowest free descriptor
@@ -33,7 +33,7 @@ def test_it_works_when_no_file_can_be_opened(street) -> None:
 
 
 def test_only_connections_accepted_at_the_port_are_touched(street) -> None:
-    there = street(DoorLimits(connections=1, first_s=1))
+    there = street(AdmissionLimits(connections=1, first_s=1))
     with ExitStack() as stack:
         other = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         ours = stack.enter_context(socket.create_connection(other.getsockname(), 5))
@@ -46,7 +46,7 @@ def test_only_connections_accepted_at_the_port_are_touched(street) -> None:
 
 
 def test_a_look_at_a_thousand_connections_takes_a_moment(street) -> None:
-    there = street(DoorLimits(first_s=10_000))
+    there = street(AdmissionLimits(first_s=10_000))
     for _ in range(50):
         there.comes(STRANGER)
     started = time.process_time()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from coordinator.publication.campaign_statement import campaign_statement
-from coordinator.publication.library import Book, Contribution
+from coordinator.publication.library import Contribution, LibraryEntry
 from coordinator.publication.transfer import Crossing
 from coordinator.rounds.history import ClientCost, History, RoundHistory
 from coordinator.rounds.plan import CampaignPlan, Publication, Start
@@ -88,16 +88,16 @@ CROSSING = Crossing(
 )
 
 
-def book(name: str, campaign: str, epsilon: float, *older: Contribution) -> Book:
+def book(name: str, campaign: str, epsilon: float, *older: Contribution) -> LibraryEntry:
     own = Contribution(campaign, {"ada": Guarantee(epsilon, 1e-6), "cleo": Guarantee(0.5, 1e-7)})
     contributions = (own, *older)
     prompt = SoftPrompt(torch.ones(4, 3), TARGET)
     cohorts = tuple(item.campaign for item in contributions)
     record = LibraryRecord(name, prompt, prompt, WORDS, (), cohorts, Guarantee(epsilon, 1e-6))
-    return Book(record, "d" * 64, contributions)
+    return LibraryEntry(record, "d" * 64, contributions)
 
 
-def asked(comparison: Comparison | None, finalist: str | None, *books: Book) -> Crossing:
+def asked(comparison: Comparison | None, finalist: str | None, *books: LibraryEntry) -> Crossing:
     moved = Transferred(CROSSING.prompt, 0.1, 0.3, 2, SETTINGS)
     candidates = (Candidate("none"), *(Candidate(item.record.name) for item in books))
     choice = Choice(moved, moved, candidates, finalist, finalist, comparison)

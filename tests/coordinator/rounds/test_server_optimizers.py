@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.rounds.aggregation import STRATEGIES, combine
-from coordinator.rounds.server_optimizers import NAMES, FedAdam, FedAvgM, Server, optimiser
+from coordinator.rounds.server_optimizers import NAMES, FedAdam, FedAvgM, ServerOptimizer, optimiser
 from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
 from transfer.prompt import SoftPrompt
@@ -30,7 +30,7 @@ def run(server, updates, start=(1.0, -1.0)):
 @pytest.mark.parametrize("name", ["default", *STRATEGIES])
 def test_a_strategy_without_an_optimiser_goes_on_from_the_average(name):
     clients = {"a": prompt(1, 2), "b": prompt(3, 5), "c": prompt(2, 2)}
-    ours, plain = Server(name, {}).close(clients, prompt(0, 0)), combine(clients, prompt(0, 0), name)
+    ours, plain = ServerOptimizer(name, {}).close(clients, prompt(0, 0)), combine(clients, prompt(0, 0), name)
     assert torch.equal(ours.prompt.vectors, plain.prompt.vectors)
     assert ours.strategy == plain.strategy
 
@@ -38,8 +38,8 @@ def test_a_strategy_without_an_optimiser_goes_on_from_the_average(name):
 @given(rounds)
 @settings(max_examples=30, deadline=None)
 def test_fedavgm_without_momentum_at_rate_1_is_fedavg(updates):
-    ours = run(Server("fedavgm", {"momentum": 0.0}), updates)
-    plain = run(Server("mean", {}), updates)
+    ours = run(ServerOptimizer("fedavgm", {"momentum": 0.0}), updates)
+    plain = run(ServerOptimizer("mean", {}), updates)
     assert all(
         torch.allclose(one.vectors, two.vectors, atol=1e-6) for one, two in zip(ours, plain, strict=True)
     )
@@ -75,21 +75,21 @@ def test_fedadam_moves_every_coordinate_alike_whatever_its_scale():
 @pytest.mark.parametrize("name", ["fedavgm", "fedadam"])
 def test_a_server_fed_the_closed_rounds_again_goes_on_exactly(name):
     updates = [(0.1, 0.2), (-0.3, 0.4), (0.5, 0.1)]
-    whole = run(Server(name, {}), updates)
-    restarted = Server(name, {})
+    whole = run(ServerOptimizer(name, {}), updates)
+    restarted = ServerOptimizer(name, {})
     run(restarted, updates[:2])
     assert torch.equal(
         run(restarted, updates[2:], whole[2].vectors[0].tolist())[-1].vectors, whole[3].vectors
     )
-    forgetful = run(Server(name, {}), updates[2:], whole[2].vectors[0].tolist())[-1]
+    forgetful = run(ServerOptimizer(name, {}), updates[2:], whole[2].vectors[0].tolist())[-1]
     assert not torch.equal(forgetful.vectors, whole[3].vectors)
 
 
 @pytest.mark.parametrize("name", ["fedavgm", "fedadam"])
 def test_a_server_optimiser_averages_as_robustly_as_the_default(name):
     honest = {f"c{index}": prompt(1 + index / 10, 1) for index in range(5)}
-    ours = Server(name, {}).close(honest, prompt(0, 0))
-    attacked = Server(name, {}).close({**honest, "giant": prompt(1e30, 1e30)}, prompt(0, 0))
+    ours = ServerOptimizer(name, {}).close(honest, prompt(0, 0))
+    attacked = ServerOptimizer(name, {}).close({**honest, "giant": prompt(1e30, 1e30)}, prompt(0, 0))
     assert ours.strategy == f"{name} of trimmed_mean"
     assert list(attacked.dropped) == ["giant"]
     assert torch.equal(ours.prompt.vectors, attacked.prompt.vectors)

@@ -12,7 +12,7 @@ from tests.transfer.distillation.test_checkpoint import EVERYTHING, PowerCut, in
 from transfer.distillation.distil import _Distillation, distil, make
 from transfer.distillation.exercises import compared
 from transfer.distillation.proxy import Proxy, read_record
-from transfer.distillation.training_state import Course
+from transfer.distillation.training_state import TrainingState
 from transfer.errors import ModelError
 from transfer.models.objectives import LIKENESS, divergence, relations
 from transfer.post.evaluation import class_logits
@@ -146,7 +146,7 @@ def test_relations_are_told_in_float32_whatever_the_passes_are_in(backbone):
 def test_an_lm_head_that_is_not_there_is_frozen_all_the_same(headless):
     for freeze, moves in ((("embeddings", "head"), False), (("head",), True), ((), True)):
         proxy = proxy_of(headless)
-        Course(proxy, replace(SHORT, freeze=freeze))
+        TrainingState(proxy, replace(SHORT, freeze=freeze))
         assert proxy.embedding.requires_grad == moves
         assert sum(weight.requires_grad for weight in proxy.model.parameters()) > 5
 

@@ -8,7 +8,7 @@ import torch
 from tests.transfer.panda.shelves import PRIVATE, SETTINGS, TEXTS, args, noise, record
 from transfer.distillation.proxy import cut
 from transfer.models.language_model import LanguageModel, load
-from transfer.panda.library import Newcomer
+from transfer.panda.library import TransferInput
 from transfer.post.transfer import transfer
 
 
@@ -19,7 +19,7 @@ def new(tiny_causal, tiny_task):
         for matrix in causal.model.parameters():
             matrix.mul_(6 if matrix.ndim == 2 else 1)
     proxy = LanguageModel(cut(causal, (0,)), causal.tokenizer, replace(causal.ref, name="proxy"), "causal")
-    return Newcomer(noise(proxy.ref, 0), proxy, causal, tiny_task, TEXTS, "first", PRIVATE)
+    return TransferInput(noise(proxy.ref, 0), proxy, causal, tiny_task, TEXTS, "first", PRIVATE)
 
 
 @pytest.fixture(scope="module")
