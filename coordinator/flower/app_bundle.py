@@ -1,4 +1,4 @@
-"""The bundle that Flower wants with a run: the manifest of an application that names no code."""
+"""The bundle that Flower requires for a run: the manifest of an application without code."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ clientapp = "none:app"
 
 
 def manifest() -> bytes:
-    """Return the bundle of a run: a description of an application that does not exist."""
+    """Return the bundle of a run: the description of an application that does not exist."""
     digest = hashlib.sha256(_MANIFEST.encode()).hexdigest()
     files = {
         "pyproject.toml": _MANIFEST,

@@ -1,4 +1,4 @@
-"""Book-keeping of one exchange: who was asked, who answered, and who has to be asked again."""
+"""State of one exchange: which nodes got their request, which replied, and which need it again."""
 
 import logging
 import math
@@ -13,25 +13,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """A node that is online, and since when: a later sign-on means that it may have lost what it was sent."""
+    """An online node and the time of its sign-on; after a later sign-on it may have lost earlier messages."""
 
     node_id: int
     since: str
 
 
 class Exchange:
-    """One request for each named node, one outcome from each.
+    """One request for each named node, and one outcome from each.
 
-    Flower hands a message out once. A node that pulled it and then restarted, or lost its connection, never
-    sees it again, and Flower does not always say so. Therefore a request is sent once for every sign-on of
-    its node until the node has answered; nodes answer the same request with the same bytes.
+    Flower delivers a message once. A node that pulled it and then restarted, or lost its connection, never
+    receives it again, and Flower does not always report that. Therefore a request is sent once for every sign-on
+    of its node until the node replies. Nodes reply to the same request with the same bytes.
     """
 
     def __init__(self, requests: Mapping[str, bytes]) -> None:
         self.requests = dict(requests)
         self.outcomes: dict[str, Outcome] = {}
         self._sent: dict[str, tuple[str, int]] = {}  # message id: node name and id
-        self._asked: dict[str, Presence] = {}  # the sign-on that was sent the request
+        self._sign_ons: dict[str, Presence] = {}  # the sign-on to which the request was sent
         self._lost: set[str] = set()
         self._seen: set[str] = set()
 
@@ -47,43 +47,43 @@ class Exchange:
 
     @property
     def message_ids(self) -> set[str]:
-        """Messages that may still be replied to."""
+        """Messages that may still get a reply."""
         return set(self._sent)
 
     def due(self, online: Mapping[str, Presence]) -> dict[str, Presence]:
-        """Return the nodes to send their request to now."""
+        """Return the nodes that need their request now."""
         return {
             name: online[name]
             for name in sorted(self.unanswered & online.keys())
-            if self._asked.get(name) != online[name]
+            if self._sign_ons.get(name) != online[name]
         }
 
     def sent(self, message_id: str, name: str, presence: Presence) -> None:
-        """Note that a request is on its way."""
+        """Record that a request was sent."""
         self._sent[message_id] = name, presence.node_id
-        self._asked[name] = presence
+        self._sign_ons[name] = presence
         self._lost.discard(name)
         self._seen.add(name)
 
     def lost(self, message_id: str) -> str | None:
-        """Note that nothing will come of a message, and return whose it was; it is due again."""
+        """Record that a message will get no reply, and return the node that needs it again, if any."""
         name, _ = self._sent.pop(message_id, (None, 0))
         if name is None or name in self.outcomes:
             return None
-        self._asked.pop(name, None)
+        self._sign_ons.pop(name, None)
         self._lost.add(name)
         return name
 
     def forget(self) -> None:
-        """Note that all messages on their way are lost."""
+        """Record that all sent messages are lost."""
         for message_id in list(self._sent):
             self.lost(message_id)
 
     def settle(self, message_id: str, source: int, outcome: Outcome) -> str | None:
-        """Note what a node answered, and return its name if that is news.
+        """Record a node's outcome, and return its name if the outcome is new.
 
-        Only a message of this exchange counts, so no late reply to an earlier one does; only the first reply
-        of a node counts; a reply under another node's id is none.
+        A reply counts only if it belongs to a message of this exchange and is the node's first. A reply under
+        another node's id is a malformed one.
         """
         name, node_id = self._sent.pop(message_id, (None, 0))
         if name is None or name in self.outcomes:
@@ -92,10 +92,10 @@ class Exchange:
         return name
 
     def overdue(self, withdrawn: Collection[str]) -> "Exchange":
-        """Book-keeping of what may still come of nodes without an outcome; none of them is sent anything more.
+        """Return the state of late replies from nodes without an outcome; nothing more is sent to them.
 
         Args:
-            withdrawn: ids of messages that no node will ever see.
+            withdrawn: ids of messages that no node will ever receive.
         """
         rest = Exchange({name: self.requests[name] for name in self.unanswered})
         rest._sent = {
@@ -106,7 +106,7 @@ class Exchange:
         return rest
 
     def end(self, *, in_time: bool) -> Iterable[str]:
-        """Give every unanswered node its error and return those nodes' names."""
+        """Record an error for every node without an outcome, and return those nodes' names."""
         for name in sorted(self.unanswered):
             if in_time:
                 error = "not_awaited"
@@ -123,24 +123,24 @@ class Awaited:
     """An exchange whose nodes may still reply.
 
     Attributes:
-        exchange: the book-keeping.
-        tell: told each outcome.
-        until: when it is given up, in seconds of `time.monotonic`.
+        exchange: state of the exchange.
+        on_outcome: receives each new outcome.
+        until: end of the wait, in seconds of `time.monotonic`.
     """
 
     exchange: Exchange
-    tell: OnOutcome
+    on_outcome: OnOutcome
     until: float = math.inf
 
     @property
     def is_alive(self) -> bool:
-        """Whether anything may still come."""
+        """Whether a reply may still arrive."""
         return bool(self.exchange.message_ids) and time.monotonic() < self.until
 
     def note(self, message_id: str, source: int, outcome: Outcome | None) -> None:
-        """Note what came for a message, None if it is lost, and tell it if it is news."""
+        """Record the outcome of a message, None for a lost one, and pass it on if it is new."""
         if outcome is None:
             if (lost := self.exchange.lost(message_id)) is not None:
                 logger.info("node %s lost its request; it is asked again if it is back in time", lost)
         elif (name := self.exchange.settle(message_id, source, outcome)) is not None:
-            self.tell(name, self.exchange.outcomes[name])
+            self.on_outcome(name, self.exchange.outcomes[name])

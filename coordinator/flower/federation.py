@@ -1,4 +1,4 @@
-"""The coordinator's end of Flower: bytes to named nodes, bytes back, by a deadline.
+"""The coordinator's side of Flower: sends bytes to named nodes and returns their replies by a deadline.
 
 with Federation(settings) as federation:
     federation.register(public_key_pem, "clinic-a")
@@ -8,7 +8,7 @@ with Federation(settings) as federation:
 
 import os
 
-# Flower reports starts and stops to its makers and looks for updates, unless told not to before its import.
+# Flower reads both at its import; otherwise it reports starts and stops to its makers and looks for updates.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
@@ -30,25 +30,25 @@ from coordinator.flower.exchange import Awaited, Exchange, Presence
 from coordinator.flower.run import BROKEN, Run, answering, stop_earlier_runs
 from coordinator.flower.superlink import SuperLink
 from coordinator.network.https_server import LinkSettings
-from coordinator.rounds.fleet import OnOutcome, Outcome, Quorum, unheard
+from coordinator.rounds.fleet import OnOutcome, Outcome, Quorum, ignore
 from transfer.errors import AlreadyExistsError, NotFoundError, UnavailableError
 
 logger = logging.getLogger(__name__)
 SLOWEST_POLL_S = 1.0
-LAST_LOOK_S = 2.0  # for the parts of a reply that is there when the time is up
+LAST_LOOK_S = 2.0  # for the remaining parts of a reply that started before the deadline
 LATE_S = 3600.0
-"""How long after an exchange a node that was at work may still be heard."""
+"""Time after an exchange in which replies of working nodes still arrive, in seconds."""
 
 
 class Federation:
-    """The registered nodes and the server they connect to; a context manager that listens while it is open.
+    """The registered nodes and their server; a context manager that listens while it is open.
 
     Attributes:
         address: `host:port` where nodes connect, once open.
 
     Raises:
-        UnavailableError: On opening, when the port is taken or the server does not start.
-        ConfigError: On opening, when a certificate, key or database file cannot be used.
+        UnavailableError: On opening, when the port is in use or the server does not start.
+        ConfigError: On opening, when a certificate, key or database file is not usable.
     """
 
     def __init__(self, settings: LinkSettings) -> None:
@@ -67,13 +67,13 @@ class Federation:
             stack.callback(self._end_run)
             self.address = self._superlink.address
             with answering():
-                stop_earlier_runs(self._control)  # before any node asks for work
+                stop_earlier_runs(self._control)  # before any node pulls a message
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        with self._exchanging:  # until an exchange of another thread has noticed
+        with self._exchanging:  # wait until an exchange of another thread ends
             self._stack.close()
 
     def register(self, public_key: bytes, name: str) -> int:
@@ -81,7 +81,7 @@ class Federation:
 
         Args:
             public_key: EC P-384, PEM or OpenSSH.
-            name: Names the node from now on.
+            name: Name of the node.
 
         Returns:
             The node's id.
@@ -107,7 +107,7 @@ class Federation:
                 return self._control.RegisterNode(RegisterNodeRequest(public_key=pem, name=name)).node_id
 
     def unregister(self, node: str | int) -> None:
-        """Shut a node out for good, by name or id; its key is never admitted again.
+        """Unregister a node for good, by name or id; its key is never admitted again.
 
         Raises:
             NotFoundError: When no such node is registered.
@@ -130,27 +130,27 @@ class Federation:
         deadline_s: float,
         poll_s: float = 0.1,
         quorum: Quorum | None = None,
-        on_outcome: OnOutcome = unheard,
-        on_late: OnOutcome = unheard,
+        on_outcome: OnOutcome = ignore,
+        on_late: OnOutcome = ignore,
     ) -> dict[str, Outcome]:
         """Ask the named nodes and wait for their replies, the quorum or the deadline.
 
-        Nodes that are offline are asked when they come online; nodes that went away are asked again when they
-        come back, with the same bytes. Who has not seen its request in the end never will. One runs at a time.
+        An offline node receives its request when it connects. A node that reconnects receives the same bytes again.
+        At the end, a node that has not received its request never will. Only one exchange runs at a time.
 
         Args:
             requests: Request bytes by node name.
-            deadline_s: Time for the whole exchange, in seconds.
-            poll_s: Pause between two looks for replies; grows with the time waited, to 1 s at most.
-            quorum: Given the outcomes so far, says whether to stop waiting.
-            on_outcome: Told each outcome as soon as it is known.
-            on_late: Told what still comes, within `LATE_S`, of nodes that were at work in the end.
+            deadline_s: Longest duration of the exchange, in seconds.
+            poll_s: First pause between two polls for replies; grows with the time waited, up to 1 s.
+            quorum: Returns, for the outcomes so far, whether to stop waiting.
+            on_outcome: Receives each outcome as soon as it is known.
+            on_late: Receives the replies of working nodes that arrive within `LATE_S` after the end.
 
         Returns:
             One outcome for every name in `requests`.
 
         Raises:
-            UnavailableError: When the federation is closed meanwhile.
+            UnavailableError: When the federation closes during the exchange.
         """
         exchange, started = Exchange(requests), time.monotonic()
 
@@ -163,7 +163,7 @@ class Federation:
                 over, left_s = is_over(), deadline_s
                 while not over and left_s > 0:
                     left_s = started + deadline_s - time.monotonic()
-                    # once more when the time is up: what came just before is in time
+                    # poll once more after the deadline, because a reply just before it is in time
                     self._step(exchange, left_s)
                     over = is_over()
                     if not over:
@@ -175,14 +175,14 @@ class Federation:
             return dict(exchange.outcomes)
 
     def listen(self) -> None:
-        """Hear what came too late for the exchange it belongs to, and tell the `on_late` of that."""
+        """Receive replies that arrived too late, and pass each to the `on_late` of its exchange."""
         with self._exchanging:
             self._awaited = [item for item in self._awaited if item.is_alive]
             if self._awaited:
                 self._step(None, 0.0)
 
     def _leave(self, exchange: Exchange, on_late: OnOutcome) -> None:
-        """Withdraw what was not pulled, and listen on to whoever is at work."""
+        """Withdraw messages that no node pulled, and keep waiting for the nodes that work on theirs."""
         self._awaited = [item for item in self._awaited if item.exchange is not exchange and item.is_alive]
         if self._run is None or not exchange.message_ids:
             return
@@ -199,7 +199,7 @@ class Federation:
             raise UnavailableError("the Flower server was closed during an exchange")
 
     def _step(self, exchange: Exchange | None, left_s: float) -> None:
-        """Push what is due of an exchange while there is time, then pull what has come of any and tell it."""
+        """Push the due messages of an exchange while time remains; then pull and pass on replies to any exchange."""
         awaited, arrivals = {}, []
         try:
             run = self._running()
@@ -215,13 +215,13 @@ class Federation:
 
     def _push(self, run: Run, exchange: Exchange, left_s: float) -> None:
         for name, presence in exchange.due(self._presences()).items():
-            # an exchange withdraws its messages itself: one that expired first would look like a lost node
+            # an exchange withdraws its messages itself, because an expired message looks like a lost node
             message_id = run.push(presence.node_id, exchange.requests[name], left_s + LATE_S)
             if message_id is not None:
                 exchange.sent(message_id, name, presence)
 
     def _running(self) -> Run:
-        """The run that messages travel in: a new one if there is none, or Flower gave it up."""
+        """Return the current run; start a new one if there is none, or if Flower gave it up."""
         if self._run is not None and self._run.lapsed:
             logger.info("this process stood still and Flower gave its run up; a new one asks again")
             self._end_run()
@@ -230,7 +230,7 @@ class Federation:
         return self._run
 
     def _end_run(self) -> None:
-        """Withdraw all that was not pulled and refuse what still comes; who is asked now is asked anew."""
+        """End the run: unpulled messages are withdrawn, later replies refused, and unanswered requests due again."""
         for item in self._awaited:
             item.exchange.forget()
         if self._run is not None:

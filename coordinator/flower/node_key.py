@@ -1,4 +1,4 @@
-"""A node's public key, in whichever form it is given."""
+"""A node's public key, in PEM or OpenSSH form."""
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -8,10 +8,10 @@ from transfer.errors import UsageError
 
 
 def pem(public_key: bytes, name: str) -> bytes:
-    """The key as PEM.
+    """Return the key as PEM.
 
     Raises:
-        UsageError: no name, or not an EC key on secp384r1 in PEM or OpenSSH form.
+        UsageError: `name` is empty, or the key is not an EC key on secp384r1 in PEM or OpenSSH form.
     """
     if not name:
         raise UsageError("a node needs a name")

@@ -1,7 +1,7 @@
-"""The door in front of Flower's server: which paths a stranger reaches, and how large a request may be.
+"""The filter in front of Flower's server: the paths open to strangers, and the largest request.
 
-Flower reads a whole body before it looks who sent it, so bodies are read here: those of senders whose node key
-is not registered are small, few at once, and over soon.
+Flower reads a whole body before it checks the sender. The filter therefore reads bodies first. It bounds the size,
+number and duration of bodies from senders without a registered node key.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ MAX_BODY_BYTES = 64 * 2**20  # prompts are a few MiB
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How much is read of those who may be anybody.
+    """Limits of request bodies from unverified senders.
 
     Attributes:
-        unknown_bytes: largest body whose sender is not looked up; a larger one of an unknown sender is refused.
-        unknown_sum: bytes of such bodies at once; while it is reached, every sender is looked up.
-        unknown_s: longest time from head to end of such a body.
-        known_s: the same of a registered sender's.
+        unknown_bytes: largest body whose sender is not looked up; a larger one from an unknown sender is refused.
+        unknown_sum: most bytes of such bodies at once; beyond, every sender is looked up.
+        unknown_s: longest time from head to end of such a body, in seconds.
+        known_s: longest time from head to end of a registered sender's body, in seconds.
     """
 
     unknown_bytes: int = 65_536
@@ -44,14 +44,14 @@ class BodyLimits:
 class PathFilter:
     """ASGI middleware: without the secret, only `POST /v1/fleet/*` and `/health` exist.
 
-    The peer's address is no criterion: on one machine, strangers come from loopback too.
+    The peer's address is not a criterion, because on one machine strangers connect from loopback too.
 
     Args:
         app: Flower's application.
         secret: Value of the header that opens every path.
-        is_registered: Whether the node key that signed a request is known, given the request's headers.
-        door: Of the server's port; told of every sign of life.
-        limits: How much is read of those who may be anybody.
+        is_registered: Returns, for a request's headers, whether the node key that signed it is registered.
+        door: Admission of the server's port; receives every sign of life.
+        limits: Limits of bodies from unverified senders.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PathFilter:
         self._unknown_sum = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one connection on, or answer it here."""
+        """Pass one request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -122,7 +122,7 @@ class PathFilter:
             self._unknown_sum -= size
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
-        """All of it; None if the sender has gone."""
+        """Return the whole body; None if the sender disconnected."""
         body = bytearray()
         while True:
             message = await receive()
@@ -134,16 +134,16 @@ class PathFilter:
             self._noted(scope)
 
     def _noted(self, scope: Scope, *, known: bool = False) -> None:
-        if scope["client"]:  # else it has gone
+        if scope["client"]:  # None after a disconnection
             host, port = scope["client"]
             self._door.noted((plain(host), port), known=known)
 
     def _watched(self, scope: Scope, headers: Headers, send: Send) -> Send:
-        """Note who proves to be a registered node, and turn 412 into 403 for an unregistered key.
+        """Record senders that prove to be registered nodes, and turn 412 into 403 for an unregistered key.
 
-        Flower answers 412 both to an unknown key and to a known one whose previous connection is not over
-        yet; a node gives up on the first and waits for the second. The request's signature was verified
-        before that answer, so nobody learns about the keys of others.
+        Flower answers 412 both to an unknown key and to a known key whose previous connection is still open.
+        A node must give up on the first and wait for the second. Flower verifies the request's signature before
+        that answer, so nobody learns about the keys of others.
         """
         path = scope["path"]
 
@@ -164,12 +164,12 @@ class PathFilter:
 
 
 async def _refuse(status: int, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer and close, so that nothing more of the request is read."""
+    """Refuse a request and close the connection, so that nothing more of the request is read."""
     await Response(status_code=status, headers={"connection": "close"})(scope, receive, send)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A body that was read, as the first message; afterwards whatever comes."""
+    """Return a receiver that yields the body first, and then the messages of `receive`."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:

@@ -1,8 +1,8 @@
-"""A Flower run: the envelope in which requests and replies travel while the coordinator awaits them."""
+"""A Flower run: carries requests and replies while the coordinator waits for them."""
 
 import os
 
-# Flower reports starts and stops to its makers and looks for updates, unless told not to before its import.
+# Flower reads both at its import; otherwise it reports starts and stops to its makers and looks for updates.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
@@ -60,19 +60,18 @@ logger = logging.getLogger(__name__)
 RECORD = "promptferry"
 ACQUIRE_TIMEOUT_S = 10.0
 LEASE_S = HEARTBEAT_PATIENCE * HEARTBEAT_DEFAULT_INTERVAL - 2.0
-"""Flower gives a run up, and its token with it, when so long after a heartbeat none has come."""
+"""Longest time between two heartbeats, in seconds; after it, Flower gives up the run and its token."""
 MAX_PARTS = 3  # a reply is a message, its dictionary of records, and one record
 LOST = {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE}
 _CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
-
-# Between this process and its own server; ValueError is flwr's word for a response that is no protobuf message.
+# Failures between this process and its own server; flwr raises ValueError for a response that is not protobuf.
 BROKEN = (httpx.HTTPError, ObjectPushError, UnavailableError, ValueError)
 
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Say in one line that the server, which is this process's own, does not answer."""
+    """Turn a failure of this process's own Flower server into an error of one line."""
     try:
         yield
     except (httpx.HTTPError, ValueError) as error:
@@ -81,7 +80,7 @@ def answering() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Something came for a message: an outcome under a node's id, or the news that it is lost (None)."""
+    """A reply to a message: an outcome under a node's id, or None for a lost message."""
 
     message_id: str
     source: int
@@ -89,12 +88,12 @@ class Arrival:
 
 
 class Run:
-    """A run of ours at our own SuperLink, kept alive by a heartbeat until it is closed.
+    """A run on this process's SuperLink; a heartbeat keeps it alive until it is closed.
 
     Args:
         superlink: The open server.
         control: A client of its Control interface.
-        bundle: The application that Flower wants with a run: a manifest that names no code.
+        bundle: The application that Flower requires for a run: a manifest without code.
 
     Raises:
         UnavailableError: When the server does not hand out the run's task.
@@ -111,43 +110,43 @@ class Run:
         self._task_id = task.task_id
         self._grid = _Grid(superlink.address, self._client)
         self._grid.set_run(run_from_proto(task.run))
-        self._kept = time.time()
+        self._renewed = time.time()
         self._heart = HeartbeatSender(self._beat)
         self._heart.start()
 
     @property
     def lapsed(self) -> bool:
-        """Whether this process, or its machine, stood still for so long that Flower gave the run up.
+        """Whether this process or its machine paused for so long that Flower gave up the run.
 
-        By the clock of the lease, wall time: another one would not count the time a machine slept.
+        It uses wall time, as the lease does; a monotonic clock may not count the time that a machine slept.
         """
-        return time.time() - self._kept > LEASE_S
+        return time.time() - self._renewed > LEASE_S
 
     def push(self, node_id: int, request: bytes, ttl_s: float) -> str | None:
         """Send a request to a node and return the message's id, or None when the node is not registered."""
-        # Flower keeps the sender of new messages in these process-wide variables.
+        # Flower reads the sender of new messages from these process-wide variables.
         TaskIdentity.task_id, TaskIdentity.run_id = self._task_id, self._run_id
         TaskIdentity.node_id = SUPERLINK_NODE_ID
         content = RecordDict({RECORD: ConfigRecord({"request": request})})
-        # Flower accepts a reply from whoever knows the message's id, a digest of all it holds; the random
-        # group keeps that from being guessed.
+        # Flower accepts a reply from whoever knows the message's id, a digest of its content. The random
+        # group makes that id unguessable.
         group = secrets.token_hex(16)
         message = Message(content, node_id, MessageType.TRAIN, ttl=ttl_s, group_id=group)
         return next(iter(self._grid.push_messages([message])), None) or None
 
     def pull(self, message_ids: Collection[str], left_s: float) -> list[Arrival]:
-        """Return what has come for these messages; `left_s` bounds the wait for a reply's last parts."""
+        """Return the replies to these messages; `left_s` bounds the wait for a reply's last parts, in seconds."""
         answer = self._client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
         arrivals = []
         for proto, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
-            # Flower checked sender and subject of the envelope; those inside are the sender's own word.
+            # Flower verified sender and subject in the envelope; those inside are only the sender's claim.
             envelope = proto.metadata
             outcome = self._open(tree, left_s)
             arrivals.append(Arrival(envelope.reply_to_message_id, envelope.src_node_id, outcome))
         return arrivals
 
     def withdraw(self, node_ids: Collection[int]) -> set[str]:
-        """Take back what these nodes have not pulled; ids of messages that nobody will ever see.
+        """Withdraw messages that these nodes have not pulled, and return their ids.
 
         Raises:
             SQLAlchemyError: When Flower's database does not answer.
@@ -179,7 +178,7 @@ class Run:
             return Outcome(error="malformed_reply")
 
     def close(self) -> None:
-        """Stop the run; messages not yet pulled are withdrawn and late replies refused."""
+        """Stop the run; Flower withdraws its unpulled messages and refuses late replies."""
         if self._heart.is_running:
             self._heart.stop()
         try:
@@ -189,23 +188,23 @@ class Run:
         self._client.close()
 
     def _beat(self) -> bool:
-        """Keep the task's lease; an error shows itself at the next push or pull, which start a new run.
+        """Renew the task's lease; after an error, the next push or pull fails and a new run starts.
 
-        A run that lapsed is not asked for: Flower would call the stale token an error of this process each time.
+        A lapsed run is not renewed, because Flower would log each use of its stale token as an error.
         """
         if self.lapsed:
             return True
         now = time.time()
         try:
             self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
-            self._kept = now
+            self._renewed = now
         except (httpx.HTTPError, ValueError) as error:
             logger.debug("the run's heartbeat failed: %s", type(error).__name__)
         return True
 
 
 class _Grid(HttpGrid):
-    """Flower's grid over a client that carries our secrets and, unlike its own, never ends the process."""
+    """Flower's grid over a client with this process's secrets; unlike Flower's own, it never ends the process."""
 
     def __init__(self, address: str, client: RuntimeHttpClient) -> None:
         super().__init__(address, token="in the client")  # noqa: S106
@@ -213,13 +212,13 @@ class _Grid(HttpGrid):
 
 
 def stop_earlier_runs(control: ControlHttpClient) -> None:
-    """Withdraw what a coordinator that was killed left behind."""
+    """Stop the runs of a coordinator that was killed."""
     _stop(control, ListRunsRequest())
 
 
-def _stop(control: ControlHttpClient, wanted: ListRunsRequest) -> None:
-    """End the runs of a listing that have not ended: Flower gives up by itself those whose lease ran out."""
-    for run_id, run in control.ListRuns(wanted).run_dict.items():
+def _stop(control: ControlHttpClient, listing: ListRunsRequest) -> None:
+    """Stop the unfinished runs of a listing; Flower itself finishes runs whose lease expired."""
+    for run_id, run in control.ListRuns(listing).run_dict.items():
         if run.status.status != Status.FINISHED:
             control.StopRun(StopRunRequest(run_id=run_id))
 
@@ -243,7 +242,7 @@ def _read(reply: Message) -> Outcome | None:
         reason = reply.error.reason or ""
         if reply.error.code == ErrorCode.MOD_FAILED_PRECONDITION:
             return Outcome(error="malformed_request")
-        # The reason is a stranger's text: only what can be the name of a class is passed on.
+        # The reason is a stranger's text, so only a possible class name is passed on.
         return Outcome(error=f"client_error:{reason if _CLASS_NAME.fullmatch(reason) else 'unnamed'}")
     record = reply.content.get(RECORD)
     answer = record.get("reply") if isinstance(record, ConfigRecord) else None

@@ -1,17 +1,17 @@
-"""Flower's server, run inside the coordinator's process and closed to everybody but its nodes.
+"""Flower's server, run inside the coordinator's process and closed to everyone but its nodes.
 
-A stock SuperLink serves three interfaces on one port and knows no accounts, so whoever reaches the port may
-register a node key or start a run. Here a gate lets strangers through to the Fleet paths alone, where every
-request is signed with a registered node key; Control and Runtime answer only to clients made by this module,
-which carry secrets that are drawn anew for every process and never written down.
+A stock SuperLink serves three interfaces on one port, without accounts. Whoever reaches the port may register a node
+key or start a run. Here a filter opens only the Fleet paths to strangers, where a registered node key signs every
+request. Control and Runtime accept only clients that this module makes. These carry secrets that each process draws
+at random and never stores.
 """
 
 import os
 
-# Flower reports starts and stops to its makers and looks for updates, unless told not to before its import.
+# Flower reads both at its import; otherwise it reports starts and stops to its makers and looks for updates.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
-# These would open Flower's older interfaces on ports of their own, outside the gate.
+# These would open Flower's older interfaces on ports of their own, outside the filter.
 os.environ.pop("FLWR_INTERNAL_GRPC_CONTROL_API", None)
 os.environ.pop("FLWR_INTERNAL_GRPC_FLEET_API", None)
 
@@ -60,8 +60,8 @@ from transfer.errors import ConfigError
 
 TIMEOUT_S = 30.0
 
-# Flower's own console handler would print each line a second time, httpx one line for every poll, and alembic
-# one for each of the 40 migrations of Flower's database.
+# Flower's console handler prints each line a second time. httpx logs every poll, and alembic each of the 40
+# migrations of Flower's database.
 logging.getLogger("flwr").handlers.clear()
 for _name in ("flwr", "httpx", "httpcore", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -70,9 +70,9 @@ logger = logging.getLogger(__name__)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """False for what Flower calls an error and is none of this server's: a node's request that it refused.
+    """Return false for a refused request of a node, which Flower logs as an error although the server works.
 
-    After every restart of either side, for one, nodes sign off that Flower has signed off already.
+    After every restart of either side, for example, nodes sign off although Flower already signed them off.
     """
     refused = record.getMessage().startswith("[/v1/fleet/") and "[ApiError:" in record.getMessage()
     if refused:
@@ -92,8 +92,8 @@ class SuperLink:
         address: `host:port`, once open.
 
     Raises:
-        UnavailableError: On opening, when the port is taken or the server does not start.
-        ConfigError: On opening, when a certificate, key or database file cannot be used.
+        UnavailableError: On opening, when the port is in use or the server does not start.
+        ConfigError: On opening, when a certificate, key or database file is not usable.
     """
 
     def __init__(self, settings: LinkSettings) -> None:
@@ -110,11 +110,11 @@ class SuperLink:
         self._listener.__exit__()
 
     def control(self) -> ControlHttpClient:
-        """A client of the Control interface: nodes and runs."""
+        """Return a client of the Control interface, for nodes and runs."""
         return self._dial(ControlHttpClient, [_Headers({"authorization": f"Bearer {self._token}"})])
 
     def runtime(self, token: str | None = None) -> RuntimeHttpClient:
-        """A client of the Runtime interface: without a token to acquire a task, with one to work on it."""
+        """Return a client of the Runtime interface: without a token it acquires a task, with one it works on it."""
         if token is not None:
             return self._dial(RuntimeHttpClient, [RuntimeTokenHttpInterceptor(token)])
         proof = SuperExecAuthHttpInterceptor(
@@ -124,19 +124,19 @@ class SuperLink:
         return self._dial(RuntimeHttpClient, [proof])
 
     def withdraw(self, run_id: int, node_ids: Collection[int]) -> set[str]:
-        """Take back what these nodes have not pulled of a run; ids of messages that nobody will ever see.
+        """Withdraw a run's messages that these nodes have not pulled, and return their ids.
 
-        Flower hands a message out once, so it is enough to be the one it is handed to.
+        Flower delivers a message once, so pulling it here withdraws it.
 
         Raises:
             SQLAlchemyError: Flower's database does not answer.
         """
-        taken = (self._state.get_message_ins(node_id, None, run_id=run_id) for node_id in node_ids)
-        return {message.metadata.message_id for messages in taken for message in messages}
+        pulled = (self._state.get_message_ins(node_id, None, run_id=run_id) for node_id in node_ids)
+        return {message.metadata.message_id for messages in pulled for message in messages}
 
     def _dial(self, kind: type[Client], interceptors: Sequence[ProtobufClientInterceptor]) -> Client:
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        # This process talks to its own socket, perhaps under an address the certificate was not made for.
+        # This process connects to its own socket, perhaps under an address that the certificate does not name.
         trust.check_hostname = False
         trust.load_verify_locations(self.settings.ca)
         host, _, port = self.address.rpartition(":")
@@ -154,7 +154,7 @@ class SuperLink:
         except (SQLAlchemyError, OSError) as error:
             raise ConfigError(
                 f"{self.settings.database} cannot be used as Flower's database ({type(error).__name__}); "
-                "name another file in a directory that can be written"
+                "name another file in a writable directory"
             ) from error
 
         def is_registered(headers: Headers) -> bool:
@@ -195,13 +195,13 @@ class SuperLink:
 
 
 def _keep_private(database: Path) -> None:
-    """The file is its owner's alone before Flower writes the first byte, and its journals follow it."""
+    """Create the file for its owner alone before Flower writes to it; its journals get the same mode."""
     os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
     database.chmod(0o600)
 
 
 class _TokenAuthn(ControlAuthnPlugin):
-    """One account, proven by one bearer token; there is no way to log in for it."""
+    """One account with one bearer token and no login."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
@@ -209,7 +209,7 @@ class _TokenAuthn(ControlAuthnPlugin):
     def validate_tokens_in_metadata(
         self, metadata: Sequence[tuple[str, str | bytes]]
     ) -> tuple[bool, AccountInfo | None]:
-        """Accept the token of this process and nothing else."""
+        """Accept only the token of this process."""
         shown = str(dict(metadata).get(ACCESS_TOKEN_KEY, ""))
         if not hmac.compare_digest(shown.encode(), self._token):
             return False, None
@@ -220,7 +220,7 @@ class _TokenAuthn(ControlAuthnPlugin):
         return None
 
     def get_auth_tokens(self, device_code: str) -> AccountAuthCredentials | None:  # noqa: ARG002
-        """Give out no token."""
+        """Issue no token."""
         return None
 
     def refresh_tokens(
@@ -232,12 +232,12 @@ class _TokenAuthn(ControlAuthnPlugin):
 
 
 class _Headers:
-    """Client interceptor that adds fixed headers to every request."""
+    """A client interceptor that adds fixed headers to every request."""
 
     def __init__(self, headers: dict[str, str]) -> None:
         self._headers = headers
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        """Add the headers and go on."""
+        """Add the headers and continue."""
         add_headers(context.request, self._headers)
         return call_next(context)

@@ -1,1 +1,1 @@
-"""One round at the coordinator, from the plan to the aggregate; it knows no Flower."""
+"""One round at the coordinator, from the plan to the aggregate, independent of Flower."""

@@ -1,14 +1,13 @@
-"""How clients' prompts become one: equal weights, robust by default.
+"""Aggregation of clients' prompts into one: equal weights, robust by default.
 
 Letters: N clients, P prompt tokens, H hidden size.
 
-What `coordinator.rounds.replies` admitted one by one, `combine` compares with each other: an update (prompt
-− start) much
-longer than the median update is left out. What is left out never enters a sum, so the aggregate is bit for bit the
-one the others would have made. A weight that a client could claim does not exist.
+`coordinator.rounds.replies` admits each prompt alone; `combine` compares the admitted prompts. It drops an update
+(prompt − start) that is much longer than the median update. A dropped update never enters a sum, so the aggregate
+equals, bit for bit, the aggregate of the other clients. No client can claim a weight.
 
 Strategies are coordinate-wise (Yin et al. 2018, https://arxiv.org/abs/1803.01498). Plain Krum is not among
-them: under the noise of differential privacy it keeps a single client's noise.
+them, because under the noise of differential privacy it keeps a single client's noise.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,18 +19,19 @@ from transfer.errors import UsageError
 from transfer.prompt import SoftPrompt
 
 NORM_GATE = 3.0
-"""An update longer than this many median updates is left out; needs at least `GATED_CLIENTS` to compare."""
+"""Longest update that counts, in median updates; `combine` drops a longer one."""
 GATED_CLIENTS = 3
+"""Fewest clients for which `combine` compares updates with their median."""
 TRIM = 0.2
-"""Share of clients cut from each end of every coordinate by the trimmed mean."""
+"""Share of clients that the trimmed mean cuts from each end of every coordinate."""
 ROBUST_CLIENTS = 5
-"""From this many clients on the default strategy is robust."""
+"""Fewest clients for which the default strategy is the trimmed mean."""
 
 DEFAULT = "default"
-"""The mean, or the trimmed mean from `ROBUST_CLIENTS` clients on."""
+"""The trimmed mean for `ROBUST_CLIENTS` clients or more, otherwise the mean."""
 
 Strategy = Callable[[torch.Tensor], torch.Tensor]
-"""Prompts [N, P, H] of N clients in float64 to one [P, H]."""
+"""Maps the prompts [N, P, H] of N clients, in float64, to one [P, H]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +39,8 @@ class Aggregate:
     """One round's result.
 
     Attributes:
-        prompt: what the next round starts from.
-        counted: clients whose prompt is in it, each once, in alphabetical order.
+        prompt: start of the next round.
+        counted: clients whose prompt is in the aggregate, each once, in alphabetical order.
         dropped: clients whose update was too long, with the reason.
         strategy: name of the strategy used.
     """
@@ -54,10 +54,25 @@ class Aggregate:
 def combine(prompts: Mapping[str, SoftPrompt], start: SoftPrompt, strategy: str = DEFAULT) -> Aggregate:
     """Aggregate admitted prompts by client, each with the same weight.
 
-    The order in which replies came has no influence. `strategy` is one of `STRATEGIES` or `DEFAULT`.
+    Args:
+        prompts: admitted prompts by client, all of the shape of `start`.
+        start: prompt that the round started from.
+        strategy: one of `STRATEGIES`, or `DEFAULT`.
+
+    Guarantee:
+        Post-processing: the result depends on clients' data only through their releases, so it costs no
+        privacy. The order of the mapping has no influence. While fewer than half of the clients are dishonest,
+        the lower median of the norms is at most the largest honest norm. From `GATED_CLIENTS` prompts on, a
+        counted update is then at most `NORM_GATE` times as long as the longest honest one.
+
+    Edge cases:
+        No prompts: refused. Fewer than `GATED_CLIENTS` prompts: none is dropped, and only
+        `coordinator.rounds.replies.admit` bounds an update. A median of 0: every update other than 0 is dropped.
+        NaN and ∞: `SoftPrompt` refuses them. Fewer than 1 / `TRIM` clients: `trimmed_mean` cuts nobody and is the
+        mean.
 
     Raises:
-        UsageError: no prompts, or no such strategy.
+        UsageError: there are no prompts, or no such strategy exists.
     """
     if not prompts:
         raise UsageError("no prompts to aggregate")
@@ -69,13 +84,17 @@ def combine(prompts: Mapping[str, SoftPrompt], start: SoftPrompt, strategy: str 
         raise UsageError(
             f"no aggregation strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}, {DEFAULT}"
         )
+    # [N, P, H] in the clients' alphabetical order, so that equal prompts give equal bits
     stack = torch.stack([prompts[name].vectors for name in counted]).double()
     vectors = STRATEGIES[strategy](stack).float().contiguous()
     return Aggregate(SoftPrompt(vectors, start.model), counted, dropped, strategy)
 
 
 def _too_long(prompts: Mapping[str, SoftPrompt], start: SoftPrompt) -> dict[str, str]:
-    """Clients to leave out. The lower median is an honest norm as long as fewer than half are dishonest."""
+    """Return the clients to drop, with the reason.
+
+    While fewer than half of the clients are dishonest, an honest norm is at least as large as the lower median.
+    """
     norms = {name: update_norm(prompt, start) for name, prompt in prompts.items()}
     if len(norms) < GATED_CLIENTS:
         return {}
@@ -88,23 +107,23 @@ def _too_long(prompts: Mapping[str, SoftPrompt], start: SoftPrompt) -> dict[str,
 
 
 def update_norm(prompt: SoftPrompt, start: SoftPrompt) -> float:
-    """Length of what a client added to the prompt its round started from."""
+    """Return the Euclidean norm of what a client added to the prompt its round started from."""
     return float(torch.linalg.vector_norm(prompt.vectors.double() - start.vectors.double()))
 
 
 def mean(prompts: torch.Tensor) -> torch.Tensor:
-    """Mean of [N, P, H] over the clients."""
+    """Return the mean of [N, P, H] over the clients."""
     return prompts.mean(dim=0)
 
 
 def trimmed_mean(prompts: torch.Tensor) -> torch.Tensor:
-    """Mean of each coordinate without the `TRIM` largest and the `TRIM` smallest of the N values."""
+    """Return each coordinate's mean without its k largest and k smallest values; k is `TRIM` · N, rounded down."""
     cut = int(TRIM * len(prompts))
     return prompts.sort(dim=0).values[cut : len(prompts) - cut].mean(dim=0)
 
 
 def median(prompts: torch.Tensor) -> torch.Tensor:
-    """Median of each coordinate; between two middle values their mean."""
+    """Return each coordinate's median; of two middle values, their mean."""
     ordered = prompts.sort(dim=0).values
     return (ordered[(len(prompts) - 1) // 2] + ordered[len(prompts) // 2]) / 2
 

@@ -1,7 +1,7 @@
-"""The clients of one round: what each is asked, whose answers hold, and what is written down about them.
+"""The clients of one round: the request to each, the verified replies, and the record of every outcome.
 
-An answer is written down the moment it comes, so a coordinator that is killed in mid-round asks only those
-again whose prompt it does not have yet.
+The store records a reply as soon as it arrives. A coordinator that is killed during a round therefore asks
+again only the clients whose release is missing.
 """
 
 import logging
@@ -22,29 +22,35 @@ logger = logging.getLogger(__name__)
 
 
 class Cohort:
-    """Asks every client on a question's roster that is still enrolled, and keeps what holds.
+    """The enrolled clients on a question's roster, with their requests and their valid releases.
 
     Attributes:
-        releases: valid releases by client, those of an earlier, interrupted attempt included.
+        clients: clients to ask, by name.
+        releases: valid releases by client, including those of an earlier, interrupted attempt.
     """
 
     def __init__(self, store: Store, identity: Identity, question: Question) -> None:
         self._store, self._identity, self._question = store, identity, question
-        asked = set(question.roster.keys)
-        self.clients = {client.name: client for client in enrolled(store) if client.signing_key in asked}
+        roster = set(question.roster.keys)
+        self.clients = {client.name: client for client in enrolled(store) if client.signing_key in roster}
         self._requests = {name: question.to(name, identity) for name in self.clients}
         self.releases = standing(store, identity, question, store.replies(question.plan.name, question.index))
 
     def ask(self, fleet: Fleet, stopping: Callable[[], bool], on_answer: Callable[[str], None]) -> None:
-        """Ask those whose release is missing, until all answered, the plan's deadline, or `stopping`.
+        """Ask the clients whose release is missing, until all replied, the plan's deadline passed, or `stopping`.
 
-        `on_answer` is told the name of each client that answered, after its answer was written down.
+        Args:
+            fleet: carries the requests.
+            stopping: whether to stop waiting; called repeatedly.
+            on_answer: receives the name of each client that replied, after its reply was recorded.
         """
-        missing = {name: self._sealed(name) for name in self.clients if name not in self.releases}
+        missing = {name: self._signed(name) for name in self.clients if name not in self.releases}
 
-        def hear(name: str, outcome: Outcome) -> None:
-            if outcome.error != "not_awaited":  # nobody waited for it: that says nothing about the client
-                self.hear(name, outcome)
+        def on_outcome(name: str, outcome: Outcome) -> None:
+            if (
+                outcome.error != "not_awaited"
+            ):  # the exchange ended early, which says nothing about the client
+                self.record(name, outcome)
             if outcome.reply is not None:
                 on_answer(name)
 
@@ -52,25 +58,25 @@ class Cohort:
             missing,
             deadline_s=self._question.plan.deadline_s,
             quorum=lambda _outcomes: stopping(),
-            on_outcome=hear,
-            on_late=self.hear,
+            on_outcome=on_outcome,
+            on_late=self.record,
         )
 
-    def hear(self, name: str, outcome: Outcome) -> None:
-        """Write down what came of asking a client; the store says whether it counts."""
+    def record(self, name: str, outcome: Outcome) -> None:
+        """Record the outcome of a client in the store, which decides whether it counts."""
         plan, index, envelope = self._question.plan, self._question.index, outcome.reply
         text, release = (outcome.error or "", None) if envelope is None else self._judge(name, envelope)
         recorded = self._store.record_reply(plan.name, index, name, text, envelope)
-        told = round_name(plan.name, index), name, text
+        entry = round_name(plan.name, index), name, text
         if recorded.reason and envelope is not None:
-            logger.warning("%s: %s: %s, not counted: %s", *told, recorded.reason)
+            logger.warning("%s: %s: %s, not counted: %s", *entry, recorded.reason)
             return
-        logger.info("%s: %s: %s", *told)
+        logger.info("%s: %s: %s", *entry)
         if release is not None:
             self.releases[name] = release
 
     def _judge(self, name: str, envelope: bytes) -> tuple[str, Release | None]:
-        """The outcome a reply amounts to, and the release if it is one that holds."""
+        """Return the outcome as text, and the release if the reply is a valid one."""
         try:
             reply = read(envelope, self.clients[name], self._requests[name])
         except VerificationError as error:
@@ -79,6 +85,6 @@ class Cohort:
             return f"declined: {reply.refusal.name.lower()}", None
         return RELEASED, reply
 
-    def _sealed(self, name: str) -> bytes:
+    def _signed(self, name: str) -> bytes:
         payload = round_wire.request_to_bytes(self._requests[name])
         return wire.envelope_to_bytes(sign(payload, REQUEST_TYPE, self._identity.publisher))

@@ -1,4 +1,4 @@
-"""All clients of a coordinator as a round sees them: bytes to each by name, and what came of it."""
+"""The clients of a coordinator as a round sees them: bytes to each by name, and one outcome from each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of asking one node: its reply, or a fixed word for why there is none.
+    """The outcome of asking one node: its reply, or a fixed word for why there is none.
 
     `error` is one of
-        offline                 the node was never there
-        node_unavailable        it went away and did not come back in time
-        timeout                 it was asked and did not answer in time
+        offline                 the node never connected
+        node_unavailable        it disconnected and did not reconnect in time
+        timeout                 it received the request and did not reply in time
         not_awaited             the exchange ended without waiting for it
-        malformed_request       it says that the request is not one
-        malformed_reply         its answer is not a reply, or came under another node's name
-        client_error:CLASS      its answer was an exception of that class
+        malformed_request       it could not parse the request
+        malformed_reply         its message is not a reply, or arrived under another node's name
+        client_error:CLASS      it replied with an exception of that class
     """
 
     reply: bytes | None = None
@@ -28,18 +28,18 @@ class Outcome:
 
 
 OnOutcome = Callable[[str, Outcome], None]
-"""Told what came of asking the node of that name."""
+"""Receives a node's name and its outcome."""
 
 Quorum = Callable[[dict[str, Outcome]], bool]
-"""Whether the outcomes so far, by name, are enough."""
+"""Returns whether the outcomes so far, by name, are enough."""
 
 
-def unheard(_name: str, _outcome: Outcome) -> None:
-    """Nobody wants to be told."""
+def ignore(_name: str, _outcome: Outcome) -> None:
+    """Do nothing with an outcome."""
 
 
 class Fleet(Protocol):
-    """Carries bytes to clients by name and theirs back; `coordinator.flower.federation.Federation` in production."""
+    """Exchanges bytes with clients by name; in production, `coordinator.flower.federation.Federation`."""
 
     def exchange(
         self,
@@ -50,11 +50,10 @@ class Fleet(Protocol):
         on_outcome: OnOutcome,
         on_late: OnOutcome,
     ) -> dict[str, Outcome]:
-        """Ask all, return one outcome for each; stop waiting when `quorum` says so.
+        """Ask every named client and return one outcome for each; stop waiting when `quorum` returns true.
 
-        `on_late` is told what still comes of a client that was not heard in time, if anything, by a later
-        `exchange` or `listen`.
+        A reply that arrives after the exchange goes to `on_late`, during a later `exchange` or `listen`.
         """
 
     def listen(self) -> None:
-        """Hear what came too late for the exchange it belongs to."""
+        """Receive replies that arrived too late for their exchange."""

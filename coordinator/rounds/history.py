@@ -1,7 +1,7 @@
-"""What a campaign's rounds did, read back from the store and verified anew.
+"""The history of a campaign's rounds, read from the store and verified again.
 
-Nothing is taken from a summary: signatures are checked again, every aggregate is computed again from the
-replies as they arrived, and a round whose stored prompt is not that aggregate is refused.
+Nothing comes from a summary. `read_history` checks every signature again and computes every aggregate again from
+the replies as they arrived. It refuses a round whose stored prompt is not that aggregate.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from transfer.protocol.rounds import Release, round_name
 
 @dataclass(frozen=True, slots=True)
 class RoundHistory:
-    """One closed round: SHA-256 of the prompt it started from and of the one it made, and by whom."""
+    """One closed round: SHA-256 of its start and of its result, the strategy, and the clients counted and dropped."""
 
     name: str
     start: str
@@ -35,21 +35,21 @@ class RoundHistory:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retraced:
-    """A closed round computed again: what it did, by whose releases, and the prompt it made."""
+    """A closed round computed again: its history, its releases by client, and its resulting prompt."""
 
-    told: RoundHistory
+    history: RoundHistory
     releases: Mapping[str, Release]
     prompt: SoftPrompt
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCost:
-    """What a campaign cost one client's data set.
+    """Privacy cost of a campaign for one client's data set.
 
     Attributes:
-        rounds: rounds it released a prompt in.
+        rounds: number of rounds in which the client released a prompt.
         campaign: composition of those rounds' spends at the plan's δ.
-        lifetime: the most the client itself stated for its data set's whole life.
+        lifetime: largest guarantee that the client stated for its data set's whole life.
     """
 
     client: str
@@ -60,7 +60,7 @@ class ClientCost:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """A campaign's closed rounds, the prompt the last one made, and the cost by client."""
+    """A campaign's closed rounds, the resulting prompt of the last one, and the cost by client."""
 
     rounds: tuple[RoundHistory, ...]
     prompt: SoftPrompt
@@ -68,11 +68,11 @@ class History:
 
 
 def read_history(store: Store, identity: Identity, plan: CampaignPlan) -> History:
-    """The history of a campaign whose rounds are all closed.
+    """Return the history of a campaign whose rounds are all closed.
 
     Raises:
-        UsageError: a round is still missing.
-        VerificationError: a stored reply or prompt is not what it should be.
+        UsageError: a round is not closed yet.
+        VerificationError: a stored reply does not verify, or a stored prompt is not the aggregate.
     """
     closed = [item for item in store.rounds(plan.name) if item.state is RoundState.CLOSED]
     if len(closed) < plan.rounds:
@@ -86,35 +86,42 @@ def read_history(store: Store, identity: Identity, plan: CampaignPlan) -> Histor
         for client, release in item.releases.items():
             releases.setdefault(client, []).append(release)
     costs = tuple(_cost(client, releases[client], plan.delta) for client in sorted(releases))
-    return History(tuple(item.told for item in rounds), rounds[-1].prompt, costs)
+    return History(tuple(item.history for item in rounds), rounds[-1].prompt, costs)
 
 
 def retrace(
     store: Store, identity: Identity, plan: CampaignPlan, item: Round, server: ServerOptimizer
 ) -> Retraced:
-    """Compute a closed round again, from its replies; `server` has closed those before it and closes this one.
+    """Compute a closed round again from its replies.
+
+    Args:
+        store: holds the proxy's record and the replies.
+        identity: derives the nonces of the requests.
+        plan: the campaign's plan.
+        item: the closed round.
+        server: has closed every earlier round of the campaign, and closes this one.
 
     Raises:
-        VerificationError: a stored reply or prompt is not what it should be.
+        VerificationError: a stored reply does not verify, or the stored prompt is not the aggregate.
     """
     proxy = store.proxy(plan.proxy).model
     replies = store.replies(plan.name, item.index)
     releases = standing(store, identity, Question.of(plan, item, proxy), replies)
     start = SoftPrompt.from_bytes(item.start_prompt, proxy)
-    made = server.close({client: release.prompt for client, release in releases.items()}, start)
-    content = made.prompt.to_bytes()
+    result = server.close({client: release.prompt for client, release in releases.items()}, start)
+    content = result.prompt.to_bytes()
     name = round_name(plan.name, item.index)
     if content != item.prompt:
         raise VerificationError(f"{name}: the stored prompt is not the aggregate of the stored replies")
-    told = RoundHistory(
+    history = RoundHistory(
         name=name,
         start=hashlib.sha256(item.start_prompt).hexdigest(),
         prompt=hashlib.sha256(content).hexdigest(),
-        strategy=made.strategy,
-        counted=made.counted,
-        dropped=tuple(made.dropped),
+        strategy=result.strategy,
+        counted=result.counted,
+        dropped=tuple(result.dropped),
     )
-    return Retraced(told, releases, made.prompt)
+    return Retraced(history, releases, result.prompt)
 
 
 def _cost(client: str, releases: Sequence[Release], delta: float) -> ClientCost:

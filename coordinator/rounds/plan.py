@@ -1,4 +1,4 @@
-"""A campaign's plan, worked on as a value and stored as self-contained JSON; `plan_file` reads it from TOML."""
+"""A campaign's plan as a value, stored as self-contained JSON; `plan_file` reads it from TOML."""
 
 import math
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 
 AUTO, NO_LIBRARY = "auto", "none"
-"""Which library prompts a transfer asks: all, or none; anything else is the name of one."""
+"""Library prompts that a transfer considers: all, or none. Any other value is the name of one."""
 
 Init = Literal["text", "vocabulary"]
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the first round starts: a prompt of `length` tokens from the task's text or random words."""
+    """The first round's start: a prompt of `length` tokens, made from the task's text or from random words."""
 
     length: int
     init: Init = "text"
@@ -31,7 +31,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Name the result is published under, and whether it must beat its own start on public text."""
+    """Name of the published prompt, and whether it must beat its own start on public text."""
 
     prompt: str
     require_improvement: bool = True
@@ -42,21 +42,24 @@ class CampaignPlan:
     """Everything a coordinator needs to carry out a campaign.
 
     Attributes:
-        name: used once.
+        name: name of the campaign, used once.
         task: the task itself, not a path to it.
         proxy: name of a registered proxy.
         public_text: absolute path of unlabelled text.
-        target: directory or hub name of another target than the coordinator's own; "" for its own.
-        rounds: ≥ 1.
-        deadline_s: seconds a round may take.
-        min_clients: fewest valid prompts a round may end with.
-        strategy: of `coordinator.rounds.server_optimizers`.
-        tuning: what each client does in each round.
-        dimensions: directions of the prompt that clients tune in, learnt from the public text; 0 for all.
+        target: directory or hub name of a target; "" means the coordinator's own.
+        rounds: number of rounds, ≥ 1.
+        deadline_s: longest duration of a round, in seconds.
+        min_clients: fewest valid prompts that close a round.
+        strategy: name from `coordinator.rounds.server_optimizers`.
+        start: prompt that the first round starts from.
+        tuning: settings of each client's tuning in each round.
+        dimensions: number of directions that clients tune in, learnt from the public text; 0 means all.
         delta: δ at which ε is stated.
-        seed: of everything public that is drawn.
-        server: parameters of the strategy that are not to keep their defaults.
-        library: AUTO, NO_LIBRARY, or the name of the one published prompt the transfer may learn from.
+        transfer: settings of the transfer to the target.
+        publish: name and condition of publication.
+        seed: seed of every public random draw.
+        server: parameters of the strategy that replace its defaults.
+        library: AUTO, NO_LIBRARY, or the name of the only published prompt that the transfer may learn from.
     """
 
     name: str
@@ -107,25 +110,27 @@ class CampaignPlan:
 
     @property
     def epsilon(self) -> float:
-        """ε at `delta` a client that takes part in every round spends; ∞ without noise."""
+        """ε at `delta` that a client spends if it takes part in every round; ∞ without noise."""
         return epsilon([self.tuning.spend] * self.rounds, self.delta)
 
     def to_json(self) -> str:
-        """The plan as it is stored: nothing in it refers to the file it came from."""
+        """Return the plan as stored; nothing in it refers to the plan file."""
         return _PLAN.dump_json(self).decode()
 
     @staticmethod
     def from_json(text: str) -> "CampaignPlan":
-        """Read what `to_json` wrote.
+        """Read a plan that `to_json` wrote.
 
         Raises:
-            VerificationError: it is no such plan; the store was written by another version or damaged.
+            VerificationError: the text is not a plan: another version wrote it, or the store is damaged.
         """
         try:
             return _PLAN.validate_json(text)
         except (ValidationError, UsageError) as error:
             reason = " ".join(str(error).split())
-            raise VerificationError(f"the stored plan cannot be read: {reason}") from error
+            raise VerificationError(
+                f"the stored plan cannot be read: {reason}; use the version of promptferry that stored it"
+            ) from error
 
 
 _PLAN = TypeAdapter(CampaignPlan)

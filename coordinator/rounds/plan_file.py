@@ -1,4 +1,4 @@
-"""A plan as a person writes it, in TOML."""
+"""The plan file: a campaign's plan in TOML, as an operator writes it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +23,11 @@ DEADLINE_S = 600.0
 
 
 def read(path: Path) -> CampaignPlan:
-    """Read a plan file and the task file it names; relative paths start at the plan file.
+    """Read a plan file and its task file; relative paths start at the plan file's directory.
 
     Raises:
-        ConfigError: names file, table and key.
-        TaskError: the task file is wrong.
+        ConfigError: the plan file is not valid; the message names file, table and key.
+        TaskError: the task file is not valid.
     """
     file = load(path, _PlanFile)
     task = Task.from_toml(file.task)
@@ -55,7 +55,7 @@ class _TransferTable(Settings):
     library: str = NO_LIBRARY
 
     def settings(self, seed: int) -> TransferSettings:
-        """The measured defaults, but for what the file says."""
+        """Return the measured defaults, overridden by the values in the file."""
         return replace(TransferSettings(seed=seed), **self.model_dump(exclude={"library"}, exclude_none=True))
 
 
@@ -84,9 +84,11 @@ class _PlanFile(Settings):
     publish: _PublishTable
 
     def plan(self, task: Task, directory: Path) -> CampaignPlan:
-        """The plan as a value, with the noise calibrated."""
-        optimiser(self.strategy, self.server)  # a mistake there is told before the noise, which takes a while
-        asked, dimensions = self.tuning, self.tuning.directions(task)
+        """Return the plan as a value, with calibrated noise."""
+        optimiser(
+            self.strategy, self.server
+        )  # refuse a wrong strategy before the slow calibration of the noise
+        tuning, dimensions = self.tuning, self.tuning.directions(task)
         return CampaignPlan(
             name=self.name,
             task=task,
@@ -99,10 +101,10 @@ class _PlanFile(Settings):
             strategy=self.strategy,
             start=Start(self.prompt.length, self.prompt.init),
             tuning=Tuning(
-                asked.spend(self.rounds), asked.clip_norm, asked.step_size(dimensions), asked.optimizer
+                tuning.spend(self.rounds), tuning.clip_norm, tuning.step_size(dimensions), tuning.optimizer
             ),
             dimensions=dimensions,
-            delta=asked.delta,
+            delta=tuning.delta,
             transfer=self.transfer.settings(self.seed),
             publish=Publication(self.publish.prompt, self.publish.require_improvement),
             seed=self.seed,

@@ -1,4 +1,4 @@
-"""What a round asks: its first prompt, the directions it may tune in, and the keys of whoever is asked."""
+"""The question of a round: its start, the directions that clients tune in, and the roster of their keys."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from transfer.subspace import Subspace
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """Round `index` of a campaign, the same for every client on the roster but for name and nonce."""
+    """Round `index` of a campaign; the requests to clients on the roster differ only in name and nonce."""
 
     plan: CampaignPlan
     index: int
@@ -31,13 +31,13 @@ class Question:
 
     @staticmethod
     def of(plan: CampaignPlan, opened: Round, proxy: ModelRef) -> "Question":
-        """The question a round was opened with."""
+        """Return the question that a round was opened with."""
         subspace = Subspace.from_bytes(opened.subspace) if opened.subspace else None
         start = SoftPrompt.from_bytes(opened.start_prompt, proxy)
         return Question(plan, opened.index, start, Roster.from_bytes(opened.roster), subspace)
 
     def to(self, client: str, identity: Identity) -> RoundRequest:
-        """The request to one client; equal whenever the round is asked again."""
+        """Return the request to one client; asking a round again repeats the same request."""
         name = round_name(self.plan.name, self.index)
         return RoundRequest(
             round=name,
@@ -54,7 +54,7 @@ class Question:
 
 
 def start_prompt(plan: CampaignPlan, proxy: LanguageModel) -> SoftPrompt:
-    """Where the first round starts; equal every time for one plan and proxy."""
+    """Return the start of the first round; the same plan and proxy give the same prompt."""
     if plan.start.init == "text":
         prompt = proxy.text_prompt(plan.task.init_text, plan.start.length)
     else:
@@ -63,7 +63,7 @@ def start_prompt(plan: CampaignPlan, proxy: LanguageModel) -> SoftPrompt:
 
 
 def directions(plan: CampaignPlan, index: int, start: SoftPrompt, proxy: LanguageModel) -> Subspace | None:
-    """The directions round `index` may tune in, learnt at its start on the plan's public text; None for all."""
+    """Return the directions that clients tune in, learnt at `start` on the plan's public text; None means all."""
     if not plan.dimensions:
         return None
     texts = read_texts(Path(plan.public_text))
@@ -71,10 +71,10 @@ def directions(plan: CampaignPlan, index: int, start: SoftPrompt, proxy: Languag
 
 
 def roster(store: Store) -> Roster:
-    """The keys of all clients that may take part in a round that opens now."""
+    """Return the keys of all clients that may take part in a round that opens now."""
     return Roster.of(client.signing_key for client in enrolled(store) if client.signing_key)
 
 
 def enrolled(store: Store) -> list[Client]:
-    """All clients that may take part."""
+    """Return all clients that may take part."""
     return [client for client in store.clients() if client.state is ClientState.ENROLLED]

@@ -1,4 +1,4 @@
-"""From the replies that stand in the store to a round's aggregate, or why there is none."""
+"""The aggregate of a round from its stored replies, or the reason why there is none."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,23 +19,31 @@ def aggregate(
     replies: Sequence[ReplyRecord],
     server: ServerOptimizer,
 ) -> Aggregate:
-    """The aggregate of the releases among `replies`; `server` has closed the rounds before.
+    """Return the aggregate of the releases among `replies`.
+
+    Args:
+        store: holds the clients' keys.
+        identity: derives the nonces of the requests.
+        question: the round's question.
+        replies: the stored replies of the round.
+        server: has closed every earlier round of the campaign, and closes this one.
 
     Raises:
-        DeadlineError: they are fewer than the plan's `min_clients`; says what became of each client.
-        VerificationError: a stored release is not what it was when it came.
+        DeadlineError: fewer than the plan's `min_clients` prompts count; the message names each client's outcome.
+        VerificationError: a stored release no longer verifies.
     """
     releases = standing(store, identity, question, replies)
     prompts = {client: release.prompt for client, release in releases.items()}
-    made = server.close(prompts, question.start) if prompts else None
-    if made is None or len(made.counted) < question.plan.min_clients:
+    result = server.close(prompts, question.start) if prompts else None
+    if result is None or len(result.counted) < question.plan.min_clients:
         raise DeadlineError(
-            f"round {question.index}: {len(made.counted) if made else 0} valid prompts, the plan's min_clients is "
-            f"{question.plan.min_clients} ({_reasons(replies, made.dropped if made else {})})"
+            f"round {question.index}: {len(result.counted) if result else 0} valid prompts, "
+            f"the plan's min_clients is {question.plan.min_clients} "
+            f"({_reasons(replies, result.dropped if result else {})})"
         )
-    return made
+    return result
 
 
 def _reasons(replies: Sequence[ReplyRecord], dropped: Mapping[str, str]) -> str:
-    told = {reply.client: reply.outcome for reply in replies} | dict(dropped)
-    return ", ".join(f"{client}: {told[client]}" for client in sorted(told)) or "nobody answered"
+    reasons = {reply.client: reply.outcome for reply in replies} | dict(dropped)
+    return ", ".join(f"{client}: {reasons[client]}" for client in sorted(reasons)) or "nobody answered"

@@ -1,6 +1,6 @@
-"""Replies of clients, verified: signed by whom they should be, an answer to what was asked, and within reach.
+"""Verification of clients' replies: the signer, the match with the request, and the length of the update.
 
-`admit` looks at one reply alone: does it answer exactly what was asked, can an honest client have come this far.
+`admit` checks one release alone: whether it answers the request exactly, and whether honest tuning can reach it.
 """
 
 import math
@@ -22,33 +22,41 @@ from transfer.protocol.signing import REPLY_TYPE
 from transfer.subspace import Subspace
 
 OUTSIDE = 1e-3
-"""Part of an update outside the subspace it was asked in that float32 may leave, generously."""
+"""Largest norm that rounding to float32 may leave outside the subspace, relative to 1 + the update's norm."""
 
 
 def standing(
     store: Store, identity: Identity, question: Question, replies: Sequence[ReplyRecord]
 ) -> dict[str, Release]:
-    """The releases among the replies that stand in the store, by client, verified as if they had come just now.
+    """Return the releases among the stored replies, by client, each verified again.
 
     Raises:
-        VerificationError: one is not what it was when it came.
+        VerificationError: a stored release no longer verifies.
     """
-    found = {}
+    releases = {}
     for record in replies:
         if record.outcome == RELEASED and record.envelope is not None:
             request = question.to(record.client, identity)
             reply = read(record.envelope, store.client(record.client), request)
             if not isinstance(reply, Release):
                 raise VerificationError(f"{request.round}: the stored reply of {record.client} is no release")
-            found[record.client] = reply
-    return found
+            releases[record.client] = reply
+    return releases
 
 
 def read(envelope: bytes, client: Client, request: RoundRequest) -> Release | Decline:
-    """A reply to `request`, signed by the key this very client enrolled with.
+    """Return the reply to `request` from an envelope signed by the client's enrolled key.
+
+    Guarantee:
+        Only the holder of `client`'s enrolled key can produce a reply that this function returns. A release
+        answers exactly `request` (see `admit`); a decline names the request's round, client and nonce.
+
+    Edge cases:
+        A client without a signing key: refused. A valid reply to another round: refused. A decline carries no
+        prompt, so nothing else is checked.
 
     Raises:
-        VerificationError: another signer, not a reply, or not a reply to this request.
+        VerificationError: another key signed it, it is not a reply, or it does not answer this request.
     """
     if client.signing_key is None:
         raise VerificationError(f"{client.name} has no enrolled signing key")
@@ -62,11 +70,19 @@ def read(envelope: bytes, client: Client, request: RoundRequest) -> Release | De
 
 
 def admit(release: Release, request: RoundRequest) -> SoftPrompt:
-    """The prompt of a release that answers exactly `request`.
+    """Return the prompt of a release that answers exactly `request`.
+
+    Guarantee:
+        Round, client, nonce, proxy, spend and shape equal those of the request. The update lies in the request's
+        subspace, up to float32 rounding, and its norm is at most `longest_update`. The spend is the client's own
+        statement: the coordinator cannot verify the noise inside a release.
+
+    Edge cases:
+        No subspace: every direction is allowed. SGD without noise: no norm is too long. NaN and ∞: `SoftPrompt`
+        refuses them before.
 
     Raises:
-        VerificationError: another round, client, nonce, proxy, shape or spend than asked, or an update no
-            honest client could have made.
+        VerificationError: a field differs from the request, or honest tuning cannot reach the update.
     """
     for field in ("round", "client", "nonce"):
         if getattr(release, field) != getattr(request, field):
@@ -80,9 +96,11 @@ def admit(release: Release, request: RoundRequest) -> SoftPrompt:
         raise VerificationError(
             f"{request.round}: {request.client} spent {release.spend}, asked for {request.tuning.spend}"
         )
-    shape, asked = list(release.prompt.vectors.shape), list(request.prompt.vectors.shape)
-    if shape != asked:
-        raise VerificationError(f"{request.round}: prompt of {request.client} has shape {shape}, not {asked}")
+    shape, expected = list(release.prompt.vectors.shape), list(request.prompt.vectors.shape)
+    if shape != expected:
+        raise VerificationError(
+            f"{request.round}: prompt of {request.client} has shape {shape}, not {expected}"
+        )
     if request.subspace is not None:
         _require_inside(request.subspace, release.prompt, request)
     norm, longest = update_norm(release.prompt, request.prompt), longest_update(request)
@@ -95,7 +113,7 @@ def admit(release: Release, request: RoundRequest) -> SoftPrompt:
 
 
 def _require_inside(subspace: Subspace, prompt: SoftPrompt, request: RoundRequest) -> None:
-    """An honest update has no part outside the subspace but what rounding to float32 leaves."""
+    """Refuse an update with a part outside the subspace that float32 rounding does not explain."""
     update = prompt.vectors - request.prompt.vectors
     inside = subspace.vectors(subspace.coordinates(update.unsqueeze(0))[0])
     outside = torch.linalg.vector_norm(update - inside)
@@ -106,11 +124,11 @@ def _require_inside(subspace: Subspace, prompt: SoftPrompt, request: RoundReques
 
 
 def longest_update(request: RoundRequest) -> float:
-    """Norm that honest tuning stays far below: a few times what all steps in one direction come to.
+    """Return a norm far above every honest update: several times the sum of all steps in one direction.
 
     Adam moves each of D tuned numbers by at most (1 − β₁)/√(1 − β₂) ≈ 3.2 learning rates a step (Kingma and Ba
-    2015, https://arxiv.org/abs/1412.6980, §2.1), whatever the clipping norm and the noise. SGD without noise clips
-    nothing, so no norm is too long: ∞.
+    2015, https://arxiv.org/abs/1412.6980, §2.1), whatever the clipping norm and the noise. SGD without noise does
+    not clip, so the bound is ∞.
     """
     tuning, spend = request.tuning, request.tuning.spend
     numbers = request.subspace.dimensions if request.subspace else request.prompt.vectors.numel()
@@ -118,9 +136,9 @@ def longest_update(request: RoundRequest) -> float:
         return 10 * spend.steps * tuning.learning_rate * math.sqrt(numbers)
     if not spend.noise_multiplier:
         return math.inf
-    # A step is lr/(q·N) times a noised sum, where N ≥ 1 is what the client declared, which is not known here. N
-    # units, each clipped to C, come to lr·C/q a step, whatever N is. The noise of all T steps is one Gaussian of
-    # deviation lr·√T·σ·C/(q·N) at most in each of D numbers, about √D times as long, and longest for N = 1. Ten
-    # times both leaves room for a file that holds more than was declared; noise alone exceeds it once in e⁴⁰ rounds.
+    # A step is lr/(q·N) times a noised sum. N ≥ 1 is the client's declared number of units, unknown here. N units,
+    # each clipped to C, move at most lr·C/q a step, whatever N is. The noise of all T steps is one Gaussian with a
+    # deviation of at most lr·√T·σ·C/(q·N) in each of D numbers; its norm is about √D times that, largest for N = 1.
+    # The factor 10 leaves room for a file with more units than declared; noise alone exceeds it once in e⁴⁰ rounds.
     noise = spend.noise_multiplier * math.sqrt(spend.steps * numbers)
     return 10 * tuning.learning_rate * tuning.clip_norm / spend.sample_rate * (spend.steps + noise)

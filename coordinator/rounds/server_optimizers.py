@@ -1,12 +1,12 @@
-"""Named strategies: how a round's prompts become the prompt the next round starts from.
+"""Named strategies: how a round's prompts become the start of the next round.
 
-A strategy of `coordinator.rounds.aggregation` goes on from the average itself. The server optimisers take the
-average's distance from where the round started for a gradient (Reddi et al. 2021,
-https://arxiv.org/abs/2003.00295) and average by the default rule, so that they are as robust as it is. All of
-it happens after the clients' noise, so it costs no privacy.
+A strategy of `coordinator.rounds.aggregation` continues from the average itself. A server optimiser treats the
+average minus the round's start as a gradient (Reddi et al. 2021, https://arxiv.org/abs/2003.00295). It averages by
+the default rule, so it is as robust as that rule. All of it is post-processing of noised releases and costs no
+privacy.
 
-What an optimiser remembers is computed from the rounds so far and kept nowhere: a coordinator that was
-restarted feeds the stored replies through again and goes on exactly.
+An optimiser's state is computed from all rounds so far and never stored. A restarted coordinator passes the stored
+replies through again and continues exactly where it stopped.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class FedAvgM:
     """Momentum on the server (Hsu et al. 2019, https://arxiv.org/abs/1909.06335): v ← β·v + Δ, x ← x + η·v.
 
     Attributes:
-        learning_rate: η > 0; 1 without momentum is the average itself.
+        learning_rate: η > 0; η = 1 with β = 0 gives the average itself.
         momentum: β in [0, 1).
     """
 
@@ -37,7 +37,7 @@ class FedAvgM:
         _check(self)
 
     def step(self, updates: Sequence[torch.Tensor]) -> torch.Tensor:
-        """How far the prompt moves after `updates` [P, H] of all rounds so far, the newest last."""
+        """Return the prompt's movement [P, H], given `updates` [P, H] of all rounds so far, the newest last."""
         velocity = torch.zeros_like(updates[0])
         for update in updates:
             velocity = self.momentum * velocity + update
@@ -46,13 +46,15 @@ class FedAvgM:
 
 @dataclass(frozen=True, slots=True)
 class FedAdam:
-    """Reddi et al. 2021, algorithm 2: m ← β₁m + (1−β₁)Δ, v ← β₂v + (1−β₂)Δ², x ← x + η·m/(√v + τ).
+    """Adam on the server (Reddi et al. 2021, algorithm 2): x ← x + η·m/(√v + τ).
+
+    The moments are m ← β₁m + (1−β₁)Δ and v ← β₂v + (1−β₂)Δ²; v starts at τ².
 
     Attributes:
-        learning_rate: η > 0, about what a coordinate moves in a round.
+        learning_rate: η > 0, about the distance that a coordinate moves in a round.
         momentum: β₁ in [0, 1).
         second_momentum: β₂ in [0, 1).
-        adaptivity: τ > 0; the larger, the more a coordinate's own scale counts. v starts at τ².
+        adaptivity: τ > 0; a larger τ gives more influence to a coordinate's own scale.
     """
 
     learning_rate: float = 0.05
@@ -64,7 +66,7 @@ class FedAdam:
         _check(self)
 
     def step(self, updates: Sequence[torch.Tensor]) -> torch.Tensor:
-        """How far the prompt moves after `updates` [P, H] of all rounds so far, the newest last."""
+        """Return the prompt's movement [P, H], given `updates` [P, H] of all rounds so far, the newest last."""
         first = torch.zeros_like(updates[0])
         second = torch.full_like(updates[0], self.adaptivity**2)
         for update in updates:
@@ -78,10 +80,10 @@ NAMES = (DEFAULT, *STRATEGIES, *OPTIMISERS)
 
 
 def optimiser(strategy: str, parameters: Mapping[str, float]) -> FedAvgM | FedAdam | None:
-    """The server optimiser of a strategy; None if it goes on from the average.
+    """Return the server optimiser of a strategy; None if the strategy continues from the average.
 
     Raises:
-        UsageError: no such strategy, or not its parameter, or one out of range.
+        UsageError: no such strategy exists, it has no such parameter, or a parameter is out of range.
     """
     if strategy not in NAMES:
         raise UsageError(f"strategy {strategy!r} is none of {', '.join(NAMES)}")
@@ -96,7 +98,7 @@ def optimiser(strategy: str, parameters: Mapping[str, float]) -> FedAvgM | FedAd
 
 
 class ServerOptimizer:
-    """Closes a campaign's rounds; fed every round in order, those closed before a restart again."""
+    """Closes a campaign's rounds. It needs every round in order, including those closed before a restart."""
 
     def __init__(self, strategy: str, parameters: Mapping[str, float]) -> None:
         self._strategy = strategy
@@ -104,18 +106,18 @@ class ServerOptimizer:
         self._updates: list[torch.Tensor] = []
 
     def close(self, prompts: Mapping[str, SoftPrompt], start: SoftPrompt) -> Aggregate:
-        """What the next round starts from, of admitted prompts by client.
+        """Return the aggregate of admitted prompts by client; its prompt is the start of the next round.
 
         Raises:
-            UsageError: no prompts.
-            VerificationError: the step leads to infinity.
+            UsageError: there are no prompts.
+            VerificationError: the step leads to a NaN or infinite prompt.
         """
         if self._optimiser is None:
             return combine(prompts, start, self._strategy)
         average = combine(prompts, start)
-        begun = start.vectors.double()
-        self._updates.append(average.prompt.vectors.double() - begun)
-        vectors = (begun + self._optimiser.step(self._updates)).float()
+        origin = start.vectors.double()
+        self._updates.append(average.prompt.vectors.double() - origin)
+        vectors = (origin + self._optimiser.step(self._updates)).float()
         return dataclasses.replace(
             average,
             prompt=SoftPrompt(vectors, start.model),

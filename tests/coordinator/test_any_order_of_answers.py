@@ -143,7 +143,7 @@ class Campaign:
         other, silent = self.cohort(self.stage.second), set(requests)
         for theirs, ours in itertools.zip_longest(self.elsewhere, self.answers):
             if theirs:
-                other.hear(theirs[0], self.outcome(*theirs))
+                other.record(theirs[0], self.outcome(*theirs))
             if ours and ours[0] in silent:
                 silent.remove(ours[0])
                 on_outcome(ours[0], self.outcome(*ours))
@@ -166,7 +166,7 @@ class Campaign:
             self.serve()
         cohort = self.cohort(self.stage.store)
         for client, kind in late:
-            cohort.hear(client, self.outcome(client, kind))
+            cohort.record(client, self.outcome(client, kind))
         self.check()
 
     def serve(self) -> None:
@@ -205,8 +205,8 @@ class Campaign:
             again = retrace(
                 store, self.stage.identity, plan, item, ServerOptimizer(plan.strategy, plan.server)
             )
-            assert set(again.told.counted) | set(again.told.dropped) == stands.keys()
-            assert {reply.client for reply in beside if reply.envelope is None} == set(again.told.dropped)
+            assert set(again.history.counted) | set(again.history.dropped) == stands.keys()
+            assert {reply.client for reply in beside if reply.envelope is None} == set(again.history.dropped)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 def age(federation: Federation, seconds: float) -> None:
     """Let the run's last heartbeat be so long ago, here and in Flower's own database."""
-    federation._run._kept -= seconds
+    federation._run._renewed -= seconds
     with sqlite3.connect(federation._settings.database, timeout=10) as database:
         database.execute("UPDATE task SET active_until = datetime(active_until, ?)", [f"-{seconds} seconds"])
     database.close()
