@@ -1,1 +1,1 @@
-"""Campaigns as a whole: carried through their states one after the other, and watched by others."""
+"""Campaigns as a whole: a runner that moves them through their states, and views for whoever watches."""

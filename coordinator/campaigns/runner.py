@@ -1,7 +1,7 @@
-"""Carries campaigns out, one after the other, from the store's line of waiting ones to a published prompt.
+"""The runner: takes queued campaigns from the store, one after the other, up to a published prompt.
 
-All that is needed to go on stands in the store: a coordinator that was killed continues every campaign at its
-first unfinished round, or at the transfer, and asks nobody again whose prompt it has.
+The store holds everything that a continuation needs. A coordinator that was killed continues each campaign at its
+first unfinished round, or at the transfer. It never asks again a client whose release it has.
 """
 
 import logging
@@ -17,7 +17,7 @@ from coordinator.home.settings import TargetSettings, chosen
 from coordinator.publication.library import consulted
 from coordinator.publication.proxies import load_proxy
 from coordinator.publication.publish import publish, published_by
-from coordinator.publication.transfer import carried
+from coordinator.publication.transfer import transfer_campaign
 from coordinator.rounds.aggregation import Aggregate
 from coordinator.rounds.cohort import Cohort
 from coordinator.rounds.fleet import Fleet
@@ -43,16 +43,19 @@ DETAIL_LENGTH = 500
 
 
 class Interrupted(Exception):  # noqa: N818 -- not an error: the campaign was aborted or the process is stopping
-    """The campaign is not to go on here and now."""
+    """The campaign was aborted, or the process is stopping."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runner:
-    """Works on a store's campaigns until told to stop; one thread in one process for a store.
+    """Runs a store's campaigns until `stop` is set; use one thread in one process for each store.
 
     Attributes:
-        target: the model prompts are transferred to unless a plan names another.
-        stop: set to leave; what is under way is left as it is and goes on after a restart.
+        store: holds the campaigns.
+        fleet: carries requests to clients.
+        identity: signs requests and prompts.
+        target: target for plans that name none.
+        stop: event that ends `run`; a campaign in progress continues after a restart.
     """
 
     store: Store
@@ -62,7 +65,7 @@ class Runner:
     stop: threading.Event
 
     def run(self, poll_s: float) -> None:
-        """Look for campaigns every `poll_s` seconds until `stop`; outlives every campaign that fails."""
+        """Look for campaigns every `poll_s` seconds until `stop`; a failed campaign does not end the loop."""
         while not self.stop.is_set():
             try:
                 campaign = self.claim()
@@ -70,12 +73,12 @@ class Runner:
                     self.carry_out(campaign)
                     continue
                 self.fleet.listen()
-            except Exception:  # the store itself: nothing can be written down, so try again
+            except Exception:  # the store itself fails, so there is nowhere to record it: try again
                 logger.exception("looking for campaigns and late replies")
             self.stop.wait(poll_s)
 
     def carry_out(self, campaign: Campaign) -> None:
-        """Bring one campaign as far as it goes: PUBLISHED, FAILED, or left where it was interrupted."""
+        """Run one campaign until it is PUBLISHED, FAILED or interrupted."""
         logger.info("campaign %s: %s", campaign.name, campaign.state.name)
         try:
             _Course(self, CampaignPlan.from_json(campaign.plan)).follow()
@@ -88,7 +91,7 @@ class Runner:
             self._fail(campaign.name, f"{type(error).__name__}: {error}")
 
     def claim(self) -> Campaign | None:
-        """The campaign to work on: an interrupted one first, then the oldest that waits."""
+        """Return the next campaign: an interrupted one first, then the oldest queued one."""
         interrupted = (item for item in self.store.campaigns() if item.state in ACTIVE)
         return next(interrupted, None) or self.store.claim_campaign()
 
@@ -102,7 +105,7 @@ class Runner:
 
 
 class _Course:
-    """The way of one campaign through its states."""
+    """One campaign on its way through its states."""
 
     def __init__(self, runner: Runner, plan: CampaignPlan) -> None:
         self.store, self.runner, self.plan = runner.store, runner, plan
@@ -110,7 +113,7 @@ class _Course:
         self._noted = 0.0
 
     def follow(self) -> None:
-        """Rounds, transfer, publication; whatever the store says is done already is not done again."""
+        """Run rounds, transfer and publication, and skip each part that the store already has."""
         if self.store.campaign(self.plan.name).state is not CampaignState.TRANSFERRING:
             self._rounds()
         self._move(CampaignState.TRANSFERRING, "rounds done")
@@ -133,10 +136,10 @@ class _Course:
                 prompt = self._retraced(item)
 
     def _check_ahead(self, proxy: LanguageModel) -> None:
-        """Fail before any client spends privacy on a campaign that could not be finished.
+        """Refuse a campaign that cannot finish before any client spends privacy on it.
 
         Raises:
-            PromptferryError: public text, target, label words or library prompt do not serve.
+            PromptferryError: public text, target, label words or library prompt are unusable.
         """
         plan = self.plan
         self._note("checking proxy, target and public text")
@@ -148,29 +151,29 @@ class _Course:
         consulted(plan, self.store, self.runner.identity, target.ref, release)
 
     def _open(self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None) -> Round:
-        """Open a round; one that is open already is asked to the letter as before."""
+        """Open a round; a round that is already open keeps its roster and subspace."""
         subspace = None if opened else directions(self.plan, index, start, proxy)
         packed = subspace.to_bytes() if subspace else None
-        asked = roster(self.store).to_bytes()
-        return self.store.open_round(self.plan.name, index, start.to_bytes(), asked, packed)
+        keys = roster(self.store).to_bytes()
+        return self.store.open_round(self.plan.name, index, start.to_bytes(), keys, packed)
 
     def _retraced(self, closed: Round) -> SoftPrompt:
         return retrace(self.store, self.runner.identity, self.plan, closed, self._server).prompt
 
     def _round(self, question: Question) -> SoftPrompt:
-        """One open round up to its aggregate."""
+        """Run one open round and return its aggregate."""
         plan, index = self.plan, question.index
         cohort = Cohort(self.store, self.runner.identity, question)
-        heard = set(cohort.releases)
+        answered = set(cohort.releases)
 
         def on_answer(client: str) -> None:
-            heard.add(client)
-            self._note(f"round {index} of {plan.rounds}: {len(heard)} of {len(cohort.clients)} answered")
+            answered.add(client)
+            self._note(f"round {index} of {plan.rounds}: {len(answered)} of {len(cohort.clients)} answered")
 
         if len(cohort.clients) < plan.min_clients:
             raise UsageError(
                 f"round {index}: {len(cohort.clients)} clients are enrolled, "
-                f"the plan's min_clients is {plan.min_clients}"
+                f"the plan's min_clients is {plan.min_clients}; invite more clients and wait until they enrol"
             )
         self._note(f"round {index} of {plan.rounds}: asking {len(cohort.clients)} clients")
         cohort.ask(self.runner.fleet, self._interrupted, on_answer)
@@ -178,13 +181,13 @@ class _Course:
         return self._close(question)
 
     def _close(self, question: Question) -> SoftPrompt:
-        """Close a round with what stands in the store, whichever process heard it."""
+        """Close a round with the stored replies, whichever process received them."""
         plan, index = self.plan, question.index
-        made: list[Aggregate] = []
+        results: list[Aggregate] = []
 
         def close(replies: Sequence[ReplyRecord]) -> tuple[bytes, Mapping[str, str]]:
-            made.append(aggregate(self.store, self.runner.identity, question, replies, self._server))
-            return made[0].prompt.to_bytes(), made[0].dropped
+            results.append(aggregate(self.store, self.runner.identity, question, replies, self._server))
+            return results[0].prompt.to_bytes(), results[0].dropped
 
         closed = self.store.finish_round(plan.name, index, close)
         for item in self.store.uncounted(plan.name, index):
@@ -192,17 +195,19 @@ class _Course:
                 "campaign %s: round %d: %s: %s, not counted: %s",
                 *(plan.name, index, item.client, item.outcome, item.reason),
             )
-        if not made:  # another process closed it first
+        if not results:  # another process closed the round first
             return self._retraced(closed)
         logger.info(
             "campaign %s: round %d of %d: %s of %d prompts",
-            *(plan.name, index, plan.rounds, made[0].strategy, len(made[0].counted)),
+            *(plan.name, index, plan.rounds, results[0].strategy, len(results[0].counted)),
         )
-        return made[0].prompt
+        return results[0].prompt
 
     def _publish(self) -> PromptVersion:
         runner = self.runner
-        history, crossing = carried(self.store, runner.identity, self.plan, runner.target, self._on_step)
+        history, crossing = transfer_campaign(
+            self.store, runner.identity, self.plan, runner.target, self._on_step
+        )
         self._go_on()
         return publish(self.store, runner.identity, self.plan, history, crossing)
 
@@ -220,7 +225,7 @@ class _Course:
         return load(target.source, name=target.name or None)
 
     def _note(self, detail: str) -> None:
-        """Tell watchers how far it is; an abort that came first stays."""
+        """Record progress for observers, unless an abort came first."""
         self._noted = time.monotonic()
         state = self.store.campaign(self.plan.name).state
         if state in ACTIVE:

@@ -1,4 +1,4 @@
-"""A campaign as others see it: read from the store, followed until it ends or patience does."""
+"""A campaign as an observer sees it: a view read from the store, followed until the campaign ends."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from transfer.errors import DeadlineError, PromptferryError, UnavailableError
 
 LOOK_EVERY_S = 0.5
 SILENCE_S = 20.0
-"""Without a heartbeat for so long nobody serves the store; a crowded machine may well delay one by ten seconds."""
+"""Longest age of a heartbeat from a serving process; a busy machine may delay a heartbeat by ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class UncountedView:
-    """Something that came in for a round and does not count, and why."""
+    """A reply or an outcome that does not count for its round, with the reason."""
 
     client: str
     outcome: str
@@ -27,9 +27,9 @@ class UncountedView:
 
 @dataclass(frozen=True, slots=True)
 class RoundView:
-    """One round: what became of each client that was heard of, and what does not count.
+    """One round: the outcome of each client, and the outcomes that do not count.
 
-    It is "open" or "closed"; one that its campaign left unfinished is as the campaign is, "failed" or "aborted".
+    `state` is "open" or "closed". For an unfinished round of an ended campaign it is "failed" or "aborted".
     """
 
     index: int
@@ -39,14 +39,14 @@ class RoundView:
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """Client and what to say of it, for people."""
-        besides = [(item.client, f"{item.outcome}, not counted: {item.reason}") for item in self.uncounted]
-        return [*self.outcomes.items(), *besides]
+        """Pairs of a client and its outcome as text, for people."""
+        uncounted = [(item.client, f"{item.outcome}, not counted: {item.reason}") for item in self.uncounted]
+        return [*self.outcomes.items(), *uncounted]
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignView:
-    """Where a campaign stands, with its rounds."""
+    """A campaign's state and its rounds."""
 
     name: str
     state: CampaignState
@@ -55,10 +55,10 @@ class CampaignView:
 
 
 def look(store: Store, name: str) -> CampaignView:
-    """The campaign as it is now.
+    """Return the current view of a campaign.
 
     Raises:
-        NotFoundError: there is none of that name.
+        NotFoundError: no campaign has that name.
     """
     campaign = store.campaign(name)
     rounds = tuple(
@@ -86,11 +86,11 @@ def follow(
     timeout_s: float | None = None,
     silence_s: float = SILENCE_S,
 ) -> CampaignView:
-    """Show a campaign to `on_view` again and again until it ended.
+    """Pass views of a campaign to `on_view` until the campaign ends, and return the last one.
 
     Raises:
-        DeadlineError: `timeout_s` passed first; the campaign itself goes on.
-        UnavailableError: nobody has served the store for `silence_s`.
+        DeadlineError: `timeout_s` seconds passed first; the campaign itself continues.
+        UnavailableError: no process serves the store, and `silence_s` seconds passed.
     """
     started = time.monotonic()
     while True:
@@ -102,31 +102,29 @@ def follow(
         if timeout_s is not None and waited_s >= timeout_s:
             raise DeadlineError(
                 f"campaign {name!r} is still {view.state.value} after {timeout_s:g} s "
-                f"({view.detail or 'no news'}); it goes on: {hints.coordinator(f'round watch {name}')}"
+                f"({view.detail or 'no progress yet'}); it goes on: {hints.coordinator(f'round watch {name}')}"
             )
         if waited_s >= silence_s and not served(store):
-            raise UnavailableError(
-                f"no coordinator is serving this store; start {hints.coordinator('serve')}"
-            )
+            raise UnavailableError(f"no coordinator serves this store; start {hints.coordinator('serve')}")
         time.sleep(LOOK_EVERY_S)
 
 
 def served(store: Store) -> bool:
-    """True if a serving process was heard of within `SILENCE_S`."""
+    """Return whether a process wrote its heartbeat within the last `SILENCE_S` seconds."""
     beat = store.last_beat()
     return beat is not None and utc_now() - beat < timedelta(seconds=SILENCE_S)
 
 
 def to_resume(name: str) -> str:
-    """What to do about a campaign that failed or was aborted."""
+    """Return the next step for a failed or aborted campaign, as text."""
     return f"{hints.coordinator(f'round resume {name}')} goes on where it stopped"
 
 
 def require_published(view: CampaignView) -> None:
-    """Return if a campaign that ended has a published prompt.
+    """Refuse an ended campaign without a published prompt.
 
     Raises:
-        PromptferryError: it failed or was aborted; says why, and how to go on.
+        PromptferryError: it failed or was aborted; the message has the reason and the next step.
     """
     if view.state is not CampaignState.PUBLISHED:
         raise PromptferryError(

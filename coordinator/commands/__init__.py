@@ -1,1 +1,1 @@
-"""The `promptferry-coordinator` command: what an operator types, and the process that serves."""
+"""The `promptferry-coordinator` command: the operator's commands and the serving process."""

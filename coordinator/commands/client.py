@@ -1,4 +1,4 @@
-"""`promptferry-coordinator client invite | list | revoke`: who takes part."""
+"""`promptferry-coordinator client invite | list | revoke`: the data owners that take part."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from transfer.terminal import console
 if TYPE_CHECKING:
     from coordinator.store.records import Client
 
-app = console.application("Data owners: invite them, see them, shut them out.")
+app = console.application("Data owners: invite, list and revoke them.")
 
 
 @app.command("invite")
@@ -22,9 +22,9 @@ def invite(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the client, [a-z0-9-].")],
     out: Annotated[Path, typer.Option(help="Invitation file to write; hand it over in confidence.")],
-    days: Annotated[float, typer.Option(min=0.001, max=365, help="Days it can be used.")] = 7.0,
+    days: Annotated[float, typer.Option(min=0.001, max=365, help="Days until it expires.")] = 7.0,
 ) -> None:
-    """Write an invitation: a one-time token, where to come, and the keys to believe."""
+    """Write an invitation: a one-time token, the coordinator's address, and the keys to trust."""
     import tomli_w
 
     from coordinator.delivery import enrolment
@@ -34,7 +34,9 @@ def invite(
     session = of(context)
     config = session.config()
     if out.exists():
-        raise AlreadyExistsError(f"{out} exists already: invitations are never overwritten")
+        raise AlreadyExistsError(
+            f"{out} exists already: invitations are never overwritten; choose another --out"
+        )
     address, now, lifetime = config.delivery.address(config.delivery.port), utc_now(), timedelta(days=days)
     trusted = {"ca": _pem(config.pki.ca), "publisher_key": _pem(config.pki.publisher_public_key)}
     with session.store() as store:
@@ -44,28 +46,28 @@ def invite(
     write_new(out, tomli_w.dumps(invitation, multiline_strings=True).encode())
     session.emit(
         {"client": name, "file": out, "coordinator": address, "expire_time": expire},
-        lambda made: (
-            f"wrote {out}: {name} can enrol at {address} until {made['expire_time']:%Y-%m-%d %H:%M} UTC"
+        lambda values: (
+            f"wrote {out}: {name} can enrol at {address} until {values['expire_time']:%Y-%m-%d %H:%M} UTC"
         ),
     )
 
 
 @app.command("list")
 def list_(context: typer.Context) -> None:
-    """List every client and where it stands."""
+    """List every client with its state."""
     session = of(context)
     with session.store() as store:
         clients = store.clients()
-    session.emit([_told(client) for client in clients], _listed)
+    session.emit([_values(client) for client in clients], _listed)
 
 
 @app.command("revoke")
 def revoke(context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the client.")]) -> None:
-    """Shut a client out for good; its keys are never admitted again."""
+    """Revoke a client for good; its keys are never admitted again."""
     session = of(context)
     with session.store() as store:
         client = store.revoke(name)
-    session.emit(_told(client), lambda told: f"{told['client']} is {told['state']}")
+    session.emit(_values(client), lambda values: f"{values['client']} is {values['state']}")
 
 
 def _pem(path: Path) -> str:
@@ -79,7 +81,7 @@ def _pem(path: Path) -> str:
         raise ConfigError(error.of(path)) from error
 
 
-def _told(client: "Client") -> dict[str, object]:
+def _values(client: "Client") -> dict[str, object]:
     return {
         "client": client.name,
         "state": client.state,

@@ -1,4 +1,4 @@
-"""What `promptferry-coordinator doctor` looks at, from the settings to the process that serves."""
+"""The checks of `promptferry-coordinator doctor`, from the settings to the serving process."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -23,7 +23,7 @@ from transfer.terminal.doctor import Check
 
 
 def examine(directory: Path) -> list[Check]:
-    """Check everything a campaign needs."""
+    """Check everything that a campaign needs."""
     checks: dict[str, Callable[[CoordinatorConfig], str]] = {
         "keys": _keys,
         "certificate": _certificate,
@@ -69,12 +69,14 @@ def _proxies(settings: CoordinatorConfig) -> str:
         records = store.proxies()
     broken = [record.name for record in records if not proxies.intact(record)]
     if broken:
-        raise VerificationError(f"{', '.join(broken)}: the files are not those registered; restore them")
+        raise VerificationError(
+            f"proxy {', '.join(broken)}: the files differ from those registered; restore them"
+        )
     return f"{len(records)} on offer, as registered"
 
 
 def _serving(settings: CoordinatorConfig) -> str:
     with closing(Store.open(settings.store.url)) as store:
         if not watching.served(store):
-            raise UnavailableError(f"nobody serves this store; start {hints.coordinator('serve')}")
+            raise UnavailableError(f"no coordinator serves this store; start {hints.coordinator('serve')}")
     return "a coordinator serves this store"

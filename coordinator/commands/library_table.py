@@ -1,4 +1,4 @@
-"""Why a library prompt was used, or none: a table for people, the same for machines."""
+"""The choice of a library prompt and its reasons, as a table for people and as JSON values."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ LEGEND = "A cosine of effects, B CKA, C LEEP, D cosine with the first step; prob
 
 
 def explain(choice: Choice, console: Console) -> None:
-    """Print every eligible candidate with its scores and its probe, the others with their reason, the verdict."""
+    """Print the scores and the probe of every eligible candidate, the obstacle of the others, and the verdict."""
     table = Table(Column("library prompt", overflow="fold"), *SCORES, "probe", caption=LEGEND)
     for item in choice.candidates:
         if item.obstacle:
@@ -26,7 +26,7 @@ def explain(choice: Choice, console: Console) -> None:
     console.print(choice.verdict, soft_wrap=True)
 
 
-def told(choice: Choice) -> dict[str, Any]:
-    """The same for JSON."""
+def values(choice: Choice) -> dict[str, Any]:
+    """Return the choice as JSON values."""
     parts = ("candidates", "finalist", "start", "comparison", "chosen", "verdict")
     return {part: getattr(choice, part) for part in parts}

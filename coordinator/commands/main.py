@@ -1,7 +1,7 @@
-"""The `promptferry-coordinator` command: the model owner's way to serve, to launch rounds, and to publish.
+"""The `promptferry-coordinator` command: serve, launch rounds and publish prompts as the model owner.
 
-What needs PyTorch, Flower or the database is imported by the command that needs it: help and usage errors
-answer at once.
+Each command imports PyTorch, Flower and the database only if it needs them, so help and usage errors appear at
+once.
 """
 
 import sys
@@ -45,12 +45,12 @@ def init(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="New coordinator directory.")],
     target: Annotated[str, typer.Option(help="Target: directory, or name in the local Hugging Face cache.")],
-    name: Annotated[str, typer.Option(help="Name the target is known by.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the target in published statements.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    public_host: Annotated[str, typer.Option(help="Name clients reach it by, if another.")] = "",
-    port: Annotated[int, typer.Option(help="Port of delivery and enrolment; 0 for any.")] = 9292,
-    fleet_port: Annotated[int, typer.Option(help="Port of rounds (Flower); 0 for any.")] = 9191,
-    threads: Annotated[int, typer.Option(help="CPU threads for the transfer; 0 for PyTorch's choice.")] = 0,
+    public_host: Annotated[str, typer.Option(help="Host name for clients, if it differs.")] = "",
+    port: Annotated[int, typer.Option(help="Port of delivery and enrolment; 0 means any free port.")] = 9292,
+    fleet_port: Annotated[int, typer.Option(help="Port of rounds (Flower); 0 means any free port.")] = 9191,
+    threads: Annotated[int, typer.Option(help="CPU threads for the transfer; 0 means PyTorch's choice.")] = 0,
     fetched: Download = False,
 ) -> None:
     """Make a coordinator directory: coordinator.toml, certificates, publisher key and an empty store."""
@@ -60,7 +60,7 @@ def init(
 
     path = at_home(Path(target))
     source = str(path.resolve()) if path.exists() else target
-    coordinator_directory.free(directory)  # before what takes long
+    coordinator_directory.free(directory)  # before the slow self-check of the target
     values: dict[tuple[str, str], object] = {
         ("target", "source"): source,
         ("target", "name"): name,
@@ -82,28 +82,28 @@ def init(
 
         require_sound_at(source)
     coordinator_directory.make(directory, values, hosts)
-    made = {"directory": directory, "target": source, "publisher_key": directory / "publisher.pub"}
+    summary = {"directory": directory, "target": source, "publisher_key": directory / "publisher.pub"}
     of(context).emit(
-        made,
+        summary,
         lambda _: f"made {directory}: next {hints.coordinator('serve', directory)}",
     )
 
 
 @app.command()
 def serve(context: typer.Context) -> None:
-    """Serve clients and prompt users, and carry out launched campaigns, until stopped."""
+    """Serve clients and recipients, and run launched campaigns, until you stop it."""
     session = of(context)
     config = session.config()
     console.log_to_stderr(config.serve.log_level)
     from coordinator.home import renewal as expiry
     from coordinator.home.identity import pki_paths
 
-    expiry.warn(pki_paths(config))  # at once: what serves takes a while to import
+    expiry.warn(pki_paths(config))  # before the slow import of the serving process
     with console.doing("starting"):
         from coordinator.commands import serve as serving
 
     def ready(addresses: serving.Addresses) -> None:
-        session.emit(addresses, lambda at: f"serving: delivery {at.delivery}, fleet {at.fleet}")
+        session.emit(addresses, lambda shown: f"serving: delivery {shown.delivery}, fleet {shown.fleet}")
         sys.stdout.flush()
 
     serving.serve(config, ready)
@@ -111,7 +111,7 @@ def serve(context: typer.Context) -> None:
 
 @app.command()
 def renew(context: typer.Context) -> None:
-    """Make a new server certificate under the same authority; nobody has to enrol again."""
+    """Make a new server certificate under the same authority; no client has to enrol again."""
     from coordinator.home import renewal as expiry
     from coordinator.home.identity import pki_paths
 
@@ -119,13 +119,13 @@ def renew(context: typer.Context) -> None:
     end = expiry.renew(pki_paths(session.config()))
     session.emit(
         {"valid_until": end},
-        lambda _: f"valid until {end:%Y-%m-%d}: start {hints.coordinator('serve')} anew to show it",
+        lambda _: f"valid until {end:%Y-%m-%d}: start {hints.coordinator('serve')} again to use it",
     )
 
 
 @app.command()
 def doctor(context: typer.Context) -> None:
-    """Check settings, keys, certificate, store, target, proxies and whether somebody serves."""
+    """Check settings, keys, certificate, target, store, proxies, and whether a coordinator serves."""
     session = of(context)
     with console.doing("loading PyTorch"):
         from coordinator.commands import doctor as checkup

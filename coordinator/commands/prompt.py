@@ -1,4 +1,4 @@
-"""`promptferry-coordinator prompt …`: what users may fetch, and carrying a prompt over to another target."""
+"""`promptferry-coordinator prompt …`: the versions recipients may fetch, and transfers to another target."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ VersionArgument = Annotated[int, typer.Argument(help="Version.", min=1)]
 def list_(
     context: typer.Context, name: Annotated[str | None, typer.Argument(help="Only this prompt.")] = None
 ) -> None:
-    """List every version, newest first, revoked ones too."""
+    """List every version, newest first, including revoked ones."""
     session = of(context)
     with session.store() as store:
         versions = store.prompt_versions(name)
@@ -58,27 +58,27 @@ def show(
     name: NameArgument,
     version: Annotated[int | None, typer.Option(min=1, help="Version.", show_default="the latest")] = None,
 ) -> None:
-    """Show what the signed statement of a version says."""
+    """Show the signed statement of a version."""
     from coordinator.home.identity import identity
 
     session = of(context)
     with session.store() as store:
-        found = store.prompt_version(name, version)
+        record = store.prompt_version(name, version)
     with console.doing("loading PyTorch"):
-        from coordinator.publication.publish import told_about
+        from coordinator.publication.publish import verified_predicate
         from transfer.protocol.prompt_statement import PromptStatement
-    predicate = told_about(found, identity(session.config()))
-    stated = PromptStatement.from_predicate(predicate)
-    session.emit({**_brief(found), "statement": predicate}, lambda brief: _shown(brief, stated))
+    predicate = verified_predicate(record, identity(session.config()))
+    statement = PromptStatement.from_predicate(predicate)
+    session.emit({**_brief(record), "statement": predicate}, lambda brief: _shown(brief, statement))
 
 
-def _shown(brief: dict[str, Any], stated: "PromptStatement") -> Group:
-    privacy, target = stated.privacy, stated.target
+def _shown(brief: dict[str, Any], statement: "PromptStatement") -> Group:
+    privacy, target = statement.privacy, statement.target
     table = Table("client", "rounds", "ε", "lifetime ε")
     for client in privacy.clients:
         spent = f"{client.epsilon:.4g}", f"{client.lifetime_epsilon:.4g}"
         table.add_row(client.client, str(client.rounds), *spent)
-    origin = f"for {target.name} {target.digest[:16]}, from campaign {stated.campaign}"
+    origin = f"for {target.name} {target.digest[:16]}, from campaign {statement.campaign}"
     unit = f"δ {privacy.delta:g} for one {privacy.unit} ({privacy.adjacency}), {privacy.accountant}"
     return Group(line(f"{brief['name']}: {brief['state']}"), table, line(origin), line(unit))
 
@@ -86,7 +86,7 @@ def _shown(brief: dict[str, Any], stated: "PromptStatement") -> Group:
 @app.command("transfer")
 def transfer(
     context: typer.Context,
-    campaign: Annotated[str, typer.Argument(help="Campaign whose rounds are done.")],
+    campaign: Annotated[str, typer.Argument(help="Campaign whose rounds are all closed.")],
     target: Annotated[
         str,
         typer.Option(
@@ -95,23 +95,23 @@ def transfer(
         ),
     ] = "",
     name: Annotated[str, typer.Option(help="Publish under this name.", show_default="the plan's")] = "",
-    public_text: Annotated[Path | None, typer.Option(help="Other public text than the plan's.")] = None,
+    public_text: Annotated[Path | None, typer.Option(help="Public text in place of the plan's.")] = None,
     library: Annotated[
         str,
         typer.Option(
-            help="Learn from the best published prompt, none, or this one.",
+            help="Learn from the best published prompt, from none, or from this one.",
             metavar="auto|none|NAME",
-            show_default="auto if label words are read",
+            show_default="auto if the task has label words",
         ),
     ] = "",
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Publish even if it does not beat its start.")
+        bool, typer.Option("--anyway", help="Publish even if the prompt does not beat its start.")
     ] = False,
     fetched: Download = False,
 ) -> None:
-    """Carry a campaign's prompt over to another target, at no further privacy cost, and publish it.
+    """Transfer a campaign's prompt to another target, at no further privacy cost, and publish it.
 
-    Published prompts of other tasks may help; a table on stderr says which was used, or why none was.
+    Published prompts of other tasks may help; a table on stderr shows which one helped, or why none did.
     """
     from coordinator.home.settings import chosen
     from transfer.families.model_directory import directory_of
@@ -128,15 +128,15 @@ def transfer(
         download(target or config.target.source)
     if target:
         directory_of(chosen(target, config.target).source)
-    with console.doing("loading PyTorch"):  # what is wrong with the above is told before
+    with console.doing("loading PyTorch"):  # slow, so every check above comes first
         from coordinator.commands import library_table
         from coordinator.home.identity import identity
         from coordinator.publication.publish import retarget
         from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan
     with session.store() as store:
         plan = CampaignPlan.from_json(store.campaign(campaign).plan)
-        asked = library or (AUTO if plan.task.has_words else NO_LIBRARY)
-        changes: dict[str, Any] = {"library": asked} | ({"target": target} if target else {})
+        mode = library or (AUTO if plan.task.has_words else NO_LIBRARY)
+        changes: dict[str, Any] = {"library": mode} | ({"target": target} if target else {})
         if public_text is not None:
             changes["public_text"] = str(public_text.resolve())
         publication = replace(
@@ -145,11 +145,11 @@ def transfer(
         plan = replace(plan, publish=replace(publication, prompt=name or plan.publish.prompt), **changes)
         with console.progress(f"transferring {campaign}") as show_step:
             version, crossing = retarget(store, identity(config), plan, config.target, show_step)
-    told = {**_brief(version), "held_out_loss": dict(crossing.losses)}
+    values = {**_brief(version), "held_out_loss": dict(crossing.losses)}
     if crossing.choice:
         library_table.explain(crossing.choice, Console(stderr=True))
-        told["library"] = library_table.told(crossing.choice)
-    session.emit(told, lambda _: f"published {version.name}: held-out public loss: {crossing.summary}")
+        values["library"] = library_table.values(crossing.choice)
+    session.emit(values, lambda _: f"published {version.name}: held-out public loss: {crossing.summary}")
 
 
 @app.command("publish")
@@ -160,7 +160,7 @@ def publish(context: typer.Context, name: NameArgument, version: VersionArgument
 
 @app.command("revoke")
 def revoke(context: typer.Context, name: NameArgument, version: VersionArgument) -> None:
-    """Withdraw a version: users are answered as if it had never been."""
+    """Withdraw a version: recipients get the same answer as for a version that never existed."""
     _set(of(context), name, version, "revoked")
 
 
@@ -170,7 +170,7 @@ def rollback(
     name: NameArgument,
     to: Annotated[int, typer.Option("--to", min=1, help="Version to go back to.")],
 ) -> None:
-    """Publish an earlier version again as the newest, and revoke those in between."""
+    """Publish an earlier version again as the newest, and revoke the versions in between."""
     from coordinator.home.identity import identity
 
     session = of(context)
@@ -185,5 +185,5 @@ def rollback(
 def _set(session: Session, name: str, version: int, state: Any) -> None:
     with session.store() as store:
         store.set_prompt_state(name, version, state)
-        found = store.prompt_version(name, version)
-    session.emit(_brief(found), lambda told: f"{told['name']} is {told['state']}")
+        record = store.prompt_version(name, version)
+    session.emit(_brief(record), lambda values: f"{values['name']} is {values['state']}")

@@ -1,4 +1,4 @@
-"""`promptferry-coordinator proxy distil | list | show`: what clients tune on."""
+"""`promptferry-coordinator proxy distil | register | list | show`: the models that clients tune on."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +41,7 @@ def distil(
     target: Annotated[
         str,
         typer.Option(
-            help="Another target: directory, or name in the local Hugging Face cache.",
+            help="Target: directory, or name in the local Hugging Face cache.",
             show_default="the configured one",
         ),
     ] = "",
@@ -81,17 +81,17 @@ def distil(
             large = load(source.source, name=source.name or None)
         with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
             make(large, wanted, texts, settings, place, resume=resume, on_step=show)
-        made = proxies.register(store, ours, place)
-    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.made)
+        proxy = proxies.register(store, ours, place)
+    session.emit({"name": name, "digest": proxy.model.ref.digest, **proxy.measured}, distil_options.made)
 
 
 @app.command("register")
 def register(
     context: typer.Context,
-    directory: Annotated[Path, typer.Argument(help="Proxy directory that `proxy distil` made elsewhere.")],
+    directory: Annotated[Path, typer.Argument(help="Proxy directory that `proxy distil` made.")],
     name: Annotated[str, typer.Option(help="Name of the proxy, [a-z0-9-].")],
 ) -> None:
-    """Copy a proxy made earlier or on another machine, sign it and offer it to clients."""
+    """Copy an earlier proxy, or one from another machine, sign it and offer it to clients."""
     from coordinator.home.identity import identity
     from transfer.families.model_directory import directory_of
 
@@ -104,20 +104,20 @@ def register(
         from coordinator.publication import proxies
 
         proxies.copy(directory, place)
-        made = proxies.register(store, identity(config), place)
-    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.made)
+        proxy = proxies.register(store, identity(config), place)
+    session.emit({"name": name, "digest": proxy.model.ref.digest, **proxy.measured}, distil_options.made)
 
 
 @app.command("list")
 def list_(context: typer.Context) -> None:
-    """List the proxies on offer, with what they were measured at on held-out public text."""
+    """List the registered proxies with their measurements on held-out public text."""
     from coordinator.home.identity import identity
 
     session = of(context)
     key = identity(session.config()).publisher.public_key()
     with session.store() as store:
         proxies = store.proxies()
-    session.emit([_told(proxy, key) for proxy in proxies], _listed)
+    session.emit([_values(proxy, key) for proxy in proxies], _listed)
 
 
 @app.command("show")
@@ -129,34 +129,34 @@ def show(context: typer.Context, name: Annotated[str, typer.Argument(help="Name 
     key = identity(session.config()).publisher.public_key()
     with session.store() as store:
         proxy = store.proxy(name)
-    session.emit(_told(proxy, key), _shown)
+    session.emit(_values(proxy, key), _shown)
 
 
 def _free_place(store: "Store", directory: Path, name: str) -> Path:
-    """Where a new proxy of that name goes."""
+    """Return the directory for a new proxy of that name; refuse a name in use."""
     place = directory / name
     if place.exists() or any(record.name == name for record in store.proxies()):
         raise AlreadyExistsError(f"proxy {name!r} exists already ({place}): choose another name")
     return place
 
 
-def _told(proxy: "ProxyRecord", key: "Ed25519PublicKey") -> dict[str, Any]:
-    """The record, and what the signed statement adds: steps and held-out measurements."""
+def _values(proxy: "ProxyRecord", key: "Ed25519PublicKey") -> dict[str, Any]:
+    """Return the record with the steps and held-out measurements of its signed statement."""
     from transfer.protocol.signing import PROXY_PREDICATE, Statement
     from transfer.protocol.statement import ProxyStatement
 
     signed = Statement.verified(proxy.statement, key, PROXY_PREDICATE)
-    stated = ProxyStatement.from_predicate(signed.predicate)
+    statement = ProxyStatement.from_predicate(signed.predicate)
     return {
         "name": proxy.name,
         "digest": proxy.model.digest,
         "parent": proxy.parent.name,
         "parent_digest": proxy.parent.digest,
         "layers": proxy.layers,
-        "steps": stated.steps,
-        "held_out_kl": stated.held_out_kl,
-        "held_out_perplexity": stated.held_out_perplexity,
-        "target_perplexity": stated.target_perplexity,
+        "steps": statement.steps,
+        "held_out_kl": statement.held_out_kl,
+        "held_out_perplexity": statement.held_out_perplexity,
+        "target_perplexity": statement.target_perplexity,
         "created": proxy.create_time,
         "directory": proxy.directory,
         "files": proxy.files,
@@ -183,7 +183,7 @@ def _shown(proxy: dict[str, Any]) -> Group:
     for file in proxy["files"]:
         table.add_row(file.path, str(file.size), file.digest[:16])
     parent = f"{proxy['parent']} {proxy['parent_digest'][:16]}"
-    made = f"of {parent}, in {proxy['directory']}"
+    origin = f"of {parent}, in {proxy['directory']}"
     return Group(
-        line(f"{proxy['name']} {proxy['digest']}"), table, line(distil_options.measured(proxy)), line(made)
+        line(f"{proxy['name']} {proxy['digest']}"), table, line(distil_options.measured(proxy)), line(origin)
     )

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 app = console.application("Campaigns: rounds of tuning that end in a published prompt.")
 NameArgument = Annotated[str, typer.Argument(help="Name of the campaign.")]
-WaitOption = Annotated[bool, typer.Option("--wait", help="Follow it to the end.")]
-TimeoutOption = Annotated[float | None, typer.Option("--timeout-s", min=0, help="Seconds to wait at most.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Follow the campaign to its end.")]
+TimeoutOption = Annotated[float | None, typer.Option("--timeout-s", min=0, help="Longest wait in seconds.")]
 
 
 @app.command("launch")
@@ -36,10 +36,10 @@ def launch(
     wait: WaitOption = False,
     timeout_s: TimeoutOption = None,
 ) -> None:
-    """Put a campaign in line; the serving coordinator carries it out."""
+    """Queue a campaign; the serving coordinator runs it."""
     session = of(context)
-    settings.tables(plan, "plan")  # before what takes long
-    with console.doing(f"reading {plan} and computing the noise it asks for"):
+    settings.tables(plan, "plan")  # before the slow calibration of the noise
+    with console.doing(f"reading {plan} and calibrating its noise"):
         from coordinator.rounds import plan_file
         from transfer.files.public_text import read_texts
 
@@ -52,7 +52,7 @@ def launch(
             _follow(session, store, read.name, timeout_s)
         else:
             session.emit(_planned(read), _launched)
-            _tell_if_unserved(store)
+            _warn_if_unserved(store)
 
 
 def _planned(plan: "CampaignPlan") -> dict[str, Any]:
@@ -83,11 +83,11 @@ def list_(context: typer.Context) -> None:
     session = of(context)
     with session.store() as store:
         campaigns = store.campaigns()
-    told = [
+    values = [
         {"campaign": item.name, "state": item.state, "detail": item.detail, "updated": item.update_time}
         for item in campaigns
     ]
-    session.emit(told, _listed)
+    session.emit(values, _listed)
 
 
 def _listed(campaigns: list[dict[str, Any]]) -> Table:
@@ -101,18 +101,18 @@ def _listed(campaigns: list[dict[str, Any]]) -> Table:
 
 @app.command("show")
 def show(context: typer.Context, name: NameArgument) -> None:
-    """Show one campaign: its cost, its rounds, and what became of each client."""
+    """Show one campaign: its cost, its rounds, and the outcome of each client."""
     from coordinator.campaigns.watch import look
 
     session = of(context)
     with session.store() as store:
-        view, written = look(store, name), store.campaign(name).plan
+        view, text = look(store, name), store.campaign(name).plan
     with console.doing(f"reading the plan of {name}"):
         from coordinator.rounds.plan import CampaignPlan
 
-        plan = CampaignPlan.from_json(written)
-    told = {**_planned(plan), **plain(view)}
-    session.emit(told, lambda _: Group(line(_launched(_planned(plan))), summary(view)))
+        plan = CampaignPlan.from_json(text)
+    values = {**_planned(plan), **plain(view)}
+    session.emit(values, lambda _: Group(line(_launched(_planned(plan))), summary(view)))
 
 
 @app.command("watch")
@@ -127,9 +127,9 @@ def watch(context: typer.Context, name: NameArgument, timeout_s: TimeoutOption =
 def resume(
     context: typer.Context, name: NameArgument, wait: WaitOption = False, timeout_s: TimeoutOption = None
 ) -> None:
-    """Put a failed or aborted campaign in line again; it goes on where it stopped.
+    """Queue a failed or aborted campaign again; it continues where it stopped.
 
-    The round that is open asks again whoever declined or was not heard, and counts what was released already.
+    The open round asks again each client that declined or did not reply, and counts the releases it already has.
     """
     from coordinator.store.records import CampaignState
 
@@ -139,67 +139,69 @@ def resume(
         if wait:
             _follow(session, store, name, timeout_s)
         else:
-            _put(session, campaign)
-            _tell_if_unserved(store)
+            _emit_state(session, campaign)
+            _warn_if_unserved(store)
 
 
 @app.command("abort")
 def abort(context: typer.Context, name: NameArgument) -> None:
-    """Stop a campaign; what clients have spent stays spent."""
+    """Stop a campaign; the privacy that clients spent stays spent."""
     from coordinator.store.records import CampaignState
 
     session = of(context)
     with session.store() as store:
         campaign = store.set_campaign_state(name, CampaignState.ABORTED, "aborted by the operator")
-    _put(session, campaign)
+    _emit_state(session, campaign)
 
 
-def _put(session: Session, campaign: "Campaign") -> None:
-    told = {"campaign": campaign.name, "state": campaign.state}
-    session.emit(told, lambda _: f"{campaign.name} is {campaign.state}")
+def _emit_state(session: Session, campaign: "Campaign") -> None:
+    values = {"campaign": campaign.name, "state": campaign.state}
+    session.emit(values, lambda _: f"{campaign.name} is {campaign.state}")
 
 
-def _tell_if_unserved(store: "Store") -> None:
+def _warn_if_unserved(store: "Store") -> None:
     from coordinator.campaigns.watch import served
 
     if not served(store):
-        console.say(f"it waits: nobody serves this store; start {hints.coordinator('serve')}")
+        console.say(
+            f"the campaign waits: no coordinator serves this store; start {hints.coordinator('serve')}"
+        )
 
 
 def _follow(session: Session, store: "Store", name: str, timeout_s: float | None) -> None:
-    """Progress on stderr, the summary on stdout."""
+    """Show progress on stderr and the summary on stdout."""
     from coordinator.campaigns.watch import follow, require_published
 
     if sys.stderr.isatty():
         with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
             view = follow(store, name, lambda seen: live.update(summary(seen)), timeout_s=timeout_s)
     else:
-        view = follow(store, name, _News().tell, timeout_s=timeout_s)
+        view = follow(store, name, _News().report, timeout_s=timeout_s)
     require_published(view)
     session.emit(view, summary)
 
 
 class _News:
-    """Lines on stderr about what changed since the last look."""
+    """Writes to stderr what changed since the last view."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._lines: set[str] = set()
 
-    def tell(self, view: "CampaignView") -> None:
+    def report(self, view: "CampaignView") -> None:
         for item in view.rounds:
             for client, outcome in item.lines:
                 self._line(f"{view.name}: round {item.index}: {client}: {outcome}")
         self._line(f"{view.name}: {view.state.value}" + (f": {view.detail}" if view.detail else ""))
 
     def _line(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._lines:
+            self._lines.add(text)
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
 
 
 def table(view: "CampaignView") -> Table:
-    """A campaign as a table of rounds and clients."""
+    """Return a campaign as a table of rounds and clients."""
     shown = Table("round", "state", "client", "outcome")
     for item in view.rounds:
         for number, (client, outcome) in enumerate(item.lines or [("", "")]):
@@ -209,7 +211,7 @@ def table(view: "CampaignView") -> Table:
 
 
 def summary(view: "CampaignView") -> Group:
-    """The campaign's name and state, the table, and below it how far the campaign is or how it ended."""
+    """Return the campaign's name and state, the table, its detail, and the next step if it stopped."""
     from coordinator.campaigns.watch import to_resume
     from coordinator.store.records import CampaignState
 

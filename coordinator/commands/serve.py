@@ -1,4 +1,4 @@
-"""The serving process: Flower, delivery and the campaign runner together, until it is told to stop."""
+"""The serving process: Flower, delivery and the campaign runner together, until a signal stops it."""
 
 import logging
 import threading
@@ -33,15 +33,15 @@ BEAT_EVERY_S = 2.0
 DELIVERY_GRACE_S = 4.0
 SLOWEST_ANSWER_S = 600.0
 COPIES = "served"
-"""Directory beside Flower's database for prompts' files while they are served."""
+"""Name of the directory beside Flower's database that caches prompts' files for downloads."""
 CERTIFICATES_EVERY_S = 86_400.0
 STOP_WITHIN_S = 9.0
-"""A process still there so long after SIGTERM is ended: a campaign goes on from the store next time."""
+"""Longest time from SIGTERM to the end of the process; the next process continues campaigns from the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a serving coordinator listens, host:port."""
+    """Addresses of a serving coordinator, host:port."""
 
     delivery: str
     fleet: str
@@ -51,16 +51,16 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
     """Serve until SIGTERM or SIGINT; call it from the main thread.
 
     Raises:
-        UnavailableError: a port is taken.
-        ConfigError: a key, certificate or database cannot be used.
-        ModelError: the target cannot be loaded, or fails its self-check.
+        UnavailableError: a port is in use.
+        ConfigError: a key, certificate or database is not usable.
+        ModelError: the target does not load, or fails its self-check.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if config.serve.threads:
         torch.set_num_threads(config.serve.threads)
     ours, paths = identity(config), pki_paths(config)
     require_sound_at(config.target.source)
-    # a long step of a large target is not waited for: the store has everything that was finished
+    # stopping does not wait for a long step of a large target, because the store has every finished part
     with stopped_by_signals(STOP_WITHIN_S) as stop, ExitStack() as stack:
         store = Store.open(config.store.url)
         stack.callback(store.close)
@@ -79,7 +79,7 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
         work = threading.Thread(target=runner.run, args=(config.serve.poll_s,), name="campaigns", daemon=True)
         work.start()
         stack.callback(work.join)
-        stack.callback(delivery.stop, DELIVERY_GRACE_S)  # first of all: NOT_SERVING, and no new calls
+        stack.callback(delivery.stop, DELIVERY_GRACE_S)  # before the join: NOT_SERVING, and no new calls
         stack.callback(stop.set)
         store.beat(utc_now())
         on_ready(Addresses(f"{config.delivery.host}:{port}", federation.address))
@@ -89,7 +89,7 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
 
 
 class _Attendant:
-    """Says that this process lives, and keeps Flower's list of nodes as the store has it."""
+    """Writes the heartbeat, and keeps Flower's list of nodes equal to the store's list of clients."""
 
     def __init__(self, store: Store, federation: Federation, paths: PkiPaths) -> None:
         self._store, self._federation, self._paths = store, federation, paths
@@ -97,24 +97,24 @@ class _Attendant:
         self._checked = time.monotonic()
 
     def admit(self) -> None:
-        """Register every enrolled client: Flower's own database may have been lost."""
+        """Register every enrolled client again, because Flower's own database may be lost."""
         for client in self._store.clients():
             if client.state is ClientState.ENROLLED and client.node_key is not None:
                 self._federation.register(client.node_key, client.name)
 
     def attend(self) -> None:
-        """Beat, and shut out whom another process revoked."""
+        """Write the heartbeat, and unregister clients that another process revoked."""
         try:
             self._store.beat(utc_now())
             for client in self._store.clients():
                 if client.state is ClientState.REVOKED and client.name not in self._shut_out:
                     self._unregister(client.name)
-        except PromptferryError as error:  # told about, tried again at the next beat
+        except PromptferryError as error:  # the next heartbeat tries again
             logger.warning("looking after clients: %s", error)
         self._check_certificates()
 
     def _check_certificates(self) -> None:
-        """Once a day; `serve` has looked at the start."""
+        """Warn of expiring certificates once a day; the `serve` command checks them at its start."""
         if time.monotonic() - self._checked < CERTIFICATES_EVERY_S:
             return
         self._checked = time.monotonic()
@@ -140,6 +140,6 @@ def _link(config: CoordinatorConfig, door: AdmissionLimits) -> LinkSettings:
         certificate_key=config.pki.key,
         ca=config.pki.ca,
         database=config.flower.database,
-        # a node on a slow line may take that long over one answer, which is written at once
+        # the server writes a reply as a whole, and a node on a slow line may take this long to read it
         door=replace(door, quiet_s=SLOWEST_ANSWER_S),
     )

@@ -19,14 +19,14 @@ class Session(session.Session):
     __slots__ = ()
 
     def config(self) -> "CoordinatorConfig":
-        """The settings of the directory."""
+        """Return the settings of the directory."""
         from coordinator.home.settings import read
 
         return read(self.directory)
 
     @contextmanager
     def store(self) -> Iterator["Store"]:
-        """The store of the directory, open."""
+        """Open the store of the directory, and close it at the end."""
         from coordinator.store.store import Store
 
         store = Store.open(self.config().store.url)
@@ -37,6 +37,6 @@ class Session(session.Session):
 
 
 def of(context: typer.Context) -> Session:
-    """The session the application's callback made."""
-    made: Session = context.obj
-    return made
+    """Return the session that the application's callback made."""
+    current: Session = context.obj
+    return current

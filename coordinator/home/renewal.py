@@ -1,4 +1,4 @@
-"""How long the coordinator's certificates hold, told in time, and a new server certificate."""
+"""The end of the coordinator's certificates, announced in time, and the renewal of the server certificate."""
 
 import logging
 from datetime import datetime, timedelta
@@ -21,10 +21,10 @@ SOON = timedelta(days=30)
 
 
 def expiring(paths: PkiPaths, now: datetime) -> list[str]:
-    """One line with the remedy for each certificate that holds for `SOON` or less.
+    """Return one line, with the remedy, for each certificate that expires within `SOON`.
 
     Raises:
-        ConfigError: one holds no longer or cannot be read; says so in one line.
+        ConfigError: a certificate has expired or is not readable.
     """
     lines = []
     for what, path in (("certificate authority", paths.ca), ("server certificate", paths.certificate)):
@@ -39,32 +39,32 @@ def expiring(paths: PkiPaths, now: datetime) -> list[str]:
 
 def _remedy(what: str) -> str:
     if what == "server certificate":
-        return f"{hints.coordinator('renew')} makes a new one; then start `serve` anew"
+        return f"{hints.coordinator('renew')} makes a new one; then start `serve` again"
     return "`init` another coordinator directory and have every client enrol there"
 
 
 def warn(paths: PkiPaths) -> None:
-    """Log what `expiring` says of this moment.
+    """Log the lines of `expiring` for the current time.
 
     Raises:
-        ConfigError: a certificate holds no longer or cannot be read.
+        ConfigError: a certificate has expired or is not readable.
     """
     for line in expiring(paths, utc_now()):
         logger.warning("%s", line)
 
 
 def renew(paths: PkiPaths) -> datetime:
-    """Make a new server certificate for the same key and names, under the same authority, and return its end.
+    """Make a new server certificate for the same key and names under the same authority, and return its end.
 
-    Nobody has to enrol again: what clients and users pin is the authority.
+    No client has to enrol again, because clients and recipients pin the authority.
 
     Raises:
-        ConfigError: a key or certificate cannot be used, or the authority has expired itself.
-        UsageError: the directory cannot be written.
+        ConfigError: a key or certificate is not usable, or the authority itself has expired.
+        UsageError: the directory is not writable.
     """
     authority, old = pki.certificate(paths.ca), pki.certificate(paths.certificate)
     if authority.not_valid_after_utc <= utc_now():
-        expiring(paths, utc_now())
+        expiring(paths, utc_now())  # raises the error with the remedy
     names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     hosts = [str(name.value) for name in names]
     new = certificates.server(_key(paths.key), authority, _key(paths.ca_key), hosts)

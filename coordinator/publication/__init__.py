@@ -1,1 +1,1 @@
-"""What happens after the last round: a prompt is transferred, compared with its baselines, signed, published."""
+"""Publication after the last round: transfer the prompt, compare it with its baselines, sign and publish it."""

@@ -1,4 +1,4 @@
-"""What is stated of a campaign's result: its plan, its rounds and its transfer in the keys of the signed schema."""
+"""The statement about a campaign's result: plan, rounds and transfer under the keys of the signed schema."""
 
 from coordinator.publication.library import Contribution, composed, inherited, library_stated
 from coordinator.publication.transfer import Crossing
@@ -17,7 +17,7 @@ NOT_PRIVATE = (
     "the settings of tuning: steps, sample rate, noise, clipping norm, learning rate",
     "the public text and everything learnt from it",
 )
-"""What the guarantee says nothing about."""
+"""Facts that the guarantee does not protect."""
 SAMPLING = "Poisson"
 NOISE = "discretised Gaussian, AES-256-CTR"
 
@@ -25,10 +25,10 @@ NOISE = "discretised Gaussian, AES-256-CTR"
 def campaign_statement(
     plan: CampaignPlan, history: History, crossing: Crossing, version: int
 ) -> PromptStatement:
-    """What is to be signed about the prompt a campaign made.
+    """Return the statement to sign about a campaign's prompt.
 
     Raises:
-        UsageError: the costs of campaigns that protect different units would have to be summed.
+        UsageError: the campaigns behind the prompt protect different units, so their costs have no sum.
     """
     return PromptStatement(
         prompt=plan.publish.prompt,
@@ -52,7 +52,7 @@ def _lineage(plan: CampaignPlan, history: History, crossing: Crossing) -> Lineag
         public_text=PublicTextV1(sha256=crossing.texts_digest, texts=crossing.texts),
         transfer=_transfer(crossing),
         held_out_loss=dict(crossing.losses),
-        library=library_stated(plan.library, choice, crossing.books) if choice else None,
+        library=library_stated(plan.library, choice, crossing.entries) if choice else None,
     )
 
 
@@ -85,7 +85,7 @@ def _transfer(crossing: Crossing) -> TransferV1:
 
 
 def _privacy(plan: CampaignPlan, history: History, crossing: Crossing) -> PrivacyV1:
-    older = inherited(crossing.choice, crossing.books) if crossing.choice else []
+    older = inherited(crossing.choice, crossing.entries) if crossing.choice else []
     whole = composed([*older, Contribution.of(plan, history)])
     return PrivacyV1(
         unit=whole.unit,

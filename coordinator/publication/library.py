@@ -1,8 +1,8 @@
-"""The prompt library: what is published already, read back from the store, verified, and ready to be compared.
+"""The prompt library: published prompts, read from the store and verified, for comparison with a new one.
 
-A campaign's last aggregate is the prompt of the proxy, the published version the prompt of the target; nothing is
-kept beside them. Whatever a release was compared with has had a say in it, so the data owners behind all of that
-are named in its lineage, and what they spent is composed.
+A campaign's last aggregate is the prompt of the proxy; the published version is the prompt of the target. The
+library stores nothing else. Every prompt that a release is compared with influences the release. Its lineage
+therefore names the data owners behind all compared prompts, and its guarantee composes their costs.
 """
 
 import hashlib
@@ -32,19 +32,19 @@ from transfer.protocol.signing import PROMPT_PREDICATE, Statement
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one campaign cost each of its data owners."""
+    """Privacy cost of one campaign for each of its data owners."""
 
     campaign: str
     costs: Mapping[str, Guarantee]
 
     @staticmethod
     def of(plan: CampaignPlan, history: History) -> "Contribution":
-        """The one of a campaign that is to be published."""
+        """Return the contribution of the campaign to publish."""
         return Contribution(plan.name, {cost.client: cost.campaign for cost in history.costs})
 
     @staticmethod
     def stated(statement: PromptStatement) -> "tuple[Contribution, ...]":
-        """Those behind a published prompt: of its own campaign, then of those it inherited."""
+        """Return the contributions behind a published prompt: its own campaign first, then the inherited ones."""
         unit = statement.privacy.unit
         own = {item.client: Guarantee(item.epsilon, item.delta, unit) for item in statement.privacy.clients}
         cohorts = statement.lineage.library.cohorts if statement.lineage.library else ()
@@ -56,18 +56,19 @@ class Contribution:
 
     @property
     def cohort(self) -> CohortV1:
-        """The same as a later prompt's statement has it."""
+        """The contribution in the form of a later prompt's statement."""
         costs = {client: CostV1.of(cost) for client, cost in self.costs.items()}
         return CohortV1(campaign=self.campaign, costs=costs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LibraryEntry:
-    """A library record with what its signed statement says beyond it.
+    """A library record with further facts from its signed statement.
 
     Attributes:
-        digest: SHA-256 of the file of its prompt.
-        contributions: of its own campaign and of those it inherited, in this order.
+        record: the library record.
+        digest: SHA-256 of the prompt's file.
+        contributions: those of its own campaign, then the inherited ones.
     """
 
     record: LibraryRecord
@@ -78,22 +79,24 @@ class LibraryEntry:
 def consulted(
     plan: CampaignPlan, store: Store, identity: Identity, target: ModelRef, release: Guarantee
 ) -> list[LibraryEntry]:
-    """The books the plan wants to be asked: none, all, or the one it names.
+    """Return the library entries that the plan considers: none, all, or the named one.
 
     Raises:
-        NotFoundError: nothing of that name is published.
-        UsageError: the one named may not be used for this release.
-        VerificationError: what is stored is not what was signed.
+        NotFoundError: no prompt of that name is published.
+        UsageError: the plan must not use the named prompt for this release.
+        VerificationError: a stored prompt differs from its signed statement.
     """
     if plan.library == NO_LIBRARY:
         return []
     if plan.library == AUTO:
-        return _books(store, identity, None)
-    named = _books(store, identity, plan.library)
+        return _entries(store, identity, None)
+    named = _entries(store, identity, plan.library)
     if not named:
-        raise NotFoundError(f"no prompt {plan.library!r} is published: there is no such library prompt")
-    obstacles = {book.record.name: book.record.obstacle(target, plan.name, release) for book in named}
-    usable = [book for book in named if obstacles[book.record.name] is None]
+        raise NotFoundError(
+            f"no prompt {plan.library!r} is published: name another library prompt, or say auto or none"
+        )
+    obstacles = {entry.record.name: entry.record.obstacle(target, plan.name, release) for entry in named}
+    usable = [entry for entry in named if obstacles[entry.record.name] is None]
     if not usable:
         name, obstacle = next(iter(obstacles.items()))
         raise UsageError(f"library prompt {name} {obstacle}; name another one, or say auto or none")
@@ -101,10 +104,19 @@ def consulted(
 
 
 def composed(contributions: Iterable[Contribution]) -> Guarantee:
-    """(ε, δ) of the data owner who paid most over all campaigns: both are summed over those it took part in.
+    """Return the largest ε and the largest δ that a data owner spent over all campaigns.
+
+    Guarantee:
+        Basic composition: ε and δ are each summed over the campaigns a client took part in, each campaign once.
+        A client counts as one data owner under one name. The maxima of ε and δ may come from two clients, so
+        the pair bounds every client.
+
+    Edge cases:
+        A campaign without noise: ε is ∞. Different units: refused if the sum is finite; if it is ∞, the result
+        has the unit of the last contribution.
 
     Raises:
-        UsageError: they are finite and for different units, so that a sum says nothing.
+        UsageError: the sum is finite and the campaigns protect different units.
     """
     spent: dict[str, list[Guarantee]] = defaultdict(list)
     units = []
@@ -115,60 +127,63 @@ def composed(contributions: Iterable[Contribution]) -> Guarantee:
     whole = Guarantee(
         max(sum(cost.epsilon for cost in costs) for costs in spent.values()),
         max(sum(cost.delta for cost in costs) for costs in spent.values()),
-        units[-1],  # of the release itself, which comes last
+        units[-1],  # the unit of the release itself, whose contribution is the last
     )
     if math.isfinite(whole.epsilon) and len(set(units)) > 1:
-        raise UsageError("the campaigns protect different units: their costs cannot be summed")
+        raise UsageError(
+            f"the campaigns protect different units ({', '.join(sorted(set(units)))}): their costs have no sum; "
+            'choose library prompts of one unit, or library = "none"'
+        )
     return whole
 
 
-def inherited(choice: Choice, books: Sequence[LibraryEntry]) -> list[Contribution]:
-    """The contributions behind every prompt the choice was made among, each campaign once."""
-    found = (item for book in _compared(choice, books) for item in book.contributions)
-    return list({item.campaign: item for item in found}.values())
+def inherited(choice: Choice, entries: Sequence[LibraryEntry]) -> list[Contribution]:
+    """Return the contributions behind every compared prompt, each campaign once."""
+    contributions = (item for entry in _compared(choice, entries) for item in entry.contributions)
+    return list({item.campaign: item for item in contributions}.values())
 
 
-def library_stated(mode: str, choice: Choice, books: Sequence[LibraryEntry]) -> LibraryV1:
-    """What a statement's lineage says about the library."""
-    compared = {book.record.name: _stated(book) for book in _compared(choice, books)}
+def library_stated(mode: str, choice: Choice, entries: Sequence[LibraryEntry]) -> LibraryV1:
+    """Return the part of a statement's lineage about the library."""
+    compared = {entry.record.name: _stated(entry) for entry in _compared(choice, entries)}
     measured = choice.comparison
     return LibraryV1(
         mode=mode,
         used=compared[choice.chosen] if choice.chosen else None,
         compared=tuple(compared.values()),
         comparison=ComparisonV1(difference=measured.difference, error=measured.error) if measured else None,
-        cohorts=tuple(item.cohort for item in inherited(choice, books)),
+        cohorts=tuple(item.cohort for item in inherited(choice, entries)),
     )
 
 
-def _stated(book: LibraryEntry) -> ComparedV1:
+def _stated(entry: LibraryEntry) -> ComparedV1:
     return ComparedV1(
-        prompt=book.record.name,
-        sha256=book.digest,
-        campaign=book.record.cohorts[0],
-        epsilon=book.record.guarantee.epsilon,
-        delta=book.record.guarantee.delta,
+        prompt=entry.record.name,
+        sha256=entry.digest,
+        campaign=entry.record.cohorts[0],
+        epsilon=entry.record.guarantee.epsilon,
+        delta=entry.record.guarantee.delta,
     )
 
 
-def _compared(choice: Choice, books: Sequence[LibraryEntry]) -> list[LibraryEntry]:
-    asked = {item.name for item in choice.candidates if item.obstacle is None}
-    return [book for book in books if book.record.name in asked]
+def _compared(choice: Choice, entries: Sequence[LibraryEntry]) -> list[LibraryEntry]:
+    eligible = {item.name for item in choice.candidates if item.obstacle is None}
+    return [entry for entry in entries if entry.record.name in eligible]
 
 
-def _books(store: Store, identity: Identity, prompt: str | None) -> list[LibraryEntry]:
-    """The newest published version of every prompt, or of one, for each target."""
-    found: dict[tuple[str, str], LibraryEntry] = {}
+def _entries(store: Store, identity: Identity, prompt: str | None) -> list[LibraryEntry]:
+    """Return the newest published version of every prompt, or of one, for each target."""
+    entries: dict[tuple[str, str], LibraryEntry] = {}
     for version in store.prompt_versions(prompt, published_only=True):
         signed = Statement.verified(version.statement, identity.publisher.public_key(), PROMPT_PREDICATE)
         statement = PromptStatement.from_predicate(signed.predicate)
-        place = version.prompt, statement.target.digest
-        if place not in found:
-            found[place] = _book(store, version, signed, statement)
-    return list(found.values())
+        key = version.prompt, statement.target.digest
+        if key not in entries:  # versions come newest first
+            entries[key] = _entry(store, version, signed, statement)
+    return list(entries.values())
 
 
-def _book(
+def _entry(
     store: Store, version: PromptVersion, signed: Statement, statement: PromptStatement
 ) -> LibraryEntry:
     weights = store.prompt_file(version.prompt, version.version, WEIGHTS_FILE)
@@ -187,16 +202,18 @@ def _book(
 
 
 def _aggregate(store: Store, name: str, statement: PromptStatement) -> SoftPrompt:
-    """The prompt of the proxy that the last round made."""
+    """Return the prompt of the proxy that the last round made."""
     campaign, digest = statement.campaign, statement.lineage.rounds[-1].prompt
     for item in store.rounds(campaign):
         if item.prompt is not None and hashlib.sha256(item.prompt).hexdigest() == digest:
             return SoftPrompt.from_bytes(item.prompt, statement.proxy.ref)
-    raise VerificationError(f"{name}: no stored round of {campaign!r} made the prompt it was signed with")
+    raise VerificationError(
+        f"{name}: no stored round of {campaign!r} has the aggregate {digest[:16]}… of the signed statement"
+    )
 
 
 def _own_texts(store: Store, campaign: str, digest: str) -> tuple[str, ...]:
-    """Some of the public text the campaign used, spread over the file; none if that has gone or changed."""
+    """Return some of the campaign's public text, spread over the file; none if the file is missing or changed."""
     path = Path(CampaignPlan.from_json(store.campaign(campaign).plan).public_text)
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         return ()

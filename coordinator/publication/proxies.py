@@ -1,4 +1,4 @@
-"""Proxies at the coordinator: made from the target, signed, offered, and loaded just as registered."""
+"""Proxies at the coordinator: copy, sign and register them, and load exactly the registered files."""
 
 import shutil
 from pathlib import Path
@@ -17,11 +17,11 @@ from transfer.protocol.statement import ModelV1, ProxyStatement
 
 
 def copy(source: Path, place: Path) -> None:
-    """Copy the proxy directory `source`; `place` appears with it, whole or not at all.
+    """Copy the proxy directory `source` to `place`; `place` appears whole or not at all.
 
     Raises:
-        ModelError: `source` is no proxy, or fails its self-check.
-        UsageError: the directory cannot be written.
+        ModelError: `source` is not a proxy, or fails its self-check.
+        UsageError: `place` is not writable.
     """
     require_sound(Proxy.load(source).model)
     with appearing(place) as draft:
@@ -29,11 +29,11 @@ def copy(source: Path, place: Path) -> None:
 
 
 def register(store: Store, identity: Identity, place: Path) -> Proxy:
-    """Sign the proxy that lies at `place` and offer it to clients under the directory's name.
+    """Sign the proxy at `place` and offer it to clients under the directory's name.
 
     Raises:
-        ModelError: no proxy lies there, or it fails its self-check.
-        AlreadyExistsError: a proxy of that name is on offer.
+        ModelError: `place` is not a proxy, or fails its self-check.
+        AlreadyExistsError: a proxy of that name is registered.
     """
     proxy = Proxy.load(place, name=place.name)
     require_sound(proxy.model)
@@ -55,7 +55,7 @@ def register(store: Store, identity: Identity, place: Path) -> Proxy:
 
 
 def proxy_statement(proxy: Proxy) -> ProxyStatement:
-    """What is to be signed about a proxy."""
+    """Return the statement to sign about a proxy."""
     return ProxyStatement(
         proxy=ModelV1.of(proxy.model.ref),
         parent=ModelV1.of(proxy.parent),
@@ -68,21 +68,21 @@ def proxy_statement(proxy: Proxy) -> ProxyStatement:
 
 
 def load_proxy(record: ProxyRecord) -> LanguageModel:
-    """The model of a registered proxy.
+    """Load the model of a registered proxy.
 
     Raises:
-        ModelError: it is gone.
-        VerificationError: its files are not those that were registered.
+        ModelError: the directory is missing.
+        VerificationError: the files differ from those registered.
     """
     model = load(record.directory, name=record.model.name)
     if model.ref != record.model:
         raise VerificationError(
             f"proxy {record.name!r}: {record.directory} has digest {model.ref.digest[:16]}…, "
-            f"registered was {record.model.digest[:16]}…"
+            f"registered was {record.model.digest[:16]}…; restore the files, or register it under another name"
         )
     return model
 
 
 def intact(record: ProxyRecord) -> bool:
-    """True if the files that decide what a proxy computes are those that were registered."""
+    """Return whether the files that determine a proxy's output are those registered."""
     return record.directory.is_dir() and ModelRef.of_directory(record.name, record.directory) == record.model

@@ -1,4 +1,4 @@
-"""From a finished campaign to a published version: PEFT files and a signed statement about them."""
+"""Publication of a finished campaign: PEFT files and a signed statement about them as a new version."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from coordinator.home.identity import Identity
 from coordinator.home.settings import TargetSettings
 from coordinator.publication.campaign_statement import campaign_statement
-from coordinator.publication.transfer import Crossing, carried
+from coordinator.publication.transfer import Crossing, transfer_campaign
 from coordinator.rounds.history import History
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.store.records import PromptVersion
@@ -21,10 +21,10 @@ from transfer.protocol.signing import PROMPT_PREDICATE, STATEMENT_TYPE, Envelope
 def publish(
     store: Store, identity: Identity, plan: CampaignPlan, history: History, crossing: Crossing
 ) -> PromptVersion:
-    """Publish what a campaign made as the next version of the prompt its plan names.
+    """Publish a campaign's result as the next version of the prompt that its plan names.
 
     Raises:
-        VerificationError: the files do not load back to the very same vectors; nothing is published.
+        VerificationError: the files do not load back to the same vectors; nothing is published.
     """
     files = Artifact.of(crossing.prompt, plan.task.head_rows).to_files(crossing.lm_head)
 
@@ -42,55 +42,59 @@ def retarget(
     default: TargetSettings,
     on_step: OnStep = lambda _step, _steps: None,
 ) -> tuple[PromptVersion, Crossing]:
-    """Carry the last aggregate of `plan`'s campaign over to the plan's target and publish the result.
+    """Transfer the last aggregate of a campaign to the plan's target and publish the result.
 
-    All rounds of the campaign are closed; target, public text and publication of the plan may be other ones
-    than it was launched with. `default` is the target if the plan names none.
+    Args:
+        store: holds the campaign's closed rounds and receives the version.
+        identity: signs the version.
+        plan: the campaign's plan; target, public text and publication may differ from the launched plan.
+        default: target for a plan that names none.
+        on_step: receives the step and the number of steps of the transfer.
 
     Raises:
-        UsageError: a round is missing, or the library prompt the plan names may not be used.
-        NotFoundError: there is no such library prompt.
-        VerificationError: the rounds do not hold, or the prompt is not worth publishing.
+        UsageError: a round is not closed, or the plan must not use its library prompt.
+        NotFoundError: the plan's library prompt does not exist.
+        VerificationError: a round does not verify, or the prompt does not beat its baselines.
     """
-    history, crossing = carried(store, identity, plan, default, on_step)
+    history, crossing = transfer_campaign(store, identity, plan, default, on_step)
     return publish(store, identity, plan, history, crossing), crossing
 
 
 def signed(files: Mapping[str, bytes], predicate: Mapping[str, Any], identity: Identity) -> Envelope:
-    """Signed statement that binds `files` to `predicate`."""
+    """Return a signed statement that binds `files` to `predicate`."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     return sign(statement(digests, PROMPT_PREDICATE, predicate), STATEMENT_TYPE, identity.publisher)
 
 
-def told_about(version: PromptVersion, identity: Identity) -> Mapping[str, Any]:
-    """The verified predicate of a published version, just as it was signed.
+def verified_predicate(version: PromptVersion, identity: Identity) -> Mapping[str, Any]:
+    """Return the verified predicate of a published version, exactly as signed.
 
     Raises:
-        VerificationError: it was not signed by this coordinator.
+        VerificationError: this coordinator did not sign it.
     """
     key = identity.publisher.public_key()
     return Statement.verified(version.statement, key, PROMPT_PREDICATE).predicate
 
 
 def published_by(store: Store, identity: Identity, plan: CampaignPlan) -> PromptVersion | None:
-    """The version a campaign has published already, if it was interrupted right after."""
+    """Return the version that the campaign already published before an interruption, or None."""
     for version in store.prompt_versions(plan.publish.prompt):
-        if PromptStatement.from_predicate(told_about(version, identity)).campaign == plan.name:
+        if PromptStatement.from_predicate(verified_predicate(version, identity)).campaign == plan.name:
             return version
     return None
 
 
 def republish(store: Store, identity: Identity, prompt: str, version: int) -> PromptVersion:
-    """Publish an earlier version's files again as the newest, and revoke those in between.
+    """Publish an earlier version's files again as the newest, and revoke the versions in between.
 
-    Users refuse to go back to a lower number, so a roll-back is a step forward with older content.
+    Recipients refuse a version with a lower number, so a rollback publishes older content under a new number.
 
     Raises:
-        NotFoundError: no such version.
-        VerificationError: it was not signed by this coordinator.
+        NotFoundError: no such version exists.
+        VerificationError: this coordinator did not sign it.
     """
     earlier = store.prompt_version(prompt, version)
-    predicate = told_about(earlier, identity)
+    predicate = verified_predicate(earlier, identity)
     files = {file.path: store.prompt_file(prompt, version, file.path) for file in earlier.files}
 
     def build(number: int) -> tuple[Envelope, Mapping[str, bytes]]:

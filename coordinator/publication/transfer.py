@@ -1,4 +1,4 @@
-"""From the proxy to the target: the aggregate is transferred, and compared, on public text alone."""
+"""Transfer of a campaign's aggregate from the proxy to the target, and its comparison, on public text alone."""
 
 import hashlib
 import logging
@@ -32,19 +32,21 @@ PLAIN = "without library"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crossing:
-    """A prompt on the other side.
+    """A prompt transferred to the target, with its measurements.
 
     Attributes:
-        prompt: of the target.
-        proxy: the model it was tuned on.
-        lm_head: how the target is read.
-        losses: held-out transfer loss of the transferred prompt, of the plain transfer's start, of a random
-            prompt, of the proxy's own vectors where the widths are equal, and of the plain transfer where a
-            library prompt was used.
-        best_step: step the prompt was taken from.
-        settings: how it was transferred, α a number.
-        texts: number of public texts, `texts_digest` the SHA-256 of their file.
-        choice: how the library had a say, None if it was not asked; `books` are those it was chosen among.
+        prompt: prompt of the target.
+        proxy: model on which the clients tuned it.
+        lm_head: kind of the target's language-model head.
+        losses: held-out transfer loss by name: the transferred prompt, the plain transfer's start and a random
+            prompt; the proxy's own vectors if the widths are equal; the plain transfer if a library prompt was
+            used.
+        best_step: step of the transfer that gave the prompt.
+        settings: settings of the transfer, with α as a number.
+        texts: number of public texts.
+        texts_digest: SHA-256 of the public text's file.
+        choice: choice of a library prompt; None if the plan excludes the library.
+        entries: library entries considered.
     """
 
     prompt: SoftPrompt
@@ -56,22 +58,20 @@ class Crossing:
     texts: int
     texts_digest: str
     choice: Choice | None
-    books: tuple[LibraryEntry, ...]
+    entries: tuple[LibraryEntry, ...]
 
     @property
     def shortcoming(self) -> str | None:
-        """Why the prompt is not worth publishing, or None if it beats every baseline on held-out text."""
+        """The baselines that the prompt does not beat on held-out text, as text; None if it beats every one."""
         ours = self.losses[TRANSFERRED]
-        beaten_by = [
+        unbeaten = [
             f"{name} {loss:.4g}"
             for name, loss in self.losses.items()
             if name != TRANSFERRED and not ours < loss
         ]
-        if not beaten_by:
+        if not unbeaten:
             return None
-        return (
-            f"held-out public loss {ours:.4g} of the transferred prompt is not below {', '.join(beaten_by)}"
-        )
+        return f"held-out public loss {ours:.4g} of the transferred prompt is not below {', '.join(unbeaten)}"
 
     @property
     def summary(self) -> str:
@@ -84,14 +84,14 @@ def cross(
     proxy: LanguageModel,
     target: LanguageModel,
     plan: CampaignPlan,
-    books: Sequence[LibraryEntry] = (),
+    entries: Sequence[LibraryEntry] = (),
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
 ) -> Crossing:
-    """Transfer a campaign's prompt to `target` as the plan says, and measure it beside its baselines.
+    """Transfer a campaign's prompt to `target` by the plan's settings, and measure it against its baselines.
 
     Raises:
-        DataError: the public text cannot be read.
-        UsageError: it is too little.
+        DataError: the public text is not readable.
+        UsageError: there is too little public text.
         TaskError: the label words do not fit one of the tokenisers.
     """
     path, prompt = Path(plan.public_text), history.prompt
@@ -99,12 +99,14 @@ def cross(
     guarantee = composed([Contribution.of(plan, history)])
     new = TransferInput(prompt, proxy, target, plan.task, texts, plan.name, guarantee)
     problem = new.problem(plan.transfer)
-    choice = transfer_with_library(new, problem, [book.record for book in books], on_step)
+    choice = transfer_with_library(new, problem, [entry.record for entry in entries], on_step)
     moved, without = choice.transferred, choice.plain
     generator = torch.Generator().manual_seed(plan.transfer.seed)
     baselines = {RANDOM: target.vocabulary_prompt(prompt.length, generator)}
     if prompt.width == target.width:
-        baselines[DIRECT] = SoftPrompt(prompt.vectors, target.ref)
+        baselines[DIRECT] = SoftPrompt(
+            prompt.vectors, target.ref
+        )  # the proxy's [P, H] fits the target as it is
     losses = {TRANSFERRED: moved.held_out_loss, START: without.start_loss}
     losses |= {name: problem.held_out_loss(item.vectors) for name, item in baselines.items()}
     if choice.chosen:
@@ -119,29 +121,31 @@ def cross(
         texts=len(texts),
         texts_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         choice=None if plan.library == NO_LIBRARY else choice,
-        books=tuple(books),
+        entries=tuple(entries),
     )
 
 
-def carried(
+def transfer_campaign(
     store: Store, identity: Identity, plan: CampaignPlan, default: TargetSettings, on_step: OnStep
 ) -> tuple[History, Crossing]:
-    """A campaign's rounds and its prompt on the plan's target, or on `default` if the plan names none.
+    """Return a campaign's history and its prompt on the plan's target, or on `default` if the plan names none.
 
     Raises:
-        UsageError: a round is missing, or the library prompt the plan names may not be used.
-        NotFoundError: there is no such library prompt.
-        VerificationError: the rounds do not hold, or the prompt is not worth publishing.
+        UsageError: a round is not closed, or the plan must not use its library prompt.
+        NotFoundError: the plan's library prompt does not exist.
+        VerificationError: a round does not verify, or the prompt does not beat its baselines.
     """
     history = read_history(store, identity, plan)
     settings = chosen(plan.target, default)
     target = load(settings.source, name=settings.name or None)
     release = composed([Contribution.of(plan, history)])
-    books = consulted(plan, store, identity, target.ref, release)
-    crossing = cross(history, load_proxy(store.proxy(plan.proxy)), target, plan, books, on_step)
+    entries = consulted(plan, store, identity, target.ref, release)
+    crossing = cross(history, load_proxy(store.proxy(plan.proxy)), target, plan, entries, on_step)
     logger.info("campaign %s: held-out public loss: %s", plan.name, crossing.summary)
     if crossing.choice:
         logger.info("campaign %s: library: %s", plan.name, crossing.choice.verdict)
     if plan.publish.require_improvement and crossing.shortcoming:
-        raise VerificationError(f"not published: {crossing.shortcoming}")
+        raise VerificationError(
+            f"not published: {crossing.shortcoming}; `prompt transfer --anyway` publishes it all the same"
+        )
     return history, crossing

@@ -16,7 +16,7 @@ from client.rounds.policy import Policy
 from client.rounds.proxies import Proxies
 from client.rounds.release import OwnerIdentity
 from coordinator.delivery.enrolment import invite
-from coordinator.publication.publish import told_about
+from coordinator.publication.publish import verified_predicate
 from coordinator.store.records import CampaignState, utc_now
 from transfer.privacy import Budget, Spend, Unit, epsilon
 from transfer.protocol.rounds import Tuning
@@ -92,7 +92,7 @@ def test_a_campaign_for_users_is_published_as_one(world, owners, dimensions):
     assert owners["gus"].ledger.entries() == []
 
     version = world.store.prompt_version("tiny-prompt")
-    privacy = told_about(version, world.identity)["privacy"]
+    privacy = verified_predicate(version, world.identity)["privacy"]
     assert (privacy["unit"], privacy["adjacency"]) == ("user", "add/remove one")
     assert privacy["per_round"]["unit"] == "user"
     assert privacy["epsilon"] == pytest.approx(epsilon([SPEND] * 2, 1e-6))

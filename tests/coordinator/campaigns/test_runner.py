@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from coordinator.publication.publish import told_about
+from coordinator.publication.publish import verified_predicate
 from coordinator.store.records import CampaignState, ProxyRecord, RoundState
 from tests.coordinator.campaigns.campaigns import start_of, stay_inside
 from transfer.artifact import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
@@ -119,7 +119,7 @@ def test_a_model_without_an_lm_head_is_adapted_by_prompt_and_head(embedding, tin
     campaign = embedding.carry_out()
     assert campaign.state is CampaignState.PUBLISHED, campaign.detail
     version = embedding.store.prompt_version("tiny-prompt")
-    told = told_about(version, embedding.identity)
+    told = verified_predicate(version, embedding.identity)
     assert (told["lm_head"], told["task"]["label_reading"]) == ("none", "head")
     files = {file.path: embedding.store.prompt_file("tiny-prompt", 1, file.path) for file in version.files}
     assert set(files) == {CONFIG_FILE, WEIGHTS_FILE, HEAD_FILE}
@@ -134,7 +134,7 @@ def test_answers_in_free_text_go_the_whole_way(world):
     stay_inside(world)
     campaign = world.carry_out(task=task, transfer=settings, dimensions=3)
     assert campaign.state is CampaignState.PUBLISHED, campaign.detail
-    told = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)
     assert (told["task"]["kind"], told["lineage"]["transfer"]["space"]) == ("text", "vocabulary")
     losses = told["lineage"]["held_out_loss"]
     assert losses["transferred"] <= losses["start"]

@@ -50,7 +50,7 @@ def test_patience_that_runs_out_says_that_the_campaign_goes_on(world):
 
 def test_a_store_that_nobody_serves_is_told_after_the_silence(world):
     world.launch()
-    with pytest.raises(UnavailableError, match="no coordinator is serving this store"):
+    with pytest.raises(UnavailableError, match="no coordinator serves this store"):
         follow(world.store, "first", lambda view: None, silence_s=0.1)
     world.store.beat(utc_now() - timedelta(seconds=60))
     with pytest.raises(UnavailableError):

@@ -10,4 +10,4 @@ def test_doctor_finds_what_is_broken_and_what_is_not(proxied):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     found = {item["check"]: item for item in proxied.json("doctor")}
     assert "chmod 600" in found["keys"]["detail"]
-    assert "tiny: the files are not those registered" in found["proxies"]["detail"]
+    assert "proxy tiny: the files differ from those registered" in found["proxies"]["detail"]

@@ -4,7 +4,7 @@ import pytest
 
 from coordinator.home.identity import identity
 from coordinator.home.settings import read
-from coordinator.publication.publish import told_about
+from coordinator.publication.publish import verified_predicate
 from coordinator.rounds.plan import Publication
 from coordinator.store.records import CampaignState
 from coordinator.store.store import Store
@@ -59,8 +59,8 @@ def test_a_prompt_is_carried_over_to_another_target_at_no_further_privacy_cost(p
     )
     assert (command.status, answer["name"]) == (0, "prompts/masked-prompt/versions/1"), answer
     assert {"transferred", "start", "random"} <= set(answer["held_out_loss"])
-    ours = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
-    theirs = told_about(world.store.prompt_version("masked-prompt"), world.identity)
+    ours = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)
+    theirs = verified_predicate(world.store.prompt_version("masked-prompt"), world.identity)
     assert theirs["privacy"] == ours["privacy"]
     assert theirs["lineage"]["rounds"] == ours["lineage"]["rounds"]
     assert theirs["target"] != ours["target"]
@@ -89,7 +89,7 @@ def test_a_transfer_tells_which_library_prompt_was_used_and_why(published, monke
     assert set(older["scores"]) == {"effect", "alignment", "leep", "gradient", "paper"}
     assert answer["library"]["finalist"] == older["name"]
     assert answer["library"]["comparison"]["error"] >= 0
-    told = told_about(world.store.prompt_version("third-prompt"), world.identity)
+    told = verified_predicate(world.store.prompt_version("third-prompt"), world.identity)
     assert told["lineage"]["library"]["comparison"] == answer["library"]["comparison"]
     for words in ("B CKA", "prompts/tiny", "not eligible", answer["library"]["verdict"]):
         assert words in command.err

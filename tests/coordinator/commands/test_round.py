@@ -10,7 +10,7 @@ def test_a_launched_campaign_waits_in_line_with_its_price(proxied, plan_file, st
     assert (answer["campaign"], answer["noise_multiplier"]) == ("first", 2.0)
     assert 0 < answer["epsilon"] < 20
     serve = f"`promptferry-coordinator --dir {proxied.directory} serve`"
-    assert f"nobody serves this store; start {serve}" in proxied.err
+    assert f"no coordinator serves this store; start {serve}" in proxied.err
     assert store.campaign("first").state is CampaignState.PENDING
     assert proxied("round", "launch", plan_file) == 1
     assert "campaign 'first' exists already" in proxied.err
@@ -66,7 +66,7 @@ def test_a_campaign_is_aborted_resumed_and_shown(proxied, plan_file):
     assert resume in proxied.out
     assert proxied.json("round", "resume", "first")["state"] == "pending"
     assert proxied("round", "resume", "first") == 0
-    assert "nobody serves this store" in proxied.err
+    assert "no coordinator serves this store" in proxied.err
     assert proxied("round", "resume", "first", "--wait", "--timeout-s", 0) == 3
     assert "still pending after 0 s" in proxied.err
     shown = proxied.json("round", "show", "first")

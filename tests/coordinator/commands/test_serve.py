@@ -171,7 +171,7 @@ def test_a_campaign_runs_over_the_real_process_from_enrolment_to_publication(
         logged = (command.directory / "serve.log").read_text()
         (line,) = [line for line in logged.splitlines() if "expires in 5 days" in line]
         renew = f"`promptferry-coordinator --dir {command.directory} renew`"
-        assert line.endswith(f"{renew} makes a new one; then start `serve` anew")
+        assert line.endswith(f"{renew} makes a new one; then start `serve` again")
         assert not found["certificate"]["healthy"]
         assert "expires in 5 days" in found["certificate"]["detail"]
         assert (command.directory / "flower.db").stat().st_mode & 0o777 == 0o600

@@ -103,7 +103,7 @@ def test_a_taken_port_is_one_line_that_names_the_setting(
 
     taken = start("127.0.0.1", delivery.port)
     assert taken == (
-        f"cannot listen on 127.0.0.1:{delivery.port}: Address already in use; set [delivery] host and port"
+        f"cannot listen on 127.0.0.1:{delivery.port}: Address already in use; change [delivery] host or port"
     )
     assert "no such host" in start("nowhere.invalid", 0)
     assert "Cannot assign requested address" in start("192.0.2.1", 0)

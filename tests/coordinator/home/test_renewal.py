@@ -36,7 +36,7 @@ def test_what_expires_within_thirty_days_is_one_line_each_with_its_remedy(make) 
     paths = make(SERVER_LIFE=timedelta(days=5, hours=1), AUTHORITY_LIFE=timedelta(days=29, hours=1))
     authority, server = expiry.expiring(paths, utc_now())
     assert f"{paths.certificate}: the server certificate expires in 5 days, on 2" in server
-    assert server.endswith("`promptferry-coordinator renew` makes a new one; then start `serve` anew")
+    assert server.endswith("`promptferry-coordinator renew` makes a new one; then start `serve` again")
     assert f"{paths.ca}: the certificate authority expires in 29 days" in authority
     assert "have every client enrol there" in authority
 

@@ -84,7 +84,7 @@ CROSSING = Crossing(
     texts=48,
     texts_digest="c" * 64,
     choice=None,
-    books=(),
+    entries=(),
 )
 
 
@@ -101,7 +101,7 @@ def asked(comparison: Comparison | None, finalist: str | None, *books: LibraryEn
     moved = Transferred(CROSSING.prompt, 0.1, 0.3, 2, SETTINGS)
     candidates = (Candidate("none"), *(Candidate(item.record.name) for item in books))
     choice = Choice(moved, moved, candidates, finalist, finalist, comparison)
-    return replace(CROSSING, choice=choice, books=books)
+    return replace(CROSSING, choice=choice, entries=books)
 
 
 OLDER = Contribution("zeroth", {"dora": Guarantee(0.25, 1e-8)})

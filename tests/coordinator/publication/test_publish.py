@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from peft import PeftConfig
 
 from coordinator.campaigns.runner import start_prompt
-from coordinator.publication.publish import published_by, republish, told_about
+from coordinator.publication.publish import published_by, republish, verified_predicate
 from coordinator.rounds.plan import Start
 from coordinator.store.records import CampaignState
 from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE
@@ -46,7 +46,7 @@ def test_the_statement_is_signed_and_binds_every_file(world, published):
 
 @pytest.mark.promise("statement")
 def test_the_statement_says_what_a_user_has_to_know(world, published):
-    told = told_about(published, world.identity)
+    told = verified_predicate(published, world.identity)
     assert {
         "prompt",
         "version",
@@ -75,7 +75,7 @@ def test_the_statement_says_what_a_user_has_to_know(world, published):
 
 @pytest.mark.promise("statement")
 def test_the_privacy_told_is_the_composition_of_this_campaigns_spends(world, published):
-    privacy = told_about(published, world.identity)["privacy"]
+    privacy = verified_predicate(published, world.identity)["privacy"]
     expected = epsilon([world.plan.tuning.spend] * 2, 1e-6)
     assert privacy["epsilon"] == pytest.approx(expected)
     assert privacy["delta"] == 1e-6
@@ -91,7 +91,7 @@ def test_the_privacy_told_is_the_composition_of_this_campaigns_spends(world, pub
 def test_no_noise_is_told_as_an_infinite_epsilon_in_plain_json(world):
     world.carry_out(tuning=Tuning(Spend(0.0, 1.0, 5), 1.0, 0.1))
     version = world.store.prompt_version("tiny-prompt")
-    told = told_about(version, world.identity)
+    told = verified_predicate(version, world.identity)
     assert told["privacy"]["epsilon"] == "inf"
     assert {item["epsilon"] for item in told["privacy"]["clients"]} == {"inf"}
     json.loads(version.statement.payload, parse_constant=lambda name: pytest.fail(name))
@@ -129,7 +129,7 @@ def test_a_roll_back_is_a_new_version_with_the_old_files_and_revokes_those_betwe
     newest = republish(world.store, world.identity, "tiny-prompt", 1)
     assert newest.version == 4
     assert files(world, newest) == files(world, published)
-    told = told_about(newest, world.identity)
+    told = verified_predicate(newest, world.identity)
     assert (told["version"], told["campaign"], told["lineage"]["republishes"]) == (4, "first", 1)
     assert [item.state for item in world.store.prompt_versions("tiny-prompt")] == [
         "published",

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import torch
 
-from coordinator.publication.publish import told_about
+from coordinator.publication.publish import verified_predicate
 from coordinator.store.records import CampaignState
 
 
 def test_the_statement_tells_the_alpha_that_agreement_came_to(world):
     campaign = world.carry_out(transfer=replace(world.plan.transfer, alpha="agreement"))
     assert campaign.state is CampaignState.PUBLISHED, campaign.detail
-    told = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)
     assert isinstance(told["lineage"]["transfer"]["alpha"], float)
 
 

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 import torch
 
-from coordinator.publication.publish import told_about
+from coordinator.publication.publish import verified_predicate
 from coordinator.rounds.history import read_history
 from coordinator.store.records import CampaignState
 from transfer.errors import UsageError, VerificationError
@@ -29,7 +29,9 @@ def test_a_client_pays_only_for_the_rounds_it_released_a_prompt_in(world):
 
     dora.forge = only_first
     world.carry_out()
-    clients = told_about(world.store.prompt_version("tiny-prompt"), world.identity)["privacy"]["clients"]
+    clients = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)["privacy"][
+        "clients"
+    ]
     cost = {item["client"]: item for item in clients}
     assert cost["dora"]["rounds"] == 1
     assert cost["dora"]["epsilon"] == pytest.approx(epsilon([world.plan.tuning.spend], 1e-6))
@@ -40,7 +42,7 @@ def test_a_client_left_out_of_the_aggregate_is_still_accounted_for(world):
     eve = world.enrol(type(world.fleet.owners["ada"])("eve", lambda request: torch.full((4, 32), 2.0)))
     assert eve.name == "eve"
     world.carry_out()
-    told = told_about(world.store.prompt_version("tiny-prompt"), world.identity)
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)
     assert [item["dropped"] for item in told["lineage"]["rounds"]] == [["eve"]] * 2
     assert "eve" in {item["client"] for item in told["privacy"]["clients"]}
 
