@@ -1,1 +1,1 @@
-"""Everything the coordinator remembers, in one SQL database; rows stay inside, values come out."""
+"""The coordinator's persistent state in one SQL database; rows stay inside, callers get values."""

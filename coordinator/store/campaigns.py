@@ -1,4 +1,4 @@
-"""Campaigns in the store, with their rounds; `coordinator.store.replies` has what clients replied."""
+"""Campaigns and their rounds in the store; `coordinator.store.replies` has the clients' replies."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,19 +15,19 @@ from transfer import names
 from transfer.errors import AlreadyExistsError, NotFoundError
 
 Close = Callable[[Sequence[ReplyRecord]], tuple[bytes, Mapping[str, str]]]
-"""What a round ends with, of the replies that stand: its prompt, and whom it leaves out with the reason."""
+"""Maps the replies that count to a round's prompt and to the dropped clients with the reason for each."""
 
 
 class CampaignStore:
-    """The part of `Store` that speaks of campaigns; its contract holds here."""
+    """The part of `Store` for campaigns, under the contract of `Store`."""
 
     _database: Database
 
     def add_campaign(self, name: str, plan: str) -> Campaign:
-        """Put a campaign in line, PENDING, with its plan as JSON.
+        """Add a PENDING campaign with its plan as JSON.
 
         Raises:
-            UsageError: not a possible name.
+            UsageError: `name` is not a valid name.
         """
         names.checked("campaign", name)
         with self._database.writing() as session:
@@ -46,7 +46,7 @@ class CampaignStore:
             return row.value()
 
     def claim_campaign(self) -> Campaign | None:
-        """Make the oldest PENDING campaign RUNNING and return it; of many callers one gets it."""
+        """Make the oldest PENDING campaign RUNNING and return it; only one of several callers receives it."""
         pending = select(CampaignRow).where(CampaignRow.state == CampaignState.PENDING.value)
         with self._database.writing() as session:
             row = session.scalar(pending.order_by(CampaignRow.id).limit(1))
@@ -56,10 +56,10 @@ class CampaignStore:
             return row.value()
 
     def set_campaign_state(self, name: str, state: CampaignState, detail: str = "") -> Campaign:
-        """Move a campaign to `state`, or note progress in the state it is in.
+        """Move a campaign to `state`, or record progress in its current state.
 
         Raises:
-            UsageError: the campaign cannot go there from where it is now (`coordinator.store.states`).
+            UsageError: `state` must not follow the current state (`coordinator.store.states`).
         """
         with self._database.writing() as session:
             row = _campaign(session, name)
@@ -68,21 +68,21 @@ class CampaignStore:
             return row.value()
 
     def campaign(self, name: str) -> Campaign:
-        """The campaign of that name."""
+        """Return the campaign of that name."""
         with self._database.reading() as session:
             return _campaign(session, name).value()
 
     def campaigns(self) -> list[Campaign]:
-        """Every campaign, oldest first."""
+        """Return every campaign, oldest first."""
         with self._database.reading() as session:
             return [row.value() for row in session.scalars(select(CampaignRow).order_by(CampaignRow.id))]
 
     def open_round(
         self, campaign: str, index: int, start_prompt: bytes, roster: bytes, subspace: bytes | None = None
     ) -> Round:
-        """Open round `index` ≥ 1 on `start_prompt`; the same again returns what is there.
+        """Open round `index` ≥ 1 on `start_prompt`, or return the round if it exists with the same prompt.
 
-        A round that is open keeps its first roster and subspace: what was asked once is asked again to the letter.
+        An existing round keeps its first roster and subspace, so that repeated requests are identical.
 
         Raises:
             AlreadyExistsError: the round was opened on another prompt.
@@ -108,21 +108,21 @@ class CampaignStore:
             return row.value()
 
     def finish_round(self, campaign: str, index: int, close: Close) -> Round:
-        """Close an open round with the prompt that `close` makes of the replies that stand at this moment.
+        """Close an open round with the prompt that `close` computes from the replies that count now.
 
-        Other writers wait meanwhile, so nothing comes between what is counted and the end of the round. A round
-        that is closed is returned as it is; what `close` raises leaves the round open.
+        Other writers wait meanwhile, so no reply can arrive between the count and the end of the round. A closed
+        round is returned unchanged. If `close` raises, the round stays open.
         """
         with self._database.writing() as session:
             row = round_row(session, campaign, index)
             if row.state == RoundState.OPEN.value:
-                prompt, left_out = close(standing(session, row))
-                leave_out(session, row, left_out)
+                prompt, dropped = close(standing(session, row))
+                leave_out(session, row, dropped)
                 row.state, row.prompt, row.close_time = RoundState.CLOSED.value, prompt, utc_now()
             return row.value()
 
     def rounds(self, campaign: str) -> list[Round]:
-        """Rounds of a campaign in order."""
+        """Return the rounds of a campaign in order."""
         with self._database.reading() as session:
             _campaign(session, campaign)
             query = select(RoundRow).where(RoundRow.campaign == campaign).order_by(RoundRow.number)

@@ -1,4 +1,4 @@
-"""The catalogue in the store: proxies to fetch and published prompt versions."""
+"""The catalogue in the store: registered proxies and published prompt versions."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,16 +15,16 @@ from transfer.protocol.signing import Envelope
 from transfer.protocol.wire import envelope_to_bytes
 
 Build = Callable[[int], tuple[Envelope, Mapping[str, bytes]]]
-"""Makes the signed statement and the files, by name, of the version it is given."""
+"""Maps a version number to the version's signed statement and its files by name."""
 
 
 class CatalogueStore:
-    """The part of `Store` that speaks of proxies and prompts; its contract holds here."""
+    """The part of `Store` for proxies and prompts, under the contract of `Store`."""
 
     _database: Database
 
     def add_proxy(self, proxy: ProxyRecord) -> None:
-        """Offer a proxy. Its files must lie in their directory already and never change."""
+        """Register a proxy. Its files must be in their directory and never change."""
         with self._database.writing() as session:
             if session.scalar(select(ProxyRow.id).where(ProxyRow.name == proxy.name)) is not None:
                 raise AlreadyExistsError(f"proxy {proxy.name!r} exists already: choose another name")
@@ -45,7 +45,7 @@ class CatalogueStore:
             session.add(row)
 
     def proxy(self, name: str) -> ProxyRecord:
-        """The proxy of that name."""
+        """Return the proxy of that name."""
         with self._database.reading() as session:
             row = session.scalar(select(ProxyRow).where(ProxyRow.name == name))
             if row is None:
@@ -53,19 +53,19 @@ class CatalogueStore:
             return row.value()
 
     def proxies(self) -> list[ProxyRecord]:
-        """Every proxy, newest first."""
+        """Return every proxy, newest first."""
         with self._database.reading() as session:
             return [row.value() for row in session.scalars(select(ProxyRow).order_by(ProxyRow.id.desc()))]
 
     def publish(self, prompt: str, build: Build) -> PromptVersion:
-        """Publish the next version of `prompt`: numbers count from 1 and are never used again.
+        """Publish the next version of `prompt`. Versions count from 1; no number is used twice.
 
         Args:
             prompt: name of the prompt.
             build: called once with the number, inside the transaction; if it raises, nothing is published.
 
         Raises:
-            UsageError: not a possible name.
+            UsageError: `prompt` is not a valid name.
         """
         names.checked("prompt", prompt)
         with self._database.writing() as session:
@@ -87,7 +87,7 @@ class CatalogueStore:
     def prompt_version(
         self, prompt: str, version: int | None = None, *, published_only: bool = False
     ) -> PromptVersion:
-        """One version, in whatever state unless `published_only`; None is the newest published one."""
+        """Return one version, in any state unless `published_only`; None means the newest published one."""
         with self._database.reading() as session:
             return _version(session, prompt, version, published_only=published_only).value()
 
@@ -99,13 +99,13 @@ class CatalogueStore:
         limit: int = 1000,
         published_only: bool = False,
     ) -> list[PromptVersion]:
-        """At most `limit` versions, newest first.
+        """Return at most `limit` versions, newest first.
 
         Args:
-            prompt: of this prompt; None is every prompt.
-            after: go on behind the version of this `sequence`.
-            limit: ≥ 1.
-            published_only: leave revoked versions out.
+            prompt: name of the prompt; None means every prompt.
+            after: `sequence` of the last version on the previous page.
+            limit: most versions to return, ≥ 1.
+            published_only: exclude revoked versions.
         """
         query = select(PromptVersionRow).order_by(PromptVersionRow.id.desc()).limit(limit)
         if prompt is not None:
@@ -118,7 +118,7 @@ class CatalogueStore:
             return [row.value() for row in session.scalars(query)]
 
     def prompt_file(self, prompt: str, version: int, path: str) -> bytes:
-        """Content of one file of a version."""
+        """Return the content of one file of a version."""
         with self._database.reading() as session:
             row = session.get(PromptFileRow, (_version(session, prompt, version).id, path))
             if row is None:

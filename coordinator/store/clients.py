@@ -15,24 +15,24 @@ from transfer import names
 from transfer.errors import AlreadyExistsError, AuthenticationError, NotFoundError
 
 REFUSED = "enrolment refused: unknown client, or a wrong, used or expired token; ask for a new invitation"
-"""One text for every reason: a stranger learns neither who was invited nor what became of it."""
+"""The only text for every reason, so that a stranger does not learn who was invited or enrolled."""
 
 
 def token_digest(token: str) -> str:
-    """SHA-256 of an invitation's token in hex: all that is kept of it."""
+    """Return the SHA-256 of an invitation's token in hex; the token itself is never stored."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 class ClientStore:
-    """The part of `Store` that speaks of clients; its contract holds here."""
+    """The part of `Store` for clients, under the contract of `Store`."""
 
     _database: Database
 
     def invite(self, client: str, token_digest: str, expire_time: datetime) -> Client:
-        """Expect `client` to enrol with a token until `expire_time`; replaces an invitation not yet used.
+        """Let `client` enrol with a token until `expire_time`; a new invitation replaces an unused one.
 
         Raises:
-            UsageError: not a possible name.
+            UsageError: `client` is not a valid name.
             AlreadyExistsError: the client is enrolled or revoked.
         """
         names.checked("client", client)
@@ -47,13 +47,14 @@ class ClientStore:
             return row.value()
 
     def enrol(self, client: str, token: str, node_key: bytes, signing_key: bytes, now: datetime) -> Client:
-        """Give an invited client its keys. The token works once; the same keys may come with it again.
+        """Enrol an invited client with its keys. The token works for one pair of keys, which may be sent again.
 
         Raises:
-            AuthenticationError: unknown, revoked, wrong token, used by other keys, or expired.
-            AlreadyExistsError: one of the keys is another client's.
+            AuthenticationError: the client is unknown or revoked, or the token is wrong, expired or used with
+                other keys.
+            AlreadyExistsError: another client has one of the keys.
         """
-        with self._database.reading() as session:  # a stranger's guess is not to take the turn of a writer
+        with self._database.reading() as session:  # refuse a stranger's guess without the writers' lock
             _invited(session, client, token)
         with self._database.writing() as session:
             row = _invited(session, client, token)
@@ -71,14 +72,14 @@ class ClientStore:
             return row.value()
 
     def set_node(self, client: str, node_id: int) -> None:
-        """Remember the number Flower gave the client's node."""
+        """Store Flower's number of the client's node."""
         with self._database.writing() as session:
             _client(session, client).node_id = str(node_id)
 
     def revoke(self, client: str) -> Client:
-        """Take a client's standing away for good; its name and keys stay taken.
+        """Revoke a client for good; its name and keys stay reserved.
 
-        What it released in a round that is open does not count.
+        Its releases in open rounds no longer count.
         """
         with self._database.writing() as session:
             row = _client(session, client)
@@ -87,12 +88,12 @@ class ClientStore:
             return row.value()
 
     def client(self, name: str) -> Client:
-        """The client of that name."""
+        """Return the client of that name."""
         with self._database.reading() as session:
             return _client(session, name).value()
 
     def clients(self) -> list[Client]:
-        """Every client, by name."""
+        """Return every client, ordered by name."""
         with self._database.reading() as session:
             return [row.value() for row in session.scalars(select(ClientRow).order_by(ClientRow.name))]
 
@@ -113,14 +114,14 @@ def _invited(session: Session, client: str, token: str) -> ClientRow:
 
 
 def _refused(why: str) -> AuthenticationError:
-    """The reason is a note on the error: for our log, not for the stranger."""
+    """Return the error for a stranger, with the reason as a note for the operator's log."""
     error = AuthenticationError(REFUSED)
     error.add_note(why)
     return error
 
 
 def _refuse_shared_keys(session: Session, client: str, node_key: bytes, signing_key: bytes) -> None:
-    """A key counts once: two names with one key would be two votes of one data owner."""
+    """Refuse a key of another client: two names with one key would give one data owner two votes."""
     same = or_(ClientRow.node_key == node_key, ClientRow.signing_key == signing_key)
     if session.scalar(select(ClientRow.name).where(same, ClientRow.name != client)) is not None:
         raise AlreadyExistsError(f"a key of client {client!r} is enrolled under another name: make new keys")

@@ -1,8 +1,8 @@
 """One SQL database, SQLite or PostgreSQL, with the same rules on both.
 
-Writers take turns: SQLite by BEGIN IMMEDIATE, PostgreSQL by one advisory lock held to the end of the
-transaction. What a writer reads therefore stays true until it commits, nothing needs to be retried, and both
-databases behave alike. Readers see one consistent snapshot and wait for nobody.
+Writers take turns: SQLite uses BEGIN IMMEDIATE, PostgreSQL one advisory lock until the end of the transaction.
+What a writer reads therefore stays true until it commits, no transaction needs a retry, and both databases behave
+alike. Readers see one consistent snapshot and wait for nobody.
 """
 
 import os
@@ -19,14 +19,14 @@ from coordinator.store.migrations import is_current, upgrade
 from transfer.errors import ConfigError, UnavailableError
 
 BUSY_TIMEOUT_S = 10.0
-"""How long a writer waits for its turn, and PostgreSQL for any statement."""
+"""Longest wait of a writer for its turn, and on PostgreSQL of any statement, in seconds."""
 WRITE_LOCK = 0x70726F6D
-"""Number of the advisory lock on PostgreSQL; any constant that nothing else in the database uses."""
+"""Number of the advisory lock on PostgreSQL: a constant that nothing else in the database uses."""
 KINDS = ("sqlite", "postgresql+psycopg")
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of an SQLite file, whatever characters its path has; a relative one starts where the process does."""
+    """Return the URL of an SQLite file with any path; a relative path starts at the process's directory."""
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
@@ -39,16 +39,16 @@ class Database:
         self._writers = engine.execution_options(writing=True)
         if engine.dialect.name == "postgresql":
             self._readers = engine.execution_options(isolation_level="REPEATABLE READ")
-            # a snapshot taken before the lock was granted would be stale: each statement takes its own
+            # a snapshot from before the lock was granted would be stale, so each statement takes its own
             self._writers = engine.execution_options(isolation_level="READ COMMITTED", writing=True)
 
     @staticmethod
     def open(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Database":
-        """Connect, and bring an empty or older database to the newest revision.
+        """Connect, and upgrade an empty or older database to the newest revision.
 
         Raises:
-            ConfigError: the URL is of no supported kind, nothing can be opened there, or the database is of
-                a revision this version does not know.
+            ConfigError: the URL's kind is not supported, the database does not open, or this version does not
+                know its revision.
         """
         parsed = _parse(url)
         shown = parsed.render_as_string(hide_password=True)
@@ -72,12 +72,12 @@ class Database:
         return database
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close every connection."""
         self._readers.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session on one snapshot.
+        """Open a session on one snapshot.
 
         Raises:
             UnavailableError: the database does not answer.
@@ -87,10 +87,10 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A session that holds the write lock and commits at the end, or changes nothing.
+        """Open a session with the write lock; it commits at the end, or changes nothing if the body raises.
 
         Raises:
-            UnavailableError: the database does not answer, or another writer did not end in time.
+            UnavailableError: the database does not answer, or another writer does not end in time.
         """
         with self._reporting(), self._transaction(self._writers) as session:
             yield session
@@ -118,12 +118,14 @@ def _parse(url: str) -> URL:
     if parsed.drivername not in KINDS:
         raise ConfigError(f"[store] url: {parsed.drivername!r} is not supported: use {' or '.join(KINDS)}")
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise ConfigError(f"[store] url {url!r} names no file: several processes share the store")
+        raise ConfigError(
+            f"[store] url {url!r} names no file, but several processes share the store: write sqlite:///store.db"
+        )
     return parsed
 
 
 def _create_file(url: URL, shown: str) -> None:
-    """Replies are nobody else's business: the file is its owner's before SQLite writes the first byte."""
+    """Create the file for its owner alone before SQLite writes the first reply to it."""
     try:
         os.close(os.open(Path(str(url.database)), os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
@@ -142,7 +144,7 @@ def _engine(url: URL, busy_timeout_ms: int) -> Engine:
         raise ConfigError(f"[store] url: the driver of {url.drivername!r} is not installed") from error
 
     def configure(connection: Any, _record: object) -> None:
-        """Durable before a commit returns, readers beside one writer, no lock waited for without end."""
+        """Make commits durable, let readers work beside one writer, and bound the wait for locks."""
         connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
@@ -164,6 +166,6 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _reason(error: SQLAlchemyError) -> str:
-    """First line of what the driver said: without SQL, parameters or links."""
+    """Return the first line of the driver's message, without SQL, parameters and links."""
     lines = str(getattr(error, "orig", None) or error).splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What the coordinator remembers, as values: nothing of the database shows through."""
+"""The store's content as values, independent of the database."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,16 +13,16 @@ from transfer.protocol.signing import Envelope
 
 PromptState = Literal["published", "revoked"]
 RELEASED = "released"
-"""Outcome of a client whose prompt holds."""
+"""Outcome of a client with a valid release."""
 
 
 def utc_now() -> datetime:
-    """The present, with its zone."""
+    """Return the current time in UTC, with its zone."""
     return datetime.now(UTC)
 
 
 class ClientState(StrEnum):
-    """Where a data owner stands with us."""
+    """State of a client."""
 
     INVITED = "invited"
     ENROLLED = "enrolled"
@@ -34,10 +34,14 @@ class Client:
     """A data owner.
 
     Attributes:
+        name: name of the client.
+        state: state of the client.
+        create_time: time of the first invitation.
         expire_time: end of the invitation; an enrolled client does not expire.
         node_key: public key of its Flower node (PEM), once enrolled.
         signing_key: public Ed25519 key of its releases (32 raw bytes), once enrolled.
-        node_id: number Flower gave that node, once registered there.
+        node_id: Flower's number of that node, once registered there.
+        enrol_time: time of the enrolment, once enrolled.
     """
 
     name: str
@@ -55,10 +59,14 @@ class ProxyRecord:
     """A proxy that clients may fetch.
 
     Attributes:
-        layers: indices of the parent's layers it kept.
-        files: the only files of `directory` that are ever served.
-        directory: where they lie on the coordinator's disk.
+        name: name of the proxy.
+        model: the proxy itself.
+        parent: target that the proxy was made from.
+        layers: indices of the parent's layers in the proxy.
+        files: files of `directory` that the coordinator serves; it serves no other.
+        directory: directory of the files on the coordinator's disk.
         statement: signed in-toto statement over the files.
+        create_time: time of registration.
     """
 
     name: str
@@ -75,7 +83,7 @@ class ProxyRecord:
 
 
 class CampaignState(StrEnum):
-    """Where a campaign stands; `coordinator.store.states` says which state may follow which."""
+    """State of a campaign; `coordinator.store.states` has the transitions."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -90,8 +98,12 @@ class Campaign:
     """A series of rounds that ends in a published prompt.
 
     Attributes:
-        plan: the plan it was launched with, JSON.
-        detail: one line for people: progress, or why it failed.
+        name: name of the campaign.
+        plan: plan at its launch, JSON.
+        state: state of the campaign.
+        detail: one line for people: progress, or the reason of a failure.
+        create_time: time of its launch.
+        update_time: time of the last change of `state` or `detail`.
     """
 
     name: str
@@ -103,7 +115,7 @@ class Campaign:
 
 
 class RoundState(StrEnum):
-    """Whether a round still takes replies."""
+    """State of a round; only an open round accepts replies."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -111,10 +123,18 @@ class RoundState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Round `index` ≥ 1 of a campaign: the prompt it started from and, once closed, the one it made.
+    """Round `index` ≥ 1 of a campaign.
 
-    `subspace` holds the directions clients were asked to tune in, if not all, and `roster` the keys of those that
-    were asked: none in a round from before there were rosters.
+    Attributes:
+        campaign: name of the campaign.
+        index: number of the round, from 1.
+        state: state of the round.
+        start_prompt: prompt that the round starts from, safetensors.
+        subspace: directions that clients tune in; None means all.
+        roster: keys of the clients asked; empty in a round from before rosters existed.
+        prompt: resulting prompt, safetensors, once closed.
+        open_time: time of opening.
+        close_time: time of closing, once closed.
     """
 
     campaign: str
@@ -130,12 +150,16 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRecord:
-    """How one client's part of a round ended.
+    """Outcome of one client in a round.
 
     Attributes:
-        outcome: one short line, e.g. "released" or "declined: budget".
-        envelope: the signed reply exactly as it arrived, if one arrived.
-        reason: why it does not count; empty for what stands.
+        campaign: name of the campaign.
+        index: number of the round.
+        client: name of the client.
+        outcome: one short line, for example "released" or "declined: budget".
+        envelope: the signed reply exactly as it arrived; None without a reply.
+        create_time: time of the record.
+        reason: why the outcome does not count; empty for one that counts.
     """
 
     campaign: str
@@ -152,8 +176,13 @@ class PromptVersion:
     """One published version of a prompt.
 
     Attributes:
-        sequence: position in the order of publication over all prompts; where a listing goes on.
-        statement: signed in-toto statement over the files: lineage and privacy.
+        prompt: name of the prompt.
+        version: number of the version, from 1.
+        state: "published" or "revoked".
+        sequence: position in the order of publication over all prompts, for paging.
+        create_time: time of publication.
+        statement: signed in-toto statement over the files, with lineage and privacy.
+        files: files of the version.
     """
 
     prompt: str

@@ -1,7 +1,7 @@
-"""Replies of clients in the store: the one that stands for each client of a round, and beside it what does not count.
+"""Replies of clients in the store: at most one per client and round that counts, and the replies that do not.
 
-What counts is decided here, under the writers' lock, by what is stored already and never by what a process
-remembers: whoever computes a round again finds the same releases.
+This module decides what counts, under the writers' lock. It decides by stored rows alone and never by the memory of
+a process, so every later computation of a round uses the same releases.
 """
 
 from collections.abc import Mapping
@@ -22,20 +22,27 @@ ANSWERED = "it has answered"
 
 
 class ReplyStore:
-    """The part of `Store` that speaks of replies; its contract holds here."""
+    """The part of `Store` for replies, under the contract of `Store`."""
 
     _database: Database
 
     def record_reply(
         self, campaign: str, index: int, client: str, outcome: str, envelope: bytes | None
     ) -> ReplyRecord:
-        """Remember how a client's part of a round ended.
+        """Record the outcome of a client in a round.
 
-        As long as the round is open, a later reply takes the place of a decline, an invalid one or a time-out, and
-        the first release stays. A reply that may not stand is kept beside, with the reason; a silence is not.
+        While the round is open, a later outcome replaces a decline, an invalid reply or a silence; the first release
+        stays. A reply that does not count is stored separately with the reason; a silence is not.
+
+        Args:
+            campaign: name of the campaign.
+            index: number of the round.
+            client: name of the client.
+            outcome: one short line.
+            envelope: the signed reply; None for a silence.
 
         Returns:
-            What was recorded: of one that does not count, `reason` says why.
+            The record; its `reason` is empty if the outcome counts.
         """
         with self._database.writing() as session:
             opened = round_row(session, campaign, index)
@@ -43,10 +50,10 @@ class ReplyStore:
             if row is not None and (row.outcome, row.envelope) == (outcome, envelope):
                 return row.value()
             if reason := _obstacle(session, opened, row, client, silent=envelope is None):
-                beside = _beside(session, opened, client, outcome, envelope, reason)
+                uncounted = _uncounted(session, opened, client, outcome, envelope, reason)
                 if envelope is not None:
-                    session.add(beside)
-                return beside.value()
+                    session.add(uncounted)
+                return uncounted.value()
             if row is None:
                 row = ReplyRow(campaign=campaign, number=index, client=client)
                 session.add(row)
@@ -54,12 +61,12 @@ class ReplyStore:
             return row.value()
 
     def replies(self, campaign: str, index: int) -> list[ReplyRecord]:
-        """What stands of a round so far, by client."""
+        """Return the outcomes that count in a round so far, ordered by client."""
         with self._database.reading() as session:
             return standing(session, round_row(session, campaign, index))
 
     def uncounted(self, campaign: str, index: int) -> list[ReplyRecord]:
-        """What came in for a round and does not count, in the order in which it came."""
+        """Return the outcomes that do not count in a round, in order of arrival."""
         with self._database.reading() as session:
             round_row(session, campaign, index)
             query = select(UncountedRow).where(
@@ -69,10 +76,10 @@ class ReplyStore:
 
 
 def round_row(session: Session, campaign: str, index: int) -> RoundRow:
-    """The row of a round.
+    """Return the row of a round.
 
     Raises:
-        NotFoundError: it was never opened.
+        NotFoundError: the round was never opened.
     """
     row = session.get(RoundRow, (campaign, index))
     if row is None:
@@ -81,19 +88,19 @@ def round_row(session: Session, campaign: str, index: int) -> RoundRow:
 
 
 def standing(session: Session, opened: RoundRow) -> list[ReplyRecord]:
-    """What stands of a round as the transaction sees it, by client."""
+    """Return the outcomes that count in a round, ordered by client, as the transaction sees them."""
     query = select(ReplyRow).where(ReplyRow.campaign == opened.campaign, ReplyRow.number == opened.number)
     return [row.value() for row in session.scalars(query.order_by(ReplyRow.client))]
 
 
 def leave_out(session: Session, opened: RoundRow, reasons: Mapping[str, str]) -> None:
-    """Write down whose release a round closes without, and why; the release itself stays where it is."""
+    """Record the clients that a round's aggregate drops, with the reasons; their releases stay in place."""
     for client, reason in reasons.items():
-        session.add(_beside(session, opened, client, RELEASED, None, reason))
+        session.add(_uncounted(session, opened, client, RELEASED, None, reason))
 
 
 def withdraw(session: Session, client: str) -> None:
-    """Take a revoked client's releases out of rounds that are still open."""
+    """Remove a revoked client's releases from open rounds."""
     of_open_rounds = (
         (ReplyRow.campaign == RoundRow.campaign)
         & (ReplyRow.number == RoundRow.number)
@@ -101,11 +108,12 @@ def withdraw(session: Session, client: str) -> None:
     )
     query = select(ReplyRow, RoundRow).join(RoundRow, of_open_rounds)
     for row, opened in session.execute(query.where(ReplyRow.client == client, ReplyRow.outcome == RELEASED)):
-        session.add(_beside(session, opened, client, RELEASED, row.envelope, REVOKED))
+        session.add(_uncounted(session, opened, client, RELEASED, row.envelope, REVOKED))
         row.outcome, row.envelope, row.create_time = ClientState.REVOKED.value, None, utc_now()
 
 
 def _obstacle(session: Session, opened: RoundRow, row: ReplyRow | None, client: str, *, silent: bool) -> str:
+    """Return why a new outcome of a client does not count, or an empty string if it does."""
     if row is not None and row.outcome == RELEASED:
         return FIRST_STANDS
     if opened.state != RoundState.OPEN.value:
@@ -116,10 +124,10 @@ def _obstacle(session: Session, opened: RoundRow, row: ReplyRow | None, client: 
     return ANSWERED if silent and row is not None and row.envelope is not None else ""
 
 
-def _beside(
+def _uncounted(
     session: Session, opened: RoundRow, client: str, outcome: str, envelope: bytes | None, reason: str
 ) -> UncountedRow:
-    """The row of what does not count, to be added; the same again is the row that is there."""
+    """Return a row, to be added, for an outcome that does not count; an equal row is returned as it is."""
     of_client = (
         (UncountedRow.campaign == opened.campaign)
         & (UncountedRow.number == opened.number)

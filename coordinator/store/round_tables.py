@@ -1,4 +1,4 @@
-"""Tables of rounds and of what clients replied; `coordinator.store.tables` has the others, and the rules."""
+"""Tables of rounds and replies; `coordinator.store.tables` has the other tables and the rules for changes."""
 
 from datetime import datetime
 
@@ -29,7 +29,7 @@ class RoundRow(Base):
     close_time: Mapped[datetime | None]
 
     def value(self) -> Round:
-        """The row as a value."""
+        """Return the row as a value."""
         return Round(
             campaign=self.campaign,
             index=self.number,
@@ -44,7 +44,7 @@ class RoundRow(Base):
 
 
 class ReplyRow(Base):
-    """How one client's part of a round ended: what stands."""
+    """The outcome of one client in a round that counts."""
 
     __tablename__ = "replies"
     __table_args__ = (ForeignKeyConstraint(["campaign", "number"], ["rounds.campaign", "rounds.number"]),)
@@ -57,14 +57,14 @@ class ReplyRow(Base):
     create_time: Mapped[datetime]
 
     def value(self) -> ReplyRecord:
-        """The row as a value."""
+        """Return the row as a value."""
         return ReplyRecord(
             self.campaign, self.number, self.client, self.outcome, self.envelope, self.create_time
         )
 
 
 class UncountedRow(Base):
-    """Something that came in for a round and does not count; without envelope, the one that stands is meant."""
+    """An outcome that does not count; without an envelope, the row refers to the reply in `replies`."""
 
     __tablename__ = "uncounted"
     __table_args__ = (ForeignKeyConstraint(["campaign", "number"], ["rounds.campaign", "rounds.number"]),)
@@ -79,7 +79,7 @@ class UncountedRow(Base):
     create_time: Mapped[datetime]
 
     def value(self) -> ReplyRecord:
-        """The row as a value."""
+        """Return the row as a value."""
         return ReplyRecord(
             self.campaign,
             self.number,

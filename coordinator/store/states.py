@@ -1,4 +1,4 @@
-"""The life of a campaign as a table of transitions; no time, no storage, no network.
+"""The states of a campaign as a table of transitions, without time, storage or network.
 
     PENDING ──► RUNNING ──► TRANSFERRING ──► PUBLISHED
        ▲  │        │             │
@@ -6,7 +6,7 @@
        │           ▼      ▼
        └─────── FAILED  ABORTED        (`round resume`)
 
-A state may follow itself: that is how progress is noted. PUBLISHED is the end.
+A state may follow itself, which records progress. PUBLISHED is final.
 """
 
 from collections.abc import Mapping
@@ -27,21 +27,21 @@ FOLLOWS: Mapping[CampaignState, frozenset[CampaignState]] = {
     CampaignState.ABORTED: frozenset({CampaignState.PENDING}),
 }
 ACTIVE = frozenset({CampaignState.RUNNING, CampaignState.TRANSFERRING})
-"""States a serving coordinator works on; after a restart it goes on with these."""
+"""States that a serving coordinator works on, also after a restart."""
 ENDED = frozenset({CampaignState.PUBLISHED, CampaignState.FAILED, CampaignState.ABORTED})
-"""States in which nothing happens any more unless someone asks for it."""
+"""States in which nothing happens until an operator resumes the campaign."""
 
 
 def allowed(current: CampaignState, following: CampaignState) -> bool:
-    """True if a campaign in `current` may be put into `following`; every state may follow itself."""
+    """Return whether `following` may follow `current`; every state may follow itself."""
     return following is current or following in FOLLOWS[current]
 
 
 def check(campaign: str, current: CampaignState, following: CampaignState) -> None:
-    """Return if the transition is in the table.
+    """Refuse a transition that is not in the table.
 
     Raises:
-        UsageError: it is not; names what may follow.
+        UsageError: `following` must not follow `current`; the message names the states that may.
     """
     if allowed(current, following):
         return

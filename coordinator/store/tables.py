@@ -1,6 +1,6 @@
-"""Tables of the coordinator's database. Rows never leave `coordinator.store.store`; values do.
+"""Tables of the coordinator's database. Rows never leave `coordinator.store`; it returns values instead.
 
-Rounds and replies are in `coordinator.store.round_tables`. A change needs a new revision in
+`coordinator.store.round_tables` has rounds and replies. A change needs a new revision in
 `coordinator/store/migrations/versions`; a test compares the two.
 """
 
@@ -33,7 +33,7 @@ from transfer.protocol.wire import envelope_from_bytes
 
 
 class ClientRow(Base):
-    """A data owner; the token itself is never stored."""
+    """A client; the token itself is never stored."""
 
     __tablename__ = "clients"
     __table_args__ = (
@@ -53,7 +53,7 @@ class ClientRow(Base):
     node_id: Mapped[str | None] = mapped_column(String(20))  # 64 bits unsigned: wider than SQL's integers
 
     def value(self) -> Client:
-        """The row as a value."""
+        """Return the row as a value."""
         return Client(
             name=self.name,
             state=ClientState(self.state),
@@ -96,7 +96,7 @@ class ProxyRow(Base):
     files: Mapped[list[ProxyFileRow]] = relationship(order_by=ProxyFileRow.path)
 
     def value(self) -> ProxyRecord:
-        """The row as a value."""
+        """Return the row as a value."""
         return ProxyRecord(
             name=self.name,
             model=ModelRef(self.model_name, self.model_digest),
@@ -129,7 +129,7 @@ class CampaignRow(Base):
     update_time: Mapped[datetime]
 
     def value(self) -> Campaign:
-        """The row as a value."""
+        """Return the row as a value."""
         state = CampaignState(self.state)
         return Campaign(self.name, self.plan, state, self.detail, self.create_time, self.update_time)
 
@@ -164,7 +164,7 @@ class PromptVersionRow(Base):
     files: Mapped[list[PromptFileRow]] = relationship(order_by=PromptFileRow.path)
 
     def value(self) -> PromptVersion:
-        """The row as a value."""
+        """Return the row as a value."""
         return PromptVersion(
             prompt=self.prompt,
             version=self.version,
@@ -177,7 +177,7 @@ class PromptVersionRow(Base):
 
 
 class HeartbeatRow(Base):
-    """When the serving process last said that it lives; one row."""
+    """The time of the serving process's last heartbeat, in one row."""
 
     __tablename__ = "heartbeat"
     __table_args__ = (CheckConstraint("id = 1", "single"),)

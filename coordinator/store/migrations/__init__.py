@@ -1,4 +1,4 @@
-"""Revisions of the database schema, applied when a store is opened."""
+"""Revisions of the database schema; opening a store applies them."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from transfer.errors import ConfigError
 
 
 def is_current(connection: Connection) -> bool:
-    """True if the database is at the newest revision."""
+    """Return whether the database is at the newest revision."""
     return _revision(connection) == _script(connection).get_current_head()
 
 
 def upgrade(connection: Connection, shown: str) -> None:
-    """Bring an empty or older database to the newest revision, inside the caller's transaction.
+    """Upgrade an empty or older database to the newest revision, inside the caller's transaction.
 
     Args:
-        connection: in a transaction that holds the write lock.
-        shown: how to name the database in messages.
+        connection: connection in a transaction with the write lock.
+        shown: name of the database for messages.
 
     Raises:
-        ConfigError: the revision is unknown here, or the database is somebody else's.
+        ConfigError: this version does not know the revision, or the database belongs to another program.
     """
     revision = _revision(connection)
     tables = [name for name in inspect(connection).get_table_names() if name != "alembic_version"]
@@ -41,7 +41,7 @@ def upgrade(connection: Connection, shown: str) -> None:
 
 
 def config(connection: Connection) -> Config:
-    """Alembic's settings for one connection; the revisions are found beside this file, installed or not."""
+    """Return Alembic's settings for one connection; the revisions are beside this file."""
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     settings.attributes["connection"] = connection

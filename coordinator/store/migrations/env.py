@@ -1,4 +1,4 @@
-"""Run by alembic for every command: on the connection we hand it, in the transaction that is open there."""
+"""Alembic's environment: runs every command on the given connection, inside its open transaction."""
 
 from alembic import context
 
