@@ -1,4 +1,4 @@
-"""Enrolment: an invitation's token, used once, turns a data owner's keys into a client."""
+"""Enrolment: the one-time token of an invitation admits a data owner's keys as a client."""
 
 import logging
 import secrets
@@ -22,14 +22,14 @@ INVITATION_LIFE = timedelta(days=7)
 Register = Callable[[bytes, str], int]
 """Registers a node's public key (PEM) under a client's name with Flower and returns the node's id.
 
-May be called again with the same key and name."""
+It accepts repeated calls with the same key and name."""
 
 
 def invite(store: Store, name: str, now: datetime, lifetime: timedelta = INVITATION_LIFE) -> str:
-    """Invite a client and return its one-time token, of which only the SHA-256 is kept.
+    """Invite a client and return its one-time token; the store keeps only the token's SHA-256.
 
     Raises:
-        UsageError: not a possible name.
+        UsageError: `name` is not a valid name.
         AlreadyExistsError: the client is enrolled or revoked.
     """
     token = secrets.token_urlsafe(TOKEN_BYTES)
@@ -38,13 +38,13 @@ def invite(store: Store, name: str, now: datetime, lifetime: timedelta = INVITAT
 
 
 class Enrolment:
-    """Takes clients in.
+    """Enrols clients.
 
     Args:
-        store: where clients are remembered.
-        register: tells Flower about a node.
-        fleet_address: host:port that clients are told to find Flower's Fleet API at.
-        clock: the present, with its zone.
+        store: holds the clients.
+        register: registers a node with Flower.
+        fleet_address: host:port of Flower's Fleet API for clients.
+        clock: returns the current time with its zone.
     """
 
     def __init__(
@@ -54,21 +54,21 @@ class Enrolment:
         self.fleet_address = fleet_address
 
     def enrol(self, client: str, token: str, node_key: bytes, signing_key: bytes, proof: bytes) -> Client:
-        """Check token and proof, then remember the keys and register the node.
+        """Check token and proof, then store the keys and register the node.
 
-        A crash or a lost answer in between is mended by enrolling again with the same keys and token.
+        After a crash or a lost reply, the client may enrol again with the same keys and token.
 
         Args:
             client: name in the invitation.
             token: one-time secret of the invitation.
             node_key: public EC P-384 key of the Flower node, PEM.
             signing_key: public Ed25519 key of releases, 32 raw bytes.
-            proof: its signature over `transfer.enrolment.proof_content`.
+            proof: signature by the signing key over `transfer.protocol.signing.proof_content`.
 
         Raises:
-            UsageError: a key is not of its kind.
-            AuthenticationError: the proof does not hold, or the invitation does not.
-            AlreadyExistsError: a key is in use under another name.
+            UsageError: a key is not of the required kind.
+            AuthenticationError: the proof or the invitation is not valid.
+            AlreadyExistsError: a key is enrolled under another name.
         """
         _check_node_key(node_key)
         _check_proof(signing_key, proof, proof_content(client, token, node_key))

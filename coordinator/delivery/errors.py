@@ -1,6 +1,6 @@
-"""Our errors as gRPC statuses: one table, and the one place where a call's exception becomes an answer.
+"""Our errors as gRPC statuses: one table, and the only place that turns a call's exception into a status.
 
-Beside the status travels the error's symbol, so that a client can raise the very class the store raised.
+The error's symbol travels with the status, so that a client can raise the same class.
 """
 
 import asyncio
@@ -37,12 +37,12 @@ logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Message, Message]
 MAX_TEXT = 1000
-"""Characters of an error sent at most: it may quote what the caller sent, and travels in a header."""
+"""Most characters of an error's text: it may quote the caller's request, and it travels in a header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How an error is told: its status, and a text instead of its own where that speaks of our insides."""
+    """An error's status, and a text that replaces the error's own if that would disclose internals."""
 
     status: grpc.StatusCode
     text: str | None = None
@@ -71,11 +71,11 @@ ANSWERS: Mapping[type[PromptferryError], Answer] = {
 
 @asynccontextmanager
 async def errors_as_status(context: Context, limit_s: float | None = None) -> AsyncIterator[None]:
-    """Within it every exception ends the call with a status; what we did not foresee says nothing of itself.
+    """End the call with a status for every exception of the body; an unexpected one discloses nothing.
 
     Args:
-        context: of the call.
-        limit_s: longest time the body may take, whatever deadline the client set; None for no limit.
+        context: context of the call.
+        limit_s: longest duration of the body in seconds, whatever the client's deadline; None means no limit.
     """
     try:
         async with asyncio.timeout(limit_s):
@@ -84,7 +84,7 @@ async def errors_as_status(context: Context, limit_s: float | None = None) -> As
         await _end(context, DeadlineError(f"the call took longer than {limit_s:g} s"))
     except PromptferryError as error:
         await _end(context, error)
-    except grpc.aio.BaseError:  # ended already, or the caller went away
+    except grpc.aio.BaseError:  # the call ended already, or the caller disconnected
         raise
     except Exception:
         logger.exception("a call failed")

@@ -1,7 +1,7 @@
-"""Files of published prompts on disk, under their digests: one copy for everybody who downloads them.
+"""Cache of published prompts' files on disk, named by their digests: one copy for all downloads.
 
-The store holds a file as one value, which can only be read whole. It is read once and laid here; downloads then
-read as much as their reader takes. What lies here can be removed at any time; it is laid anew.
+The store keeps a file as one value and can only read it whole. The cache reads it once and writes it to disk; each
+download then reads only as much as its recipient takes. You may delete the cache at any time; it is written again.
 """
 
 import threading
@@ -13,34 +13,34 @@ from transfer.files.atomic import FileRef, replace
 
 
 class Shelf:
-    """Safe to use from many threads and processes.
+    """The cache; safe to use from many threads and processes.
 
     Args:
-        directory: made when the first file is laid into it, for its owner alone.
+        directory: directory of the files, created with the first file, for its owner alone.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._laid: set[str] = set()
-        self._laying = threading.Lock()
+        self._digests: set[str] = set()
+        self._lock = threading.Lock()
 
     def path(self, file: FileRef, content: Callable[[], bytes]) -> Path:
-        """Where the file lies; asks for its content if it does not lie there yet, for one file at a time.
+        """Return the file's path; if it is missing, write what `content` returns, one file at a time.
 
         Raises:
-            UnavailableError: it cannot be written.
+            UnavailableError: the file is not writable.
         """
         path = self._directory / file.digest
-        with self._laying:
-            if file.digest not in self._laid or not path.is_file():
-                self._lay(path, file, content)
-                self._laid.add(file.digest)
+        with self._lock:
+            if file.digest not in self._digests or not path.is_file():
+                self._write(path, file, content)
+                self._digests.add(file.digest)
         return path
 
-    def _lay(self, path: Path, file: FileRef, content: Callable[[], bytes]) -> None:
+    def _write(self, path: Path, file: FileRef, content: Callable[[], bytes]) -> None:
         try:
             if path.is_file() and FileRef.of_file(path).digest == file.digest:
-                return  # by an earlier process
+                return  # an earlier process wrote it
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace(path, content())
         except (OSError, UsageError) as error:

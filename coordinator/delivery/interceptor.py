@@ -1,7 +1,7 @@
-"""A gRPC interceptor that lets every call of a server through its door and waits for no request without end.
+"""A gRPC interceptor that counts every call for admission and bounds the wait for its request.
 
-A unary call starts when its headers have come; its message may never follow. So each handler is turned into one
-that reads a stream of requests, which is the same on the wire, and waits for the first of them itself.
+A unary call starts when its headers arrive; its message may never follow. The interceptor therefore turns each
+handler into one that reads a stream of requests, which is the same on the wire, and waits for the first itself.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Counts calls at a door.
+    """Admits calls and bounds the wait for their requests.
 
     Args:
-        door: of the server's port.
-        request_s: longest time between a call's headers and its request.
+        door: admission of the server's port.
+        request_s: longest time between a call's headers and its request, in seconds.
     """
 
     def __init__(self, door: Admission, request_s: float) -> None:
@@ -36,7 +36,7 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """The handler of a call, guarded; None stays None."""
+        """Return the handler of a call, guarded; None stays None."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
@@ -74,6 +74,6 @@ class Guard(grpc.aio.ServerInterceptor):
 
 @lru_cache(4096)
 def peer_of(text: str) -> Peer:
-    """Address and port out of what gRPC calls a peer, as in ipv4:127.0.0.1:5000 and ipv6:%5B::1%5D:5000."""
+    """Parse gRPC's text for a peer, such as ipv4:127.0.0.1:5000 or ipv6:%5B::1%5D:5000."""
     host, _, port = unquote(text).partition(":")[2].rpartition(":")
     return plain(host.strip("[]")), int(port)

@@ -1,4 +1,4 @@
-"""Pages of a listing (AIP-158): an opaque token says where the next page starts, and of which listing."""
+"""Pages of a listing (AIP-158): an opaque token names the listing and the start of the next page."""
 
 import base64
 import binascii
@@ -11,27 +11,27 @@ MAX_SIZE = 1000
 _TOKEN = re.compile(r"(\S+) ([0-9]{1,18})")
 
 
-def size(asked: int) -> int:
-    """Items on a page for what a caller asked; 0 is "as you like".
+def size(requested: int) -> int:
+    """Return the number of items on a page for a request; 0 means `DEFAULT_SIZE`.
 
     Raises:
-        UsageError: negative.
+        UsageError: `requested` is negative.
     """
-    if asked < 0:
-        raise UsageError(f"page_size {asked} must be ≥ 0")
-    return min(asked or DEFAULT_SIZE, MAX_SIZE)
+    if requested < 0:
+        raise UsageError(f"page_size {requested} must be ≥ 0")
+    return min(requested or DEFAULT_SIZE, MAX_SIZE)
 
 
 def token(position: int, listing: str) -> str:
-    """Token that leads on from `position` of a listing."""
+    """Return the token for the page after `position` of a listing."""
     return base64.urlsafe_b64encode(f"{listing} {position}".encode()).decode()
 
 
 def cursor(token: str, listing: str) -> int | None:
-    """Position a token holds; None for the start of the listing.
+    """Return the position in a token; None for the start of the listing.
 
     Raises:
-        UsageError: the token is none of ours, or of another listing.
+        UsageError: this module did not make the token, or it is for another listing.
     """
     if not token:
         return None
@@ -40,5 +40,7 @@ def cursor(token: str, listing: str) -> int | None:
     except (binascii.Error, ValueError):
         match = None
     if match is None or match[1] != listing:
-        raise UsageError("page_token is not one that this listing gave out")
+        raise UsageError(
+            "page_token is not one that this listing gave out; pass the next_page_token of the previous page"
+        )
     return int(match[2])

@@ -1,7 +1,7 @@
-"""The delivery server: promptferry.v1 and health over TLS 1.3, on an event loop in a thread of its own.
+"""The delivery server: promptferry.v1 and health over TLS 1.3, on an event loop in its own thread.
 
-An event loop, because a call whose request never comes or a download nobody reads then costs a little memory
-and not one of a few threads.
+On an event loop, a call without a request or a download without a reader costs a little memory. With threads it
+would block one of a few.
 """
 
 import asyncio
@@ -29,22 +29,22 @@ from transfer.errors import PromptferryError, UnavailableError
 logger = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 65_536
-"""Every request is a few names or keys."""
+"""Largest request: every request is a few names or keys."""
 STORE_THREADS = 8
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.so_reuseport", 0),  # a second coordinator on our port is to fail, not to share it
+    ("grpc.so_reuseport", 0),  # a second coordinator on this port must fail, not share it
     ("grpc.max_concurrent_streams", 100),
     ("grpc.server_handshake_timeout_ms", 10_000),  # TLS and the first frames of HTTP/2
     ("grpc.max_connection_idle_ms", 60_000),
-    # a download broken by it goes on from where it was
+    # a download that this interrupts continues at its offset
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 10 * 60_000),
 )
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether gRPC tells of something else than a caller that went away or was sent away."""
+    """Return whether a record reports more than a caller that disconnected or was disconnected."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or not issubclass(kind, asyncio.CancelledError | grpc.aio.InternalError)
 
@@ -53,17 +53,17 @@ logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
 
 class DeliveryServer:
-    """Serves a store to data owners and prompt users.
+    """Serves a store to data owners and recipients.
 
     Args:
-        store: what is served.
+        store: holds the prompts, proxies and clients.
         host: address to listen on.
-        port: port to listen on; 0 for any free one.
-        pki: where the server's certificate and key lie.
-        enrolment: takes data owners in.
-        copies: directory for the files of prompts while they are served; see `coordinator.delivery.file_cache`.
-        limits: what one call may take.
-        door: what strangers may take of the port.
+        port: port to listen on; 0 means any free one.
+        pki: paths of the server's certificate and key.
+        enrolment: enrols clients.
+        copies: directory that caches prompts' files for downloads; see `coordinator.delivery.file_cache`.
+        limits: limits of one call.
+        door: limits of the port for strangers.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class DeliveryServer:
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
 
     def start(self) -> int:
-        """Listen and return the port; may be called once.
+        """Listen and return the port; call it once.
 
         Raises:
-            UnavailableError: the port is taken, or the address is not this machine's.
-            ConfigError: the certificate or its key cannot be used.
+            UnavailableError: the port is in use, or the address does not belong to this machine.
+            ConfigError: the certificate or its key is not usable.
         """
         credentials = grpc.ssl_server_credentials([load_server(self._pki)])
         self._credentials = credentials
@@ -97,7 +97,7 @@ class DeliveryServer:
         return self._listening.result()
 
     def stop(self, grace_s: float) -> None:
-        """Say NOT_SERVING, take no more calls, give running ones `grace_s` to end, and stop listening."""
+        """Report NOT_SERVING, refuse new calls, wait up to `grace_s` seconds for running ones, and stop."""
         if not self._thread.is_alive():
             return
         self._stop(grace_s)
@@ -116,7 +116,7 @@ class DeliveryServer:
 
     async def _serve(self) -> None:
         with ThreadPoolExecutor(STORE_THREADS, "delivery-store") as pool:
-            # a second bound beside the door's: calls that it ended take a moment to go
+            # a second bound beside the admission's, because calls that it ended take a moment to disappear
             server = grpc.aio.server(
                 interceptors=[Guard(self._door, self._limits.request_s)],
                 options=OPTIONS,
@@ -139,7 +139,9 @@ class DeliveryServer:
             await check.enter_graceful_shutdown()
             await server.stop(grace_s)
             if rest := asyncio.all_tasks() - {asyncio.current_task()}:
-                await asyncio.wait(rest, timeout=1.0)  # calls that were ended: gRPC tells of cancelled ones
+                await asyncio.wait(
+                    rest, timeout=1.0
+                )  # ended calls; gRPC would log them if they were cancelled
             self._door.close()
 
     def _bind(self, server: grpc.aio.Server) -> int:
@@ -148,7 +150,7 @@ class DeliveryServer:
         except RuntimeError as error:
             raise UnavailableError(
                 f"cannot listen on {self._host}:{self._port}: {_reason(self._host, self._port)}; "
-                "set [delivery] host and port"
+                "change [delivery] host or port"
             ) from error
 
 
@@ -157,7 +159,7 @@ def _bracketed(host: str) -> str:
 
 
 def _reason(host: str, port: int) -> str:
-    """Why nothing can listen there: gRPC does not say."""
+    """Return why a server cannot listen at an address, which gRPC does not report."""
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(kind) as probe:

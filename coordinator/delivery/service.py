@@ -1,6 +1,6 @@
-"""promptferry.v1 over a store: prompts, proxies, enrolment. Translates; decides nothing, keeps no state.
+"""The services of promptferry.v1 over a store: prompts, proxies, enrolment. They translate and keep no state.
 
-The store is read on threads, so that a slow disk or a slow reader of a download holds up nobody else.
+They read the store on threads, so that a slow disk or a slow reader of a download blocks no other call.
 """
 
 import asyncio
@@ -30,21 +30,21 @@ from transfer.files.atomic import FileRef
 from transfer.protocol.wire import envelope_message, model_message
 
 CHUNK_BYTES = 32_768
-"""Two or three of them are what a download holds that nobody reads."""
+"""Size of a chunk; a download without a reader keeps two or three chunks in memory."""
 SERVICES = tuple(service.full_name for service in service_pb2.DESCRIPTOR.services_by_name.values())
-"""Full names of what is served, for the health service."""
+"""Full names of the services, for the health service."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may take.
+    """Limits of one call, in seconds.
 
     Attributes:
         request_s: longest time between a call's start and its request.
-        unary_s: longest time of a call that is not a download.
-        stall_s: longest time a download waits for its reader to take a chunk.
+        unary_s: longest duration of a call that is not a download.
+        stall_s: longest time that a download waits for its reader to take a chunk.
     """
 
     request_s: float = 10.0
@@ -54,7 +54,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Hall:
-    """What all services share: threads for the store, limits, and the door their callers came through."""
+    """Parts that all services share: threads for the store, limits of a call, and the port's admission."""
 
     pool: Executor
     limits: Limits
@@ -70,7 +70,7 @@ class _Service:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def _send(self, context: Context, path: Path, size: int, offset: int) -> None:
-        """Send bytes `offset` to `size` of a file, no faster than they are taken."""
+        """Send bytes `offset` to `size` of a file, no faster than the reader takes them."""
         if not 0 <= offset <= size:
             raise UsageError(f"offset {offset} is outside the file of {size} bytes")
         peer = peer_of(context.peer())
@@ -82,7 +82,7 @@ class _Service:
                 async with asyncio.timeout(self._limits.stall_s):
                     await context.write(service_pb2.DownloadResponse(chunk=chunk))
             except TimeoutError:
-                # a status would wait behind the chunks that nobody takes, and they would be kept
+                # a status would queue behind the chunks that nobody takes, and those would stay in memory
                 self._door.hang_up(peer)
                 raise DeadlineError(f"no chunk was taken for {self._limits.stall_s:g} s") from None
             self._door.noted(peer)
@@ -90,7 +90,7 @@ class _Service:
 
 
 class PromptService(_Service, service_pb2_grpc.PromptServiceServicer):
-    """Published versions; a revoked one is as absent as one that never was."""
+    """Published versions; a revoked version gets the same answer as one that never existed."""
 
     def __init__(self, store: Store, hall: Hall, shelf: Shelf) -> None:
         super().__init__(store, hall)
@@ -99,27 +99,27 @@ class PromptService(_Service, service_pb2_grpc.PromptServiceServicer):
     async def GetPromptVersion(  # noqa: N802
         self, request: service_pb2.GetPromptVersionRequest, context: Context
     ) -> service_pb2.PromptVersion:
-        """One version, or the latest."""
+        """Return one version, or the latest."""
         async with errors_as_status(context, self._limits.unary_s):
             prompt, version = names.parse_prompt_version(request.name)
-            found = await self._on_a_thread(
+            record = await self._on_a_thread(
                 lambda: self._store.prompt_version(prompt, version, published_only=True)
             )
-            return _version_message(found)
+            return _version_message(record)
 
     async def ListPromptVersions(  # noqa: N802
         self, request: service_pb2.ListPromptVersionsRequest, context: Context
     ) -> service_pb2.ListPromptVersionsResponse:
-        """Newest first."""
+        """Return a page of versions, newest first."""
         async with errors_as_status(context, self._limits.unary_s):
             prompt = names.parse_prompt_parent(request.parent)
             size = paging.size(request.page_size)
             after = paging.cursor(request.page_token, request.parent)
-            found = await self._on_a_thread(
+            records = await self._on_a_thread(
                 lambda: self._store.prompt_versions(prompt, after=after, limit=size + 1, published_only=True)
             )
-            page = found[:size]
-            token = paging.token(page[-1].sequence, request.parent) if len(found) > size else ""
+            page = records[:size]
+            token = paging.token(page[-1].sequence, request.parent) if len(records) > size else ""
             return service_pb2.ListPromptVersionsResponse(
                 prompt_versions=map(_version_message, page), next_page_token=token
             )
@@ -127,11 +127,13 @@ class PromptService(_Service, service_pb2_grpc.PromptServiceServicer):
     async def DownloadPromptFile(  # type: ignore[override]  # noqa: N802 -- grpc.aio also takes one that writes
         self, request: service_pb2.DownloadRequest, context: Context
     ) -> None:
-        """A file of one version, from an offset on."""
+        """Send a file of one version, starting at an offset."""
         async with errors_as_status(context):
             prompt, version = names.parse_prompt_version(request.name)
             if version is None:
-                raise UsageError("a download names its version: between two parts `latest` may change")
+                raise UsageError(
+                    f"{request.name}: a download names its version, because `latest` may change between two parts"
+                )
             read = partial(self._store.prompt_version, prompt, version, published_only=True)
             file = _listed((await self._on_a_thread(read)).files, request)
             content = partial(self._store.prompt_file, prompt, version, file.path)
@@ -140,12 +142,12 @@ class PromptService(_Service, service_pb2_grpc.PromptServiceServicer):
 
 
 class ProxyService(_Service, service_pb2_grpc.ProxyServiceServicer):
-    """Proxies; of their directories only the files that a record lists are ever opened."""
+    """Proxies; the service opens only the files of a proxy's directory that its record lists."""
 
     async def GetProxy(  # noqa: N802
         self, request: service_pb2.GetProxyRequest, context: Context
     ) -> service_pb2.Proxy:
-        """One proxy."""
+        """Return one proxy."""
         async with errors_as_status(context, self._limits.unary_s):
             name = names.parse_proxy(request.name)
             return _proxy_message(await self._on_a_thread(lambda: self._store.proxy(name)))
@@ -153,20 +155,21 @@ class ProxyService(_Service, service_pb2_grpc.ProxyServiceServicer):
     async def ListProxies(  # noqa: N802
         self, request: service_pb2.ListProxiesRequest, context: Context
     ) -> service_pb2.ListProxiesResponse:
-        """Newest first."""
+        """Return a page of proxies, newest first."""
         async with errors_as_status(context, self._limits.unary_s):
             size = paging.size(request.page_size)
             left = paging.cursor(request.page_token, "proxies")
-            found = await self._on_a_thread(self._store.proxies)
-            found = found if left is None else found[max(0, len(found) - left) :]
-            page = found[:size]
-            token = paging.token(len(found) - size, "proxies") if len(found) > size else ""
+            records = await self._on_a_thread(self._store.proxies)
+            # a token counts from the oldest proxy, so that a new proxy does not shift the pages
+            records = records if left is None else records[max(0, len(records) - left) :]
+            page = records[:size]
+            token = paging.token(len(records) - size, "proxies") if len(records) > size else ""
             return service_pb2.ListProxiesResponse(proxies=map(_proxy_message, page), next_page_token=token)
 
     async def DownloadProxyFile(  # type: ignore[override]  # noqa: N802 -- grpc.aio also takes one that writes
         self, request: service_pb2.DownloadRequest, context: Context
     ) -> None:
-        """A file of a proxy, from an offset on."""
+        """Send a file of a proxy, starting at an offset."""
         async with errors_as_status(context):
             name = names.parse_proxy(request.name)
             proxy = await self._on_a_thread(lambda: self._store.proxy(name))
@@ -175,7 +178,7 @@ class ProxyService(_Service, service_pb2_grpc.ProxyServiceServicer):
 
 
 class EnrolmentService(service_pb2_grpc.EnrolmentServiceServicer):
-    """Takes data owners in."""
+    """Enrolment of data owners."""
 
     def __init__(self, enrolment: Enrolment, hall: Hall) -> None:
         self._enrolment, self._pool, self._limits = enrolment, hall.pool, hall.limits
@@ -184,19 +187,19 @@ class EnrolmentService(service_pb2_grpc.EnrolmentServiceServicer):
     async def EnrolClient(  # noqa: N802
         self, request: service_pb2.EnrolClientRequest, context: Context
     ) -> service_pb2.EnrolClientResponse:
-        """Keys for an invitation."""
+        """Enrol a client with the token of its invitation."""
         async with errors_as_status(context, self._limits.unary_s):
             async with self._refusals.slowed(peer_of(context.peer())[0], request.client):
-                given = (request.client, request.token, request.node_key, request.signing_key, request.proof)
+                fields = (request.client, request.token, request.node_key, request.signing_key, request.proof)
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._pool, self._enrolment.enrol, *given)
+                await loop.run_in_executor(self._pool, self._enrolment.enrol, *fields)
             return service_pb2.EnrolClientResponse(fleet_address=self._enrolment.fleet_address)
 
 
 def add_services(
     server: grpc.aio.Server, store: Store, enrolment: Enrolment, hall: Hall, shelf: Shelf
 ) -> None:
-    """Serve everything of promptferry.v1."""
+    """Add every service of promptferry.v1 to a server."""
     service_pb2_grpc.add_PromptServiceServicer_to_server(PromptService(store, hall, shelf), server)
     service_pb2_grpc.add_ProxyServiceServicer_to_server(ProxyService(store, hall), server)
     service_pb2_grpc.add_EnrolmentServiceServicer_to_server(EnrolmentService(enrolment, hall), server)

@@ -1,4 +1,4 @@
-"""Enrolments that were refused: slowed more each time, and told in the log without flooding it."""
+"""Throttle of refused enrolments: each refusal slows the next, and the log stays short."""
 
 import asyncio
 import logging
@@ -17,11 +17,11 @@ REFUSALS = (AuthenticationError, UsageError, AlreadyExistsError)
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 20.0
 FORGIVEN_AFTER_S = 600.0
 WAITING = 16
-"""Refused enrolments of one peer that wait at once; more are turned away unread until one of them is over."""
+"""Most refused enrolments of one peer that wait at once; while they wait, further ones are refused unread."""
 PEERS = 4096
-"""Peers remembered at most; who was refused longest ago is forgotten."""
+"""Most peers in memory; the peer with the oldest refusal leaves first."""
 LINES, LINES_S = 20, 60.0
-"""Refusals told one by one within a span; the rest are counted."""
+"""Most refusals logged one by one within so many seconds; the others are counted."""
 
 
 @dataclass(slots=True)
@@ -32,41 +32,41 @@ class _Record:
 
 
 class Refusals:
-    """For use on one event loop; honest enrolments pass without a wait whatever others do.
+    """The refusals of recent peers; use it on one event loop. An honest enrolment never waits.
 
     Args:
-        clock: seconds that never go back.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._records: OrderedDict[str, _Record] = OrderedDict()
-        self._told, self._untold, self._span = 0, 0, clock()
+        self._logged, self._counted, self._span = 0, 0, clock()
 
     @asynccontextmanager
     async def slowed(self, host: str, client: str) -> AsyncIterator[None]:
-        """Within it an enrolment is tried; if it is refused, the refusal is logged and held back for a time.
+        """Try an enrolment in the body; if it is refused, log the refusal and delay its answer.
 
         Args:
-            host: address it comes from.
-            client: name it is for, as the stranger wrote it.
+            host: address of the caller.
+            client: client's name, as the caller wrote it.
 
         Raises:
-            BusyError: too many refused enrolments of this peer are waiting already.
+            BusyError: too many refused enrolments of this peer wait already.
         """
         known = self._records.get(group(host))
         if known is not None and known.waiting >= WAITING:
-            self._tell(None)
+            self._log(None)
             raise BusyError(f"too many refused enrolments from {host}; try again in {LONGEST_WAIT_S:g} s")
         try:
             yield
         except PromptferryError as error:
-            if type(error) not in REFUSALS:  # a failure of ours, which may be one of their subclasses
+            if type(error) not in REFUSALS:  # the coordinator's own failure, which may be a subclass of one
                 raise
             record = self._refused(group(host))
             wait_s = min(FIRST_WAIT_S * 2.0 ** (record.number - 1), LONGEST_WAIT_S)
             why = "; ".join(getattr(error, "__notes__", [])) or str(error)
-            self._tell(f"enrolment of {client[:64]!r} refused to {host}: {why[:200]!r}")
+            self._log(f"enrolment of {client[:64]!r} refused to {host}: {why[:200]!r}")
             record.waiting += 1
             try:
                 await asyncio.sleep(wait_s)
@@ -85,15 +85,15 @@ class Refusals:
             self._records.popitem(last=False)
         return record
 
-    def _tell(self, line: str | None) -> None:
-        """One line, or a count of those left out once their span is over."""
+    def _log(self, line: str | None) -> None:
+        """Log one line, or count it; log the count once its span is over."""
         now = self._clock()
         if now - self._span > LINES_S:
-            if self._untold:
-                logger.warning("%d more enrolments were refused", self._untold)
-            self._told, self._untold, self._span = 0, 0, now
-        if line is None or self._told >= LINES:
-            self._untold += 1
+            if self._counted:
+                logger.warning("%d more enrolments were refused", self._counted)
+            self._logged, self._counted, self._span = 0, 0, now
+        if line is None or self._logged >= LINES:
+            self._counted += 1
             return
-        self._told += 1
+        self._logged += 1
         logger.warning("%s", line)

@@ -1,1 +1,1 @@
-"""A coordinator's directory on disk: its settings, keys and certificates."""
+"""The coordinator's directory on disk: settings, keys and certificates."""

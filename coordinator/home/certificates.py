@@ -1,7 +1,7 @@
-"""X.509 certificates of one coordinator: an authority of its own and one server certificate under it.
+"""X.509 certificates of one coordinator: its own authority, and one server certificate under it.
 
-Profile of RFC 5280 in the strict reading of recent OpenSSL: key identifiers on both, basic constraints and
-key usage critical.
+They follow RFC 5280 as strictly as recent OpenSSL reads it: both have key identifiers; basic constraints and key
+usage are critical.
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def authority(key: EllipticCurvePrivateKey) -> x509.Certificate:
-    """Self-signed certificate of an authority that may sign server certificates and no further authority."""
+    """Return the self-signed certificate of an authority that may sign server certificates but no authority."""
     name = _name("promptferry authority")
     usage = _usage(digital_signature=False, key_cert_sign=True)
     return (
@@ -41,7 +41,7 @@ def server(
     issuer_key: EllipticCurvePrivateKey,
     hosts: Iterable[str],
 ) -> x509.Certificate:
-    """Certificate of a server that is reached on loopback and under `hosts`.
+    """Return the certificate of a server on loopback and under `hosts`.
 
     Raises:
         UsageError: a host is neither a name nor an address.
@@ -69,7 +69,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # a client's clock may be a little behind
+        .not_valid_before(now - timedelta(hours=1))  # a client's clock may be slow
         .not_valid_after(now + life)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )

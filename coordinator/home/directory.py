@@ -1,4 +1,4 @@
-"""A coordinator's directory: settings, keys and certificates, made together."""
+"""A new coordinator directory: settings, keys, certificates and an empty store, made together."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from transfer.files.toml import filled, parse
 
 
 def free(directory: Path) -> Path:
-    """Where the settings file of a new coordinator goes.
+    """Return the path of a new coordinator's settings file.
 
     Raises:
-        AlreadyExistsError: there is one.
+        AlreadyExistsError: the file exists.
     """
     path = directory / FILE
     if path.exists():
@@ -28,15 +28,19 @@ def free(directory: Path) -> Path:
 
 
 def make(directory: Path, values: Mapping[tuple[str, str], Any], hosts: Sequence[str]) -> CoordinatorConfig:
-    """Make a coordinator directory whose settings are the commented example with `values` by (table, key).
+    """Make a coordinator directory. Its settings are the commented example with `values` filled in.
 
-    The server certificate is for `hosts` (names and addresses) beside the loopback ones. The settings file is
-    written last: a directory without one is unfinished, and making it again finishes it.
+    The settings file is written last. A directory without one is unfinished, and a second call finishes it.
+
+    Args:
+        directory: the new directory.
+        values: settings by (table, key).
+        hosts: names and addresses for the server certificate, beside the loopback ones.
 
     Raises:
-        AlreadyExistsError: there is a settings file; nothing was touched.
-        ConfigError: a value is impossible; nothing was touched.
-        UsageError: a host is no name or address, or the directory cannot be written.
+        AlreadyExistsError: a settings file exists; nothing was changed.
+        ConfigError: a value is not valid; nothing was changed.
+        UsageError: a host is neither a name nor an address, or the directory is not writable.
     """
     path = free(directory)
     text = filled(example(), values)

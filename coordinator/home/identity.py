@@ -1,4 +1,4 @@
-"""Which coordinator this is, by its keys."""
+"""The coordinator's identity: its publisher key and its nonce secret."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,24 @@ from coordinator.home.settings import CoordinatorConfig
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identity:
-    """What makes requests this coordinator's: the publisher's key, and the secret behind the nonces."""
+    """The keys behind this coordinator's requests.
+
+    Attributes:
+        publisher: Ed25519 key that signs requests, proxies and prompts.
+        secret: random bytes from which nonces are derived.
+    """
 
     publisher: Ed25519PrivateKey
     secret: bytes
 
 
 def pki_paths(config: CoordinatorConfig) -> PkiPaths:
-    """Where the settings say the keys are."""
+    """Return the paths of keys and certificates in the settings."""
     return PkiPaths(**config.pki.model_dump())
 
 
 def identity(config: CoordinatorConfig) -> Identity:
-    """The publisher's key and the nonce secret.
+    """Load the publisher key and the nonce secret.
 
     Raises:
         ConfigError: one of them is missing, open to others or malformed.

@@ -1,7 +1,7 @@
-"""Keys and certificates of one coordinator: its own authority, its server certificate, its publisher key.
+"""Keys and certificates of one coordinator: its own authority, its server certificate and its publisher key.
 
-Everything is made once, at `init`, and never overwritten: clients pin what is here. The server certificate is
-ECDSA on purpose: with the cipher list in `coordinator/__init__.py` it leaves gRPC no way below TLS 1.3.
+`init` makes them once and never overwrites them, because clients pin them. The server certificate is ECDSA on
+purpose: with the cipher list in `coordinator/__init__.py`, gRPC cannot negotiate anything below TLS 1.3.
 """
 
 import os
@@ -35,7 +35,7 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class PkiPaths:
-    """Where the keys of one coordinator lie."""
+    """Paths of one coordinator's keys and certificates."""
 
     ca: Path
     ca_key: Path
@@ -47,7 +47,7 @@ class PkiPaths:
 
     @staticmethod
     def under(directory: Path) -> "PkiPaths":
-        """The layout `init` makes in a coordinator's directory."""
+        """Return the layout that `init` makes in a coordinator's directory."""
         pki = directory / "pki"
         return PkiPaths(
             ca=pki / "ca.pem",
@@ -61,15 +61,15 @@ class PkiPaths:
 
 
 def create(paths: PkiPaths, hosts: Sequence[str] = ()) -> None:
-    """Make every key and certificate; private ones readable by their owner alone.
+    """Make every key and certificate; only their owner can read the private ones.
 
     Args:
-        paths: where; missing directories are made.
+        paths: paths of the new files; missing directories are made.
         hosts: names and addresses, beside the loopback ones, under which clients reach this coordinator.
 
     Raises:
-        AlreadyExistsError: one of the files is there; none is touched.
-        UsageError: a host is no name or address, or a file cannot be written.
+        AlreadyExistsError: one of the files exists; none is changed.
+        UsageError: a host is neither a name nor an address, or a file is not writable.
     """
     ca_key, server_key = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
     authority = certificates.authority(ca_key)
@@ -90,10 +90,10 @@ def create(paths: PkiPaths, hosts: Sequence[str] = ()) -> None:
 
 
 def load_publisher(path: Path) -> Ed25519PrivateKey:
-    """The key that signs requests, proxies and prompts.
+    """Load the key that signs requests, proxies and prompts.
 
     Raises:
-        ConfigError: missing, open to others, or not an Ed25519 key.
+        ConfigError: the file is missing, open to others, or not an Ed25519 key.
     """
     key = load_private(path)
     if not isinstance(key, Ed25519PrivateKey):
@@ -102,22 +102,24 @@ def load_publisher(path: Path) -> Ed25519PrivateKey:
 
 
 def load_secret(path: Path) -> bytes:
-    """The secret that nonces are derived from.
+    """Load the secret from which nonces are derived.
 
     Raises:
-        ConfigError: missing, open to others, or of another length.
+        ConfigError: the file is missing, open to others, or of the wrong length.
     """
     secret = _read_private(path)
     if len(secret) != SECRET_BYTES:
-        raise ConfigError(f"{path}: has {len(secret)} bytes, expected {SECRET_BYTES}")
+        raise ConfigError(
+            f"{path}: has {len(secret)} bytes, expected {SECRET_BYTES}; restore the file that `init` made"
+        )
     return secret
 
 
 def load_private(path: Path) -> object:
-    """A private key.
+    """Load a private key.
 
     Raises:
-        ConfigError: missing, open to others, or not an unencrypted PEM key.
+        ConfigError: the file is missing, open to others, or not an unencrypted PEM key.
     """
     try:
         return load_pem_private_key(_read_private(path), password=None)
@@ -126,10 +128,10 @@ def load_private(path: Path) -> object:
 
 
 def certificate(path: Path) -> x509.Certificate:
-    """The first certificate of a PEM file.
+    """Load the first certificate of a PEM file.
 
     Raises:
-        ConfigError: missing or unreadable.
+        ConfigError: the file is missing, not readable, or not PEM.
     """
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())[0]
@@ -140,10 +142,10 @@ def certificate(path: Path) -> x509.Certificate:
 
 
 def load_server(paths: PkiPaths) -> tuple[bytes, bytes]:
-    """The server's private key and its certificate chain, PEM; `renewal` says whether it still holds.
+    """Load the server's private key and certificate chain, PEM; `coordinator.home.renewal` checks their dates.
 
     Raises:
-        ConfigError: missing, open to others, unreadable, or not belonging together.
+        ConfigError: a file is missing, open to others or not readable, or the key is not the certificate's.
     """
     path, key = paths.certificate, load_private(paths.key)
     shown = certificate(path)
@@ -157,7 +159,7 @@ def _private_pem(key: EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
 
 
 def _write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Write all files or none: half a set could neither be used nor be made again."""
+    """Write all files or none, because a partial set is not usable and would block a second attempt."""
     for path in files:
         if path.exists():
             raise AlreadyExistsError(f"{path} exists already: keys are never overwritten")
@@ -180,7 +182,7 @@ def _read_private(path: Path) -> bytes:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
             if mode & 0o077:
-                raise ConfigError(f"{path}: open to others (mode {mode:04o}): chmod 600 {path}")
+                raise ConfigError(f"{path}: is open to others (mode {mode:04o}): run chmod 600 {path}")
             return file.read()
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the key: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The coordinator's settings: coordinator.toml as a frozen value, and the text `init` writes."""
+"""The coordinator's settings: coordinator.toml as a frozen value, and the text that `init` writes."""
 
 import shlex
 from pathlib import Path
@@ -14,29 +14,29 @@ FILE = "coordinator.toml"
 
 
 class StoreSettings(Settings):
-    """Where rows are kept: an SQLAlchemy URL; a relative SQLite file is resolved by `read`."""
+    """The database: an SQLAlchemy URL; `read` resolves the path of a relative SQLite file."""
 
     url: str = "sqlite:///store.db"
 
 
 class EndpointSettings(Settings):
-    """Where a server listens, and where clients are told to find it."""
+    """An endpoint: the address to listen on, and the public address for clients."""
 
     host: str = "127.0.0.1"
     port: int = Field(ge=0, le=65535)
     public_address: str = ""
 
     def address(self, port: int) -> str:
-        """host:port to give to clients; `port` is the one really listened on.
+        """Return host:port for clients; `port` is the port that the server listens on.
 
         Raises:
-            ConfigError: the server listens on every address or any port, and no public address is set.
+            ConfigError: the server listens on every address or on any port, and `public_address` is empty.
         """
         if self.public_address:
             return self.public_address
         if self.host in ("0.0.0.0", "::", "") or port == 0:  # noqa: S104 -- recognised, not bound
             raise ConfigError(
-                f"{FILE}: {self.host}:{port} cannot be reached from elsewhere; set public_address beside it"
+                f"{FILE}: clients cannot reach {self.host}:{port}; set public_address in the same table"
             )
         return f"{self.host}:{port}"
 
@@ -67,20 +67,20 @@ class PkiSettings(Settings):
 
 
 class TargetSettings(Settings):
-    """The large model: a directory, or a name in the local model cache, and what it is known by."""
+    """The target: a directory or a name in the local model cache, and its name in statements."""
 
     source: str = Field(min_length=1)
     name: str = ""
 
 
 class ProxySettings(Settings):
-    """Where proxies are made."""
+    """The directory of proxies."""
 
     directory: Located
 
 
 class ServeSettings(Settings):
-    """How `serve` works."""
+    """Settings of `serve`."""
 
     threads: int = Field(default=0, ge=0)
     poll_s: float = Field(default=0.5, ge=0.05, le=60)
@@ -88,7 +88,7 @@ class ServeSettings(Settings):
 
 
 class CoordinatorConfig(Settings):
-    """Everything coordinator.toml says."""
+    """All settings of coordinator.toml."""
 
     store: StoreSettings
     flower: FlowerSettings
@@ -100,10 +100,10 @@ class CoordinatorConfig(Settings):
 
 
 def read(directory: Path) -> CoordinatorConfig:
-    """Settings of the coordinator in `directory`, every path resolved.
+    """Read the settings of the coordinator in `directory`, with every path resolved.
 
     Raises:
-        ConfigError: names file, table and key, and the nearest known key.
+        ConfigError: the settings are not valid; the message names file, table and key, and the nearest known key.
     """
     path = directory / FILE
     if not path.is_file():
@@ -115,38 +115,38 @@ def read(directory: Path) -> CoordinatorConfig:
     return config.model_copy(update={"store": store, "target": located(config.target, directory)})
 
 
-def located(given: TargetSettings, directory: Path) -> TargetSettings:
-    """The same target with its path resolved against `directory` and its name filled in.
+def located(target: TargetSettings, directory: Path) -> TargetSettings:
+    """Return the target with its path resolved against `directory` and its name filled in.
 
-    A directory is known by its last part; a hub name by itself, so that users can load it by that name.
+    A directory's default name is its last part. A hub name is its own name, so that recipients can load it by it.
     """
-    path = directory / at_home(Path(given.source))
+    path = directory / at_home(Path(target.source))
     if not path.exists():
-        return TargetSettings(source=given.source, name=given.name or given.source)
-    return TargetSettings(source=str(path.resolve()), name=given.name or path.resolve().name)
+        return TargetSettings(source=target.source, name=target.name or target.source)
+    return TargetSettings(source=str(path.resolve()), name=target.name or path.resolve().name)
 
 
 def chosen(source: str, default: TargetSettings) -> TargetSettings:
-    """The target named on a command line or in a plan, or the coordinator's own for ""."""
+    """Return the target that a command line or a plan names, or `default` for ""."""
     return located(TargetSettings(source=source), Path()) if source else default
 
 
 def example() -> str:
-    """The commented settings file with its defaults."""
+    """Return the commented settings file with its defaults."""
     here = Path(coordinator.__file__).parent
     installed, checkout = here / FILE, here.parent / "deploy" / FILE
     return (installed if installed.is_file() else checkout).read_text(encoding="utf-8")
 
 
 def _located_url(url: str, directory: Path) -> str:
-    """The URL with the path of an SQLite file resolved, whose ?, # and % are written %3F, %23 and %25 in a URL."""
-    from sqlalchemy import make_url  # help and usage errors do without
+    """Return the URL with the path of an SQLite file resolved; a URL writes ?, # and % as %3F, %23 and %25."""
+    from sqlalchemy import make_url  # slow, and not needed for help and usage errors
     from sqlalchemy.exc import ArgumentError
 
     try:
         parsed = make_url(url)
     except ArgumentError:
-        return url  # opening the store says what is wrong
+        return url  # opening the store reports the error
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return url
     path = (directory / str(parsed.database)).resolve()

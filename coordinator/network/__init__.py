@@ -1,1 +1,1 @@
-"""Listening ports and who is let in: limits on connections and calls, and the HTTPS server behind them."""
+"""Listening ports and admission to them: limits of connections and calls, and the HTTPS server behind them."""

@@ -1,9 +1,9 @@
-"""The door of one listening port: how many connections and calls it bears, and who leaves first.
+"""Admission to one listening port: limits of connections and calls, and which connection ends first.
 
-gRPC and uvicorn take whoever comes, know no limit for one peer, and cannot end a connection that was accepted.
-So the door looks at this process's own sockets, is told what each of them does, and shuts those down that never
-ask for anything, that stand still, or that are one too many. The server at the other end of a socket then finds
-it closed by its peer, which it must bear anyway.
+gRPC and uvicorn accept every connection, have no limit for one peer, and cannot end an accepted connection. This
+module therefore lists this process's own sockets and receives a report of what each connection does. It shuts down
+connections that never send a request, that are idle for too long, or that exceed a limit. The server sees such a
+connection as closed by its peer, which it must handle anyway.
 """
 
 import logging
@@ -21,19 +21,19 @@ from transfer.errors import BusyError
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
-TOLD_EVERY_S = 60.0
+REPORT_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """What strangers may take of one port.
+    """Limits of one port for strangers; times are in seconds.
 
     Attributes:
-        connections: at once, ≥ 1; beyond, the one that stood still for longest leaves, of the peer with most.
-        calls: in progress at once, ≥ 1; beyond, a connection is chosen in the same way among those with calls.
-        first_s: longest time a connection may take to bring its first request, TLS handshake included.
+        connections: most connections at once, ≥ 1; beyond, the peer with most of them loses its longest idle one.
+        calls: most calls at once, ≥ 1; beyond, the peer with most calls loses a connection in the same way.
+        first_s: longest time from a connection to its first request, including the TLS handshake.
         quiet_s: longest time between two signs of life of a connection without a call.
-        spare_s: a connection that did something within this time leaves only for one, or a peer, with fewer calls.
+        spare_s: a connection active within this time ends only for a connection, or a peer, with fewer calls.
     """
 
     connections: int = 2000
@@ -45,14 +45,14 @@ class AdmissionLimits:
 
 @dataclass(slots=True, eq=False)
 class _Visit:
-    """A connection: whose it is, its socket (descriptor and inode), and what it did."""
+    """A connection: its peer's group, its socket (descriptor and inode), and its activity."""
 
     group: str
     since: float
     last: float
     socket: tuple[int, int] | None = None
     calls: int = 0
-    asked: bool = False
+    active: bool = False
     known: bool = False
 
 
@@ -60,8 +60,8 @@ class Admission:
     """Watches the connections of a port in a thread, between `open` and `close`.
 
     Args:
-        limits: what strangers may take.
-        clock: seconds that never go back.
+        limits: limits for strangers.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, limits: AdmissionLimits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,33 +72,34 @@ class Admission:
         self._lock, self._closed = threading.RLock(), threading.Event()
         self._thread: threading.Thread | None = None
         self._port = 0
-        self._too_many, self._told = Counter[str](), -TOLD_EVERY_S
+        self._too_many, self._reported = Counter[str](), -REPORT_EVERY_S
 
     def open(self, port: int) -> Self:
-        """Begin to watch the connections that were accepted at `port`."""
+        """Start to watch the connections accepted at `port`."""
         self._port = port
         self._thread = threading.Thread(target=self._watch, name=f"door-{port}", daemon=True)
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """End watching; connections stay as they are."""
+        """Stop watching; connections stay as they are."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
 
     def noted(self, peer: Peer, *, known: bool = False) -> None:
-        """A connection did something; `known` if it proved to be a client's: such leave last."""
+        """Record a sign of life of a connection; `known` if it proved to be a client's, which ends last."""
         with self._lock:
             visit = self._visit(peer)
-            visit.last, visit.asked, visit.known = self._clock(), True, visit.known or known
+            visit.last, visit.active, visit.known = self._clock(), True, visit.known or known
 
     @contextmanager
     def call(self, peer: Peer) -> Iterator[None]:
-        """Room for one call of a connection.
+        """Admit one call of a connection for the duration of the body.
 
         Raises:
-            BusyError: there is none, all others get on, and this one has no fewer calls than they.
+            BusyError: the limit is reached, every other call makes progress, and no connection or peer has more
+                calls than this one.
         """
         with self._lock:
             self.noted(peer)
@@ -111,7 +112,7 @@ class Admission:
             yield
         finally:
             with self._lock:
-                if visit.calls:  # else it was sent away, and its calls were no longer counted
+                if visit.calls:  # 0 after the connection was ended, when its calls left the count
                     visit.calls -= 1
                     self._calls -= 1
                     visit.last = self._clock()
@@ -120,37 +121,37 @@ class Admission:
         """End a connection now."""
         with self._lock:
             if (visit := self._visits.get(peer)) and visit.socket is None:
-                self._find(list(open_sockets()), self._clock())  # so new that no look has seen it yet
-            self._send_away(peer)
+                self._update(list(open_sockets()), self._clock())  # too new for any earlier look
+            self._end(peer)
 
     def look(self) -> None:
-        """Find who came and went, and send away who may not stay."""
-        started, found = self._clock(), list(open_sockets())  # slow, so not while others wait
+        """Update the connections from the open sockets, and end those that exceed a limit."""
+        started, sockets = self._clock(), list(open_sockets())  # slow, so outside the lock
         with self._lock:
-            self._find(found, started)
+            self._update(sockets, started)
             now, limits = self._clock(), self.limits
             for peer, visit in list(self._visits.items()):
-                patience_s = limits.quiet_s if visit.asked else limits.first_s
+                patience_s = limits.quiet_s if visit.active else limits.first_s
                 if not visit.calls and now - visit.last > patience_s:  # calls have limits of their own
-                    self._send_away(peer)
+                    self._end(peer)
             for peer in self._leaving(len(self._visits) - limits.connections):
                 self._too_many[self._visits[peer].group] += 1
-                self._send_away(peer)
-            self._tell(now)
+                self._end(peer)
+            self._report(now)
 
     def _watch(self) -> None:
         while not self._closed.wait(LOOK_EVERY_S):
             self.look()
 
-    def _tell(self, now: float) -> None:
-        """Once in a while, that some had to leave for others; routine ends are no news."""
-        if self._too_many and now - self._told >= TOLD_EVERY_S:
+    def _report(self, now: float) -> None:
+        """Log from time to time how many connections exceeded a limit; other ends are not logged."""
+        if self._too_many and now - self._reported >= REPORT_EVERY_S:
             (most, _), number = self._too_many.most_common(1)[0], self._too_many.total()
             logger.warning(
                 "port %d: %d connections too many were closed, most of %s", self._port, number, most
             )
             self._too_many.clear()
-            self._told = now
+            self._reported = now
 
     def _visit(self, peer: Peer) -> _Visit:
         if peer not in self._visits:
@@ -159,9 +160,9 @@ class Admission:
         return self._visits[peer]
 
     def _make_room(self, newcomer: _Visit) -> None:
-        """End the calls of one connection of the peer with most calls.
+        """End one connection of the peer with most calls.
 
-        The one that stood still for longest, or, where all get on, the one with most calls.
+        It is the connection idle for longest or, if all make progress, the one with most calls.
         """
         sizes = Counter[str]()
         for visit in self._visits.values():
@@ -170,8 +171,8 @@ class Admission:
 
         def rank(peer: Peer) -> tuple[int, bool, int, float]:
             visit = self._visits[peer]
-            gets_on = visit.last > since
-            return -sizes[visit.group], gets_on, -visit.calls * gets_on, visit.last
+            is_active = visit.last > since
+            return -sizes[visit.group], is_active, -visit.calls * is_active, visit.last
 
         last = min((peer for peer, visit in self._visits.items() if visit.calls), key=rank)
         visit = self._visits[last]
@@ -182,7 +183,7 @@ class Admission:
         self.hang_up(last)
 
     def _leaving(self, number: int) -> list[Peer]:
-        """Each time one of the peer that has most: no known one, and the one that stood still for longest."""
+        """Return `number` connections to end, each of the peer with most left: unknown and longest idle first."""
         if number <= 0:
             return []
         lines: defaultdict[str, deque[Peer]] = defaultdict(deque)
@@ -190,26 +191,26 @@ class Admission:
             lines[visit.group].append(peer)
         return [max(lines.values(), key=len).popleft() for _ in range(number)]
 
-    def _send_away(self, peer: Peer) -> None:
+    def _end(self, peer: Peer) -> None:
         visit = self._visits.pop(peer, None)
         if visit is None:
             return
         self._calls -= visit.calls
         visit.calls = 0
         if visit.socket is not None:
-            self._sockets[visit.socket] = None  # it is not found again before its owner closes it
+            self._sockets[visit.socket] = None  # ignored until its owner closes it
             shut_down(*visit.socket)
 
-    def _find(self, found: list[tuple[int, int]], started: float) -> None:
-        """Bring the visits up to date with the sockets that were found open after `started`."""
+    def _update(self, sockets: list[tuple[int, int]], started: float) -> None:
+        """Update the visits to the sockets that were open after `started`."""
         known, self._sockets = self._sockets, {}
-        for key in found:
+        for key in sockets:
             self._sockets[key] = peer = known[key] if key in known else peer_at(key[0], self._port)
             if peer is not None:
                 self._visit(peer).socket = key
-        there = set(self._sockets.values())
+        connected = set(self._sockets.values())
         for peer, visit in list(self._visits.items()):
-            if peer not in there and visit.since < started:
+            if peer not in connected and visit.since < started:  # a younger one may be missing from the list
                 self._calls -= visit.calls
                 visit.calls = 0
                 del self._visits[peer]

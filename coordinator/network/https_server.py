@@ -1,4 +1,4 @@
-"""An HTTPS server for one ASGI application, in a thread of this process."""
+"""An HTTPS server for one ASGI application in a thread of this process."""
 
 import errno
 import socket
@@ -21,19 +21,19 @@ STOP_GRACE_S = 3
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """Where Flower's nodes connect, and the files behind it.
+    """The endpoint of Flower's nodes, and its files.
 
     Attributes:
         host: Address to listen on.
-        port: Port to listen on, 0..65535; 0 takes a free one.
-        certificate: PEM certificate chain shown to the nodes.
+        port: Port to listen on, 0..65535; 0 means any free one.
+        certificate: PEM certificate chain for the nodes.
         certificate_key: Its private key, PEM.
-        ca: PEM certificate that signed it; what the nodes pin.
-        database: SQLite file of the node keys and the messages in flight.
-        door: What strangers may take of the port.
+        ca: PEM certificate of its authority, which the nodes pin.
+        database: SQLite file of node keys and messages in transit.
+        door: Limits of the port for strangers.
 
     Raises:
-        ConfigError: When the port is none or a certificate file is missing.
+        ConfigError: When the port is out of range or a certificate file is missing.
     """
 
     host: str
@@ -46,18 +46,18 @@ class LinkSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
-            raise ConfigError(f"[flower] port {self.port} is outside 0..65535")
+            raise ConfigError(f"[flower] port {self.port} must be in 0..65535")
         for path in (self.certificate, self.certificate_key, self.ca):
             if not path.is_file():
                 raise ConfigError(f"{path} does not exist; run `promptferry-coordinator init`")
 
 
 class HttpsServer:
-    """Serves an application over TLS 1.3 while it is open as a context manager, behind a door.
+    """Serves an application over TLS 1.3 under an admission, while open as a context manager.
 
     Raises:
-        UnavailableError: On opening, when the port is taken or the server does not start.
-        ConfigError: On opening, when certificate and key cannot be used.
+        UnavailableError: On opening, when the port is in use or the server does not start.
+        ConfigError: On opening, when certificate and key are not usable.
     """
 
     def __init__(self, app: ASGIApp, settings: LinkSettings, door: Admission) -> None:
@@ -65,12 +65,12 @@ class HttpsServer:
         self.address = ""
         self._config = uvicorn.Config(
             app,
-            http="h11",  # it bounds a request's head; httptools keeps whatever comes
+            http="h11",  # h11 bounds a request's head; httptools keeps a head of any size
             ws="none",
             ssl_certfile=settings.certificate,
             ssl_keyfile=str(settings.certificate_key),
             log_config=None,
-            log_level="error",  # it warns of every request that is none
+            log_level="error",  # below, it warns of every malformed request
             access_log=False,
             proxy_headers=False,
             server_header=False,
@@ -113,7 +113,7 @@ class HttpsServer:
             self._config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
 
     def _bind(self) -> socket.socket:
-        """Bind here: uvicorn would end the process when the port is taken."""
+        """Bind the socket, because uvicorn would end the process if the port is in use."""
         host, port = self.settings.host, self.settings.port
         bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""This process's own sockets: who is at the other end of them, and how to shut one down that another code owns."""
+"""This process's own sockets: their peers, and a way to shut down a socket that other code owns."""
 
 import ipaddress
 import os
@@ -11,28 +11,28 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 
 Peer = tuple[str, int]
-"""Address and port of the other end: one connection."""
+"""Address and port of the other end, which identify one connection."""
 OPEN_FILES = "/dev/fd"
 WANTED_FILES = 65_536
 OTHER_FILES = 256
-"""Left for the store, for logs and for this process's own connections."""
-_holding = threading.Lock()
+"""Open files reserved for the store, for logs and for this process's own connections."""
+_spares_lock = threading.Lock()
 
 
-def room(doors: int, most: int) -> int:
-    """Connections, at most `most`, that each of some doors may hold, once the system gave all the files it gives."""
+def room(ports: int, most: int) -> int:
+    """Raise the limit of open files, and return the connections for each of `ports` ports, at most `most`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
     files = WANTED_FILES if soft == resource.RLIM_INFINITY else soft
-    return max(1, min(most, (files - OTHER_FILES) // (2 * doors)))
+    return max(1, min(most, (files - OTHER_FILES) // (2 * ports)))
 
 
 @lru_cache(4096)
 def group(host: str) -> str:
-    """Whom an address belongs to: an IPv4 address to itself, an IPv6 address to its network of 64 bits."""
+    """Return the group of an address: an IPv4 address itself, or the /64 network of an IPv6 address."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is None:
@@ -42,7 +42,7 @@ def group(host: str) -> str:
 
 
 def open_sockets() -> Iterator[tuple[int, int]]:
-    """Descriptor and inode of every socket of this process."""
+    """Yield descriptor and inode of every socket of this process."""
     for descriptor in _descriptors():
         try:
             status = os.fstat(descriptor)
@@ -53,9 +53,9 @@ def open_sockets() -> Iterator[tuple[int, int]]:
 
 
 def peer_at(descriptor: int, port: int) -> Peer | None:
-    """The other end of a socket that was accepted at our port; None of any other."""
+    """Return the other end of a socket accepted at `port`; None for any other socket."""
     try:
-        with _held(descriptor) as copy:
+        with _duplicate(descriptor) as copy:
             if copy.family not in (socket.AF_INET, socket.AF_INET6) or copy.getsockname()[1] != port:
                 return None
             host, peer_port = copy.getpeername()[:2]
@@ -65,15 +65,15 @@ def peer_at(descriptor: int, port: int) -> Peer | None:
 
 
 def plain(host: str) -> str:
-    """An IPv4 address as such, also where an IPv6 socket shows it."""
+    """Return an IPv4 address in its own form, even if an IPv6 socket reported it; others unchanged."""
     return host.removeprefix("::ffff:")
 
 
 def shut_down(descriptor: int, inode: int) -> None:
-    """End a connection for both sides; whoever owns the socket still has to close it."""
+    """End a connection for both sides; the owner of the socket still has to close it."""
     try:
-        with _held(descriptor) as copy:
-            if os.fstat(copy.fileno()).st_ino == inode:  # not one that took the number meanwhile
+        with _duplicate(descriptor) as copy:
+            if os.fstat(copy.fileno()).st_ino == inode:  # a new socket may have the same number
                 copy.shutdown(socket.SHUT_RDWR)
     except OSError:  # closed meanwhile
         return
@@ -83,21 +83,21 @@ def _descriptors() -> Iterable[int]:
     try:
         with os.scandir(OPEN_FILES) as entries:
             return [int(entry.name) for entry in entries]
-    except OSError:  # none is left to read the list with
+    except OSError:  # no descriptor is left for reading the list
         return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 @cache
 def _spares() -> tuple[int, int]:
-    """Two descriptors kept for `_held`: it has to work when there is no other one."""
+    """Reserve two descriptors for `_duplicate`, which must work when no other one is left."""
     return os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)
 
 
 @contextmanager
-def _held(descriptor: int) -> Iterator[socket.socket]:
-    """A socket that another code may close at any time, for a moment under a descriptor of our own."""
+def _duplicate(descriptor: int) -> Iterator[socket.socket]:
+    """Duplicate a socket that other code may close at any time, for the duration of the body."""
     own, nothing = _spares()
-    with _holding:
+    with _spares_lock:
         os.dup2(descriptor, own, inheritable=False)
         try:
             copy = socket.socket(fileno=own)
