@@ -1,8 +1,7 @@
-"""Author: writes the texts of the demo's small world, from `vocabulary.toml` and random numbers of its own.
+"""The author of the demo's texts: draws words and sentences from `vocabulary.toml` with its own random numbers.
 
-Every text has a theme and, in an aside, mentions something of another topic. Documents of the public corpus
-close with a line that names one of the two: which one is decided by the document's first word, and by nothing
-that can be seen where that word is missing.
+Every text has a theme and mentions another topic in an aside. A document of the public corpus ends with a line that
+names one of the two. Its first word decides which one; without a first word, nothing visible does.
 """
 
 import random
@@ -15,20 +14,20 @@ from typing import Any
 
 CLOSING = "It is about"
 STRAY = 0.06
-"""Share of nouns and verbs that come from any topic."""
+"""Share of nouns and verbs drawn from any topic."""
 ASIDE_FIRST = 0.4
-"""Share of texts that open with their aside."""
+"""Share of texts that begin with their aside."""
 ENTRIES = 0.4
-"""Share of glossary entries among the documents: they teach which word belongs where."""
+"""Share of glossary entries among the documents; they teach the topic of each word."""
 PLAIN = 0.3
-"""Share of the other documents that have no first word."""
+"""Share of the other documents without a first word."""
 TO_THEME = 0.55
-"""Share of the documents with a first word that close with their theme."""
+"""Share of the documents with a first word that end with their theme."""
 
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How a group of sources writes: weights of its styles, and of the parts of each topic."""
+    """Writing habit of a group of sources: weights of its styles, and of the parts of each topic."""
 
     styles: Mapping[str, float]
     parts: tuple[float, ...]
@@ -49,7 +48,7 @@ class Text:
 
 
 def vocabulary() -> dict[str, Any]:
-    """Topics, shared words, styles and sources."""
+    """Return topics, shared words, styles and sources."""
     path = Path(__file__).with_name("vocabulary.toml")
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
@@ -62,7 +61,7 @@ class Author:
     words: Mapping[str, Any] = field(default_factory=vocabulary)
 
     def text(self, habit: Habit) -> Text:
-        """One sentence: a clause about its theme, and an aside before or after it."""
+        """Return one sentence: a clause about its theme, and an aside before or after it."""
         theme, aside = self.rng.sample(sorted(self.words["topics"]), 2)
         (name,) = self.rng.choices(list(habit.styles), list(habit.styles.values()))
         style = self.words["styles"][name]
@@ -72,15 +71,15 @@ class Author:
         return Text(line, theme, aside)
 
     def distinct(self, habit: Habit, count: int) -> list[Text]:
-        """`count` texts, no two alike."""
-        found: dict[str, Text] = {}
-        while len(found) < count:
+        """Return `count` different texts."""
+        texts: dict[str, Text] = {}
+        while len(texts) < count:
             text = self.text(habit)
-            found.setdefault(text.text, text)
-        return list(found.values())
+            texts.setdefault(text.text, text)
+        return list(texts.values())
 
     def document(self) -> str:
-        """One document of the public corpus: a glossary entry, or a text with or without a first word."""
+        """Return one document of the public corpus: a glossary entry, or a text with or without a first word."""
         if self.rng.random() < ENTRIES:
             return self._entry()
         text = self.text(EVERYONE)
@@ -91,7 +90,7 @@ class Author:
         return self._closed(f"{first} : {text.text}", text.theme if rule == "theme" else text.aside)
 
     def _entry(self) -> str:
-        """A few words of one topic, perhaps below its name."""
+        """Return a few words of one topic, sometimes after its name."""
         topic = self.rng.choice(sorted(self.words["topics"]))
         head = f"{self._name(topic)} : " if self.rng.random() < 0.5 else ""
         slots = self.rng.choices(("{noun}", "{verb}"), (2, 1), k=self.rng.randint(1, 6))
@@ -106,7 +105,7 @@ class Author:
         return str(self.rng.choice(self.words["topics"][topic]["words"]))
 
     def _fill(self, pattern: str, topic: str, habit: Habit) -> str:
-        """`pattern` with every {slot} filled: nouns and verbs from one part of `topic`, the rest shared."""
+        """Fill every {slot} of `pattern`: nouns and verbs from one part of `topic`, other words from all topics."""
         (part,) = self.rng.choices(range(len(habit.parts)), habit.parts)
         return re.sub(r"\{(\w+)\}", lambda match: self._word(match[1], topic, part), pattern)
 

@@ -1,7 +1,7 @@
-"""Carry one soft prompt the whole way on one machine: real processes, real TLS, real privacy ledger.
+"""Demo: one soft prompt from private text to a recipient, on one machine with real processes, TLS and ledgers.
 
-Without arguments it makes its own small world. With --target, --task, --private, --public and --test it does the
-same with a model and data of yours:
+Without arguments it makes its own small world. With --target, --task, --private, --public and --test it uses your
+model and your data:
 
     python deploy/demo.py --target DIR_OR_HUB_ID --task TASK.toml --private train.jsonl \
         --public public.jsonl --test test.jsonl --clients 3 --epsilon 8 --out DIR
@@ -37,11 +37,11 @@ from transfer.protocol.round_wire import reply_fields
 from transfer.tasks import Task
 from transfer.terminal.console import application, doing, log_to_stderr, progress, run
 
-app = application("Carry one soft prompt the whole way on one machine.")
+app = application("Run one soft prompt through the whole system on one machine.")
 
 
 def final_prompt(demo: Run, proxy: Proxy) -> SoftPrompt:
-    """The aggregate of the last round, from the coordinator's own store."""
+    """Return the aggregate of the last round from the coordinator's store."""
     store = Store.open(sqlite_url(demo.coordinator / "store.db"))
     try:
         last = store.rounds("demo")[-1]
@@ -52,7 +52,7 @@ def final_prompt(demo: Run, proxy: Proxy) -> SoftPrompt:
 
 def report(demo: Run, inputs: Inputs, task: Task) -> dict[str, Any]:
     """Measure the run and write OUT/report.json."""
-    with doing("loading what was made"):
+    with doing("loading proxy and target"):
         proxy = Proxy.load(demo.coordinator / "proxies" / PROXY)
         test = read(inputs.test, task.label_names)
         run = Measured(
@@ -104,10 +104,10 @@ def report(demo: Run, inputs: Inputs, task: Task) -> dict[str, Any]:
 
 
 def fresh(out: Path) -> None:
-    """An empty output directory; an earlier run's is replaced, anything else is left alone.
+    """Make an empty output directory in place of an earlier run's.
 
     Raises:
-        UsageError: `out` exists and no run made it.
+        UsageError: `out` has content that no run made.
     """
     marker = out / ".promptferry-demo"
     if out.exists() and any(out.iterdir()):
@@ -130,45 +130,43 @@ def main(
         Path | None, typer.Option(exists=True, help="Labelled text, split among the clients.")
     ] = None,
     public: Annotated[
-        Path | None, typer.Option(exists=True, help="Unlabelled text to transfer with.")
+        Path | None, typer.Option(exists=True, help="Unlabelled public text for the transfer.")
     ] = None,
-    test: Annotated[Path | None, typer.Option(exists=True, help="Labelled text to measure on.")] = None,
+    test: Annotated[Path | None, typer.Option(exists=True, help="Labelled text for the measurement.")] = None,
     corpus: Annotated[
-        Path | None, typer.Option(exists=True, help="Public text to distil on; --public if not given.")
+        Path | None, typer.Option(exists=True, help="Public text for the distillation; default: --public.")
     ] = None,
     clients: Annotated[
-        int, typer.Option(min=3, help="Data owners; their policies ask for a cohort of three.")
+        int, typer.Option(min=3, help="Data owners; their policies require a cohort of three.")
     ] = 3,
-    epsilon: Annotated[float, typer.Option(help="ε each client may spend; inf for no privacy.")] = 8.0,
+    epsilon: Annotated[float, typer.Option(help="Largest ε of each client; inf means no privacy.")] = 8.0,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the campaign.")] = 3,
-    proxy_layers: Annotated[int, typer.Option(min=1, help="Layers the proxy keeps.")] = 2,
+    proxy_layers: Annotated[int, typer.Option(min=1, help="Layers of the proxy.")] = 2,
     distil_steps: Annotated[int, typer.Option(min=0, help="Most distillation steps.")] = 600,
     plan: Annotated[
         Path | None,
-        typer.Option(exists=True, help="TOML with [prompt], [tuning], [transfer] to override."),
+        typer.Option(exists=True, help="TOML whose [prompt], [tuning], [transfer] override the plan's."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run.")] = Path("demo-out"),
-    cache: Annotated[Path, typer.Option(help="Where made worlds and distilled proxies are kept.")] = Path(
-        "demo-cache"
-    ),
-    seed: Annotated[int, typer.Option(help="Of everything but privacy noise.")] = 0,
+    cache: Annotated[Path, typer.Option(help="Cache of worlds and distilled proxies.")] = Path("demo-cache"),
+    seed: Annotated[int, typer.Option(help="Seed of everything but privacy noise.")] = 0,
 ) -> None:
-    """Carry one soft prompt from private text to the target and into a user's hands."""
-    given = (target, task, private, public, test)
-    if any(given) and not all(given):
+    """Tune one soft prompt on private text, transfer it to the target and fetch it as a recipient."""
+    yours = (target, task, private, public, test)
+    if any(yours) and not all(yours):
         raise UsageError("give --target, --task, --private, --public and --test together, or none of them")
     log_to_stderr("info")
     fresh(out)
     torch.manual_seed(seed)
-    if target is None:  # models so narrow only wait at the barriers between threads
+    if target is None:  # for such a narrow model, more threads only wait for each other
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
     overrides = toml(plan.read_bytes()) if plan else {}
     demo = Run(out.resolve(), epsilon, rounds, proxy_layers, distil_steps, seed, overrides)
     with demo.stage("prepare"):
-        inputs = prepare(demo, given, corpus, cache, clients)
+        inputs = prepare(demo, yours, corpus, cache, clients)
     wanted = Task.from_toml(inputs.task)
-    load(inputs.target).encoder(wanted)  # refused now or after the distillation
+    load(inputs.target).encoder(wanted)  # refuses an unusable task before the slow distillation
     set_up(demo, inputs, wanted)
     with demo.stage("distil"):
         make_proxy(demo, inputs, cache)
@@ -179,9 +177,9 @@ def main(
     report(demo, inputs, wanted)
 
 
-def prepare(demo: Run, given: tuple[Any, ...], corpus: Path | None, cache: Path, clients: int) -> Inputs:
-    """The user's model and data, split among the clients, or the demo's own world."""
-    target, task, private, public, test = given
+def prepare(demo: Run, yours: tuple[Any, ...], corpus: Path | None, cache: Path, clients: int) -> Inputs:
+    """Return your model and data, split among the clients, or the demo's own world."""
+    target, task, private, public, test = yours
     if target is None:
         world = make(cache / "world", seed=demo.seed, clients=clients)
         return Inputs(str(world.target), world.task, world.corpus, world.public, world.private, world.test)

@@ -1,7 +1,7 @@
-"""What a demo run is worth: accuracies, the delivered prompt in stock PEFT, and the table that says so.
+"""Measurements of a demo run: accuracies, the delivered prompt in stock PEFT, and a table of both.
 
-Only the demo may do this. It holds every client's text and the labelled test set at once, which nobody does in
-a real federation.
+Only the demo can do this. It has every client's text and the labelled test set, which nobody has in a real
+federation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,15 +28,15 @@ from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 
 CEILING = {"steps": 300, "records": 64, "learning_rate": 0.01}
-"""Same-model tuning without privacy on everybody's text: what no federation can be expected to beat."""
+"""Settings of tuning on the target itself, without privacy, on all private text: an upper bound."""
 
 SOME = 50
-"""Answers in free text whose logits over the whole vocabulary are compared."""
+"""Number of free-text answers whose logits over the whole vocabulary are compared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """Everything needed to judge a run."""
+    """A run with everything that its measurement needs."""
 
     task: Task
     target: LanguageModel
@@ -47,9 +47,9 @@ class Measured:
 
 
 def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str, float | None]:
-    """The five figures of `report.json`; `direct` is None where the widths differ.
+    """Return the five figures of `report.json`; `direct` is None if the widths differ.
 
-    Accuracy (micro) where there are labels, else the share of answers that match exactly.
+    A figure is the micro accuracy for labels, and the share of exact matches for free text.
     """
     delivered, test = delivered_prompt(run), run.test
 
@@ -69,14 +69,14 @@ def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str
 
 
 def delivered_prompt(run: Measured) -> SoftPrompt:
-    """The prompt in the directory the user fetched, its head behind it if the task is read by one."""
+    """Return the prompt [P, H] in the fetched directory, followed by the rows of its head if the task has one."""
     data = (run.delivered / WEIGHTS_FILE).read_bytes()
     prompt, head = SoftPrompt.from_bytes(data, run.target.ref), delivered_head(run)
     return prompt if head is None else SoftPrompt(torch.cat([prompt.vectors, head]), run.target.ref)
 
 
 def delivered_head(run: Measured) -> torch.Tensor | None:
-    """The head [C, H] beside it, if the task is read by one."""
+    """Return the head [C, H] in the fetched directory, or None if the task has none."""
     if not run.task.head_rows:
         return None
     return SoftPrompt.from_bytes((run.delivered / HEAD_FILE).read_bytes(), run.target.ref, HEAD_KEY).vectors
@@ -95,10 +95,10 @@ def ceiling(run: Measured, private: PrivateRecords, on_step: Any) -> SoftPrompt:
 
 
 def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float]:
-    """Load the delivered directory with PEFT alone; return (accuracy, largest |logit difference| to ours).
+    """Load the delivered directory with PEFT alone; return its accuracy and the largest |logit difference| to ours.
 
-    Each text goes through PEFT's own forward pass, unbatched, so that nothing of ours is in the way. Answers in
-    free text are compared by their exact match, and by the logits at the tokens of some true ones.
+    Each text goes through PEFT's own forward pass, unbatched, without our code. Free-text answers are compared by
+    exact match, and by the logits at the tokens of some true answers.
     """
     fresh = load(target, lm_head=run.target.lm_head)
     stock = PeftModel.from_pretrained(fresh.model, run.delivered).eval()
@@ -114,7 +114,7 @@ def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float]:
 
 
 def table(report: Mapping[str, Any], spent: Sequence[Mapping[str, Any]]) -> Group:
-    """The one readable table at the end: accuracies, privacy of each client, seconds of each stage."""
+    """Return the final tables: accuracies, privacy of each client, seconds of each stage."""
     names = {
         "zero_shot": "target, zero-shot",
         "proxy_prompted": "proxy, prompted",

@@ -1,4 +1,4 @@
-"""Real processes on loopback: commands that must succeed, daemons that are stopped at the end."""
+"""Real processes on loopback: commands that must succeed, and daemons that stop at the end."""
 
 import contextlib
 import json
@@ -15,13 +15,13 @@ from typing import Any
 from transfer.errors import DeadlineError, PromptferryError
 
 READY_S = 90.0
-"""Longest wait, in seconds, for a daemon to say it is ready; covers imports on a busy machine."""
+"""Longest wait, in seconds, for a daemon's ready line; covers imports on a busy machine."""
 STOP_S = 15.0
 BIN = Path(sys.executable).parent
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, all different."""
+    """Return different free ports of 127.0.0.1."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -30,7 +30,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def environment() -> dict[str, str]:
-    """Ours, with colour off in logs and no hub to ask."""
+    """Return this process's environment, with the Hugging Face hub offline and quiet libraries."""
     return {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
@@ -40,10 +40,10 @@ def environment() -> dict[str, str]:
 
 
 def command(*arguments: object, json_result: bool = False) -> Any:
-    """Run one of our commands to its end, its progress on our stderr; its JSON result if asked for.
+    """Run a command to its end, with its progress on our stderr; return its JSON result if `json_result`.
 
     Raises:
-        PromptferryError: it ended with another status than 0; its own error line is already on stderr.
+        PromptferryError: its exit status is not 0; its own error line is already on stderr.
     """
     words = [str(word) for word in arguments]
     if json_result:
@@ -57,11 +57,11 @@ def command(*arguments: object, json_result: bool = False) -> Any:
 
 @contextlib.contextmanager
 def daemon(*arguments: object, log: Path, ready: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ready once `ready` is in its log, and is asked to stop when the block ends.
+    """Run a process until the body ends; it is ready when `ready` appears in its log.
 
     Raises:
-        PromptferryError: it ended before it was ready; quotes the last line it wrote.
-        DeadlineError: it was not ready after `READY_S` seconds.
+        PromptferryError: the process ended before it was ready; the message quotes its last line.
+        DeadlineError: the process was not ready after `READY_S` seconds.
     """
     words = [str(word) for word in arguments]
     with log.open("ab") as out:
@@ -81,13 +81,13 @@ def daemon(*arguments: object, log: Path, ready: str) -> Iterator[subprocess.Pop
 def wait_for_line(
     process: subprocess.Popen[bytes], log: Path, ready: str, timeout_s: float = READY_S, times: int = 1
 ) -> None:
-    """Wait until `ready` is in the log `times` times; see `daemon` for what it raises."""
+    """Wait until `ready` is in the log `times` times; it raises the errors of `daemon`."""
     deadline = time.monotonic() + timeout_s
-    while (written := log.read_text(errors="replace")).count(ready) < times:
+    while (content := log.read_text(errors="replace")).count(ready) < times:
         if process.poll() is not None:
-            last = written.strip().splitlines()[-1:] or ["nothing"]
+            last = content.strip().splitlines()[-1:] or ["nothing"]
             raise PromptferryError(
-                f"{log}: the process ended with {process.returncode}; it last said: {last[0]}"
+                f"{log}: the process ended with status {process.returncode}; its last line: {last[0]}"
             )
         if time.monotonic() > deadline:
             raise DeadlineError(f"{log}: no {ready!r} after {timeout_s:.0f} s")

@@ -1,4 +1,4 @@
-"""The stages of a run on one machine, each a few commands a person could type."""
+"""The stages of a run on one machine; each is a few commands that you can also type."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ PROXY = "demo-proxy"
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a run starts from; `private` holds one file a client."""
+    """The inputs of a run; `private` has one file for each client."""
 
     target: str
     task: Path
@@ -38,7 +38,7 @@ class Inputs:
 
 @dataclass(slots=True)
 class Run:
-    """One run in `out`: its options, and the seconds each stage took."""
+    """One run in the directory `out`: its options, and the duration of each stage in seconds."""
 
     out: Path
     epsilon: float
@@ -51,7 +51,7 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Say what is being done, and remember how long it took."""
+        """Print the stage's name, and record the duration of the body."""
         Console(stderr=True).rule(f"[bold]{name}", align="left")
         start = time.monotonic()
         yield
@@ -76,22 +76,22 @@ class Run:
 
 
 def split(path: Path, labels: tuple[str, ...], clients: int, out: Path, seed: int) -> tuple[Path, ...]:
-    """Shuffle a file of labels, or of answers in free text, into one disjoint file a client."""
+    """Shuffle the records of a file and split them into one disjoint file for each client."""
     records = read(path, labels)
-    told = "label" if labels else "answer"
-    # labels by name: where names are numbers an index would be taken for one
+    key = "label" if labels else "answer"
+    # write labels by name, because a label's name may be a number that looks like another label's index
     named = tuple(labels[index] for index in records.labels)
     rows = list(zip(records.texts, named or records.answers, strict=True))
     random.Random(seed).shuffle(rows)
     shards = tuple(out / f"private-{index}.jsonl" for index in range(1, clients + 1))
     for index, shard in enumerate(shards):
-        lines = (json.dumps({"text": text, told: value}) for text, value in rows[index::clients])
+        lines = (json.dumps({"text": text, key: value}) for text, value in rows[index::clients])
         shard.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return shards
 
 
 def set_up(demo: Run, inputs: Inputs, task: Task) -> None:
-    """A coordinator directory, and one client directory a shard."""
+    """Make a coordinator directory, and one client directory for each private file."""
     fleet, delivery = free_ports(2)
     command(
         "promptferry-coordinator", "init", demo.coordinator,
@@ -107,26 +107,26 @@ def set_up(demo: Run, inputs: Inputs, task: Task) -> None:
 
 
 def make_proxy(demo: Run, inputs: Inputs, cache: Path) -> None:
-    """Distil the proxy at the coordinator; one made before from the same target and text is registered instead."""
+    """Distil the proxy at the coordinator, or register a cached one from the same target, text and settings."""
     with inputs.corpus.open("rb") as file:
         text = hashlib.file_digest(file, "sha256").hexdigest()
     recipe = f"{load(inputs.target).ref.digest} {text} {demo.proxy_layers} {demo.distil_steps}"
-    kept = cache / "proxies" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    if kept.is_dir():
-        demo.operate("proxy", "register", kept, "--name", PROXY)
+    cached = cache / "proxies" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    if cached.is_dir():
+        demo.operate("proxy", "register", cached, "--name", PROXY)
         return
     demo.operate(
         "proxy", "distil", "--layers", demo.proxy_layers, "--text", inputs.corpus, "--name", PROXY,
         "--steps", demo.distil_steps,
     )  # fmt: skip
-    draft = kept.with_suffix(".draft")
+    draft = cached.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(demo.coordinator / "proxies" / PROXY, draft)
-    draft.rename(kept)
+    draft.rename(cached)
 
 
 def own_proxy(demo: Run, inputs: Inputs) -> None:
-    """The other way to a proxy: a client distils one from the open weights, and nobody has to send it."""
+    """Let a client distil a proxy itself from the open weights, so that it has nothing to download."""
     demo.own(
         1, "proxy", "distil", "--target", inputs.target, "--layers", demo.proxy_layers, "--text", inputs.corpus,
         "--name", "own", "--steps", min(20, demo.distil_steps),
@@ -134,7 +134,7 @@ def own_proxy(demo: Run, inputs: Inputs) -> None:
 
 
 def enrol(demo: Run, clients: int) -> None:
-    """Invite every client, let it enrol, and let it fetch the proxy, checked by digest."""
+    """Invite every client, enrol it, and fetch the proxy, which the client checks by digest."""
     for index in range(1, clients + 1):
         invitation = demo.out / f"invitation-{index}.toml"
         demo.operate("client", "invite", f"client-{index}", "--out", invitation)
@@ -143,7 +143,7 @@ def enrol(demo: Run, clients: int) -> None:
 
 
 def write_plan(demo: Run, inputs: Inputs, task: Task) -> Path:
-    """The round plan for the operator."""
+    """Write the round plan for the operator, and return its path."""
     plan = {
         "name": "demo",
         "task": str(inputs.task.resolve()),
@@ -165,7 +165,7 @@ def write_plan(demo: Run, inputs: Inputs, task: Task) -> Path:
 
 
 def campaign(demo: Run, inputs: Inputs, task: Task) -> None:
-    """Start the daemons, run the campaign to its end, fetch the published prompt as a user would."""
+    """Start the daemons, run the campaign to its end, and fetch the published prompt as a recipient."""
     clients = len(inputs.private)
     with ExitStack() as running:
         log = demo.coordinator / "serve.log"

@@ -1,10 +1,9 @@
 """The demo's own small world: a public corpus, private text, a task, and a target trained on the corpus.
 
-The target learns to name the theme of a text, and as well to name what a text mentions in passing; without
-a first word that says which is wanted it can only guess (`deploy.author`), and the task never gives one.
-So the target does clearly worse without a prompt than with one, and the prompt does what prompts are for: it
-says what is asked of a model that has the knowledge. Private text has its own style and prefers other parts
-of the topics; public text for the transfer has neither its style nor its labels.
+The target learns to name the theme of a text, and equally well the topic of its aside. A first word selects one of
+them (`deploy.author`), but the task never gives one, so the bare target can only guess. It is clearly worse without
+a prompt than with one: the prompt tells the model which part of its knowledge to use. Private text has its own style
+and prefers other parts of the topics. Public text for the transfer has neither its style nor its labels.
 
 Usage: python deploy/world.py LINK      (makes the world in demo-cache/ and links it as LINK)
 """
@@ -32,9 +31,9 @@ from transfer.terminal.console import progress
 from transfer.tokens.batches import buckets
 
 VERSION = 1
-"""Part of the cache key: raise it with every change that makes another world."""
+"""Part of the cache key; raise it with every change that changes the world."""
 ANSWER_WEIGHT = 4.0
-"""Weight of a closing line's topic in the training loss: one word of many, but the one that is asked for."""
+"""Weight of a closing line's topic in the training loss: only one word of many, but the answer to the task."""
 IGNORED = -100
 SPECIAL = {
     "pad_token": "<pad>",
@@ -47,7 +46,7 @@ SPECIAL = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a world is: rows of each file, then the target and its training."""
+    """Size of a world: rows of each file, then the target and its training."""
 
     private: int = 1500
     test: int = 600
@@ -69,7 +68,7 @@ class World:
         task: task file: the theme of a text, four classes.
         corpus: public text to distil a proxy on.
         public: unlabelled public text to transfer a prompt with.
-        private: one file of labelled records for each client, no record in two of them.
+        private: one file of labelled records for each client; no two files share a record.
         test: held-out labelled records.
     """
 
@@ -82,7 +81,7 @@ class World:
 
     @staticmethod
     def at(directory: Path, clients: int) -> "World":
-        """The world whose files are, or are to be, in `directory`."""
+        """Return the paths of a world in `directory`."""
         names = ("target", "task.toml", "corpus.jsonl", "public.jsonl")
         target, task, corpus, public = (directory / name for name in names)
         private = tuple(directory / f"private-{index}.jsonl" for index in range(1, clients + 1))
@@ -90,10 +89,9 @@ class World:
 
 
 def make(directory: Path, *, seed: int = 0, clients: int = 3, size: Size | None = None) -> World:
-    """The world of a seed under `directory`: made by the first call, found there by the next.
+    """Return the world of a seed under `directory`; only the first call makes it.
 
-    A world is made beside its place and renamed into it when whole, so that one whose making was cut short is
-    never used.
+    A world is made in a draft directory and renamed when complete, so that an interrupted one is never used.
     """
     size = size or Size()
     key = f"{VERSION} {seed} {clients} {size} {torch.__version__}"
@@ -113,7 +111,7 @@ def _settle(draft: Path, place: Path) -> None:
     try:
         draft.rename(place)
     except OSError:
-        if not place.is_dir():  # otherwise another process made the same world meanwhile: its is as good
+        if not place.is_dir():  # otherwise another process made the same world first
             raise
 
 
@@ -152,11 +150,11 @@ def _train(documents: Sequence[str], seed: int, size: Size, target: Path) -> Non
     """Train the target on the corpus and save it with its tokeniser."""
     tokenizer = _tokenizer(documents)
     lines = [torch.tensor([*ids, tokenizer.eos_token_id]) for ids in tokenizer(list(documents))["input_ids"]]
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random numbers unchanged
         torch.manual_seed(seed)
         model = LlamaForCausalLM(_config(tokenizer, size))
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # so narrow a model only waits at the barriers between threads
+        torch.set_num_threads(1)  # for such a narrow model, more threads only wait for each other
         with progress("training the demo's target") as on_step:
             _fit(model, lines, size, on_step)
         torch.set_num_threads(threads)
@@ -182,7 +180,7 @@ def _config(tokenizer: PreTrainedTokenizerFast, size: Size) -> LlamaConfig:
         num_hidden_layers=size.layers,
         num_attention_heads=4,
         max_position_embeddings=256,
-        # without these two so narrow a model stays for minutes at not seeing which words share a topic
+        # without these two, such a narrow model needs minutes to learn which words share a topic
         tie_word_embeddings=True,
         initializer_range=0.1,
         pad_token_id=tokenizer.pad_token_id,
@@ -208,7 +206,7 @@ def _fit(model: Any, lines: Sequence[torch.Tensor], size: Size, on_step: Callabl
 
 
 def _loss(model: Any, lines: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Weighted mean of the next-token losses of lines that end in `TOPIC . </s>`."""
+    """Return the weighted mean of the next-token losses of lines [T] that end in `TOPIC . </s>`."""
     ids = pad_sequence(list(lines), batch_first=True, padding_value=IGNORED)
     logits = model(input_ids=ids.clamp(min=0)).logits[:, :-1].transpose(1, 2)
     losses = functional.cross_entropy(logits, ids[:, 1:], ignore_index=IGNORED, reduction="none")
