@@ -46,7 +46,7 @@ class LinkSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
-            raise ConfigError(f"[flower] port {self.port} must be in 0..65535")
+            raise ConfigError(f"[flower] port {self.port} is outside 0..65535")
         for path in (self.certificate, self.certificate_key, self.ca):
             if not path.is_file():
                 raise ConfigError(f"{path} does not exist; run `promptferry-coordinator init`")
