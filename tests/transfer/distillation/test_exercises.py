@@ -189,7 +189,7 @@ def test_only_perplexities_may_be_unknown(encoder, tmp_path):
     make(encoder, (0,), TEXTS, replace(SHORT, steps=0), tmp_path / "proxy")
     path = tmp_path / "proxy" / "proxy.json"
     told = json.loads(path.read_text())
-    for key in ("held_out_kl", "steps"):
+    for key, rule in (("held_out_kl", "a number"), ("steps", "a whole number of steps")):
         path.write_text(json.dumps(told | {key: None}))
-        with pytest.raises(ModelError, match=f"{key} None is not a number"):
+        with pytest.raises(ModelError, match=f"{key} None is not {rule}"):
             read_record(tmp_path / "proxy")
