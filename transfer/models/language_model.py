@@ -2,10 +2,9 @@
 
 Letters: B records, T tokens, P prompt tokens, H hidden size, V vocabulary, C classes.
 
-The prompt stands before the whole line, also before a [CLS]; rows are padded on the right and positions count
-on from the prompt. Where the model allows it (`transfer.families.probe`), only the hidden state at the
-answer reaches the LM
-head: the vocabulary projection of all other positions, most of the arithmetic of a small model, is never done.
+The prompt stands before the whole line, also before a [CLS]. Rows are padded on the right, and positions continue
+from the prompt. Where the model allows it (`transfer.families.probe`), only the hidden state at the answer reaches
+the LM head. This skips the vocabulary projection of all other positions, most of a small model's arithmetic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,12 +39,12 @@ class LanguageModel:
     """A causal or masked LM, or a backbone alone, in eval mode with every weight frozen, and its tokeniser.
 
     Attributes:
-        lm_head: what its LM head tells; a model with "none", such as a sentence embedder, has states only.
-        traits: how it may be read, found out by running it when this is made.
+        lm_head: what its LM head predicts; a model with "none", such as a sentence embedder, has states only.
+        traits: how you may read it, measured by running it on construction.
 
     Raises:
-        ModelError: `model` is wrapped by PEFT, whose prompt gradient is the batch's and never one record's; or it
-            cannot be read behind a prompt, see `traits_of`.
+        ModelError: `model` is wrapped by PEFT, which gives the prompt one gradient per batch and none per record; or
+            it cannot be read behind a prompt, see `traits_of`.
     """
 
     model: PreTrainedModel
@@ -67,7 +66,7 @@ class LanguageModel:
 
     @property
     def causal(self) -> bool:
-        """Whether it tells the next token."""
+        """Whether the model predicts the next token."""
         return self.lm_head == "causal"
 
     @property
@@ -82,52 +81,52 @@ class LanguageModel:
         return weight
 
     def embedded(self, ids: torch.Tensor) -> torch.Tensor:
-        """What the layers get for tokens [...] → [..., H]: not the bare weights, which some models scale; float32."""
+        """Layer inputs [..., H] in float32 for tokens [...]; some models scale the embedding weights."""
         with torch.no_grad():
             vectors: torch.Tensor = self.model.get_input_embeddings()(ids)
         return vectors.detach().float().cpu()
 
     @property
     def layers(self) -> int:
-        """How many layers its backbone has; see `layout.layers`."""
+        """Number of layers of the backbone; see `layout.layers`."""
         return layout.layers(self.model)
 
     @property
     def positions(self) -> int | None:
-        """Most tokens of a row; None if the architecture sets no limit."""
+        """Largest number of tokens in a row; None if the architecture sets no limit."""
         return layout.positions(self.model)
 
     def require_positions(self, tokens: int, remedy: str = "lower the task's max_tokens") -> None:
-        """Raise a ModelError for rows of more tokens than there are positions."""
+        """Refuse, by a ModelError that ends with `remedy`, rows of more `tokens` than the model has positions."""
         if self.positions is not None and tokens > self.positions:
             raise ModelError(
                 f"model {self.ref.name!r} has {self.positions} positions, prompt and line need {tokens}; {remedy}"
             )
 
     def manners(self, prompt_length: int) -> Manners:
-        """What the model does to the rows of a pass behind a prompt of that length."""
+        """Return what the model does to the rows of a pass behind a prompt of `prompt_length` tokens."""
         room = None if self.positions is None else self.positions - prompt_length
         return Manners(self.traits.padded, self.traits.apart, room)
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with."""
+        """The token to pad with."""
         return vocabulary.padding(self.tokenizer, len(self.embedding))
 
     @property
     def tokenizer_digest(self) -> str:
-        """SHA-256 of the vocabulary: two models may share full-vocabulary logits only if it is equal."""
+        """SHA-256 of the vocabulary: full-vocabulary logits of two models are comparable only if it is equal."""
         return vocabulary.digest(self.tokenizer)
 
     def encoder(self, task: Task) -> Encoder:
-        """The encoder of `task` for this model's tokeniser.
+        """Return the encoder of `task` for this model's tokeniser.
 
         Raises:
-            TaskError: see `Encoder`; or it needs an LM head, and there is none.
-            ModelError: the tokeniser has a token that has no embedding.
+            TaskError: see `Encoder`; or the task needs an LM head and the model has none.
+            ModelError: the tokeniser has a token without an embedding.
         """
         readable(task, self.ref.name, self.lm_head, self.width, self.traits.width)
-        with one_line(f"model {self.ref.name!r} cannot be asked {task.name!r}: its tokeniser fails"):
+        with one_line(f"model {self.ref.name!r} cannot encode task {task.name!r}: its tokeniser fails"):
             encoder = Encoder(task, self.tokenizer, causal=self.causal)
             template = encoder.encode([""])[0].ids
         known, whose = vocabulary.ordinary(self.tokenizer), f"model {self.ref.name!r}: its tokeniser's"
@@ -135,66 +134,66 @@ class LanguageModel:
         return encoder
 
     def collate(self, lines: Sequence[Line]) -> Batch:
-        """Right-pad lines with this model's padding token; padding is masked, so any token will do."""
+        """Right-pad lines with this model's padding token."""
         return collate(lines, self.pad_id)
 
     def logits(
         self, batch: Batch, rows: torch.Tensor | None = None, words: Reading | None = None
     ) -> torch.Tensor:
-        """Logits at the answer, behind prompt `rows` [B, P, H] if given.
+        """Return logits at the answer, behind prompt `rows` [B, P, H] if given.
 
-        Vocabulary logits [B, V], or [N, V] at all answer tokens of lines with goals; class logits [B, C] if
-        the label `words` of each class are given, for which no other row of the head is multiplied. If a
-        `Head` is asked for, its rows are the last of `rows`; without any, nothing is known of the classes and
-        all logits are 0.
+        Without `words`: vocabulary logits [B, V], or [N, V] at all answer tokens of lines with goals. With label
+        `words`: class logits [B, C], computed from those words' rows of the LM head alone. With a `Head`: class
+        logits by the last C of `rows`, or 0 without `rows`.
 
         Raises:
-            ModelError: prompt and lines together are longer than the model has positions; or no `Head` is asked
-                for, and the model has no LM head either.
+            ModelError: prompt and lines need more positions than the model has; or it has no LM head and `words` is
+                no `Head`.
         """
         if isinstance(words, Head):
             return self._head_logits(batch, rows, words)
         if self.lm_head == "none":
             raise ModelError(f"model {self.ref.name!r} has no language-model head, so no logits of words")
-        asked = question(batch, words)
-        rows = None if rows is None else rows.repeat_interleave(asked.copies, dim=0)
+        places = question(batch, words)
+        # a record with words of several pieces takes R rows: [B, P, H] → [B·R, P, H]
+        rows = None if rows is None else rows.repeat_interleave(places.copies, dim=0)
         return read(
-            self.model, self._inputs(asked.batch, rows), asked.behind(rows), words, self.traits.shortcuts
+            self.model, self._inputs(places.batch, rows), places.behind(rows), words, self.traits.shortcuts
         )
 
     def states(self, batch: Batch, rows: torch.Tensor | None = None) -> torch.Tensor:
-        """The backbone's last hidden states at the answer, [B, H], behind prompt `rows` [B, P, H] if given."""
+        """Return the backbone's last hidden states [B, H] at the answer, behind prompt `rows` [B, P, H] if given."""
         columns = batch.answer + (0 if rows is None else rows.shape[1])
         return states_at(
             self.model, self._inputs(batch, rows), columns, self.traits.backbone, self.traits.shortcuts
         )
 
     def all_states(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
-        """The backbone's last hidden states [B, P + T, H] behind prompt `rows` [B, P, H]."""
+        """Return the backbone's last hidden states [B, P + T, H] behind prompt `rows` [B, P, H]."""
         states: torch.Tensor = self.backbone(**self._inputs(batch, rows)).last_hidden_state
         return states
 
     @property
     def backbone(self) -> nn.Module:
-        """The part of the model that gives last hidden states."""
+        """The part of the model that computes the last hidden states."""
         return self.model.get_submodule(self.traits.backbone)
 
     def _head_logits(self, batch: Batch, rows: torch.Tensor | None, head: Head) -> torch.Tensor:
         if rows is None:
             return torch.zeros(len(batch), head.classes)
-        length = rows.shape[1] - head.classes
-        states = self.all_states(batch, rows[:, :length])[:, length:]
+        length = rows.shape[1] - head.classes  # rows are [B, P + C, H]: the prompt, then the head
+        states = self.all_states(batch, rows[:, :length])[:, length:]  # [B, P + T, H] → [B, T, H]
         return head.class_logits(states, batch.mask, rows[:, length:])
 
     def _inputs(self, batch: Batch, rows: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        """What a forward pass takes: embeddings [B, P + T, H] of the prompt and then the lines, and their mask."""
+        """Return the inputs of a forward pass: embeddings [B, P + T, H] of prompt and lines, and their mask."""
         self.require_positions(batch.ids.shape[1] + (0 if rows is None else rows.shape[1]))
         return inputs_of(self.model, batch, rows)
 
     def groups(
         self, lines: Sequence[Line], chosen: Sequence[int], prompt_length: int, copies: int
     ) -> Iterator[list[int]]:
-        """The chosen indices in groups of one forward pass each, of equal length where padding would do harm."""
+        """Yield the chosen indices of each forward pass; its lines have equal length if padding changes answers."""
         padding = FORWARD_PADDING if self.traits.padded else 0
         return physical_batches(lines, chosen, prompt_length, copies, max_padding=padding)
 
@@ -202,9 +201,9 @@ class LanguageModel:
     def answer_logits(
         self, lines: Sequence[Line], prompt: SoftPrompt | None = None, words: Reading | None = None
     ) -> torch.Tensor:
-        """Logits [N, V], or [N, C] with `words`, of lines in their own order, in length-bucketed batches.
+        """Return logits [N, V], or [N, C] with `words`, of lines in their own order, in length-bucketed batches.
 
-        N counts lines; lines with goals have a row for each token of theirs, one line after the other.
+        A line has one row, or one for each token of its goal. A ModelError refuses an empty `lines`.
         """
         if not lines:
             raise ModelError("no lines to read answers from")
@@ -214,34 +213,35 @@ class LanguageModel:
             rows = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)
             logits = self.logits(batch, rows, words)
             out = out if len(out) else logits.new_empty((starts[-1], logits.shape[1]))
+            # batches are sorted by length: each row goes back to its line's place
             out[[place for i in group for place in range(starts[i], starts[i + 1])]] = logits
         return out
 
     def text_prompt(self, text: str, length: int) -> SoftPrompt:
-        """Prompt of `length` tokens from the embeddings of `text`, repeated or cut to fit (POST §3)."""
+        """Return a prompt of `length` embeddings of `text`, repeated or cut to fit (POST §3)."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids:
-            raise ModelError(f"prompt text {text!r} has no tokens")
+            raise ModelError(f"prompt text {text!r} has no tokens with this tokeniser; write another text")
         ids = (ids * -(-length // len(ids)))[:length]
         return SoftPrompt(self.embedded(torch.tensor(ids)), self.ref)
 
     def vocabulary_prompt(self, length: int, generator: torch.Generator) -> SoftPrompt:
-        """Prompt of `length` embeddings drawn from the vocabulary without replacement."""
+        """Return a prompt of `length` embeddings drawn from the vocabulary without replacement."""
         drawn = torch.randperm(self.embedding.shape[0], generator=generator)[:length]
         return SoftPrompt(self.embedded(drawn), self.ref)
 
 
 def load(source: str | Path, *, name: str | None = None, lm_head: LmHead | None = None) -> LanguageModel:
-    """Load a causal or masked LM or a backbone, in float32, and never ask the network.
+    """Load a causal or masked LM or a backbone in float32, without network access.
 
     Args:
         source: directory with config.json, weights and tokeniser, or a hub name in the local cache.
-        name: name to know it by; the last part of `source` if not given.
+        name: name of the model; the last part of `source` by default.
         lm_head: how to read it; by default what configuration and weights say.
 
     Raises:
-        ModelError: no such directory, not a whole language model with a fast tokeniser, or one that cannot be read
-            behind a prompt.
+        ModelError: there is no such directory, it is not a whole language model with a fast tokeniser, or the model
+            cannot be read behind a prompt.
     """
     directory = directory_of(source)
     model, lm_head = pretrained(directory, lm_head, source)

@@ -1,7 +1,7 @@
-"""The losses, each with its equation. All are sums over records divided by their number unless said.
+"""The losses, each with its equation.
 
-Letters: B records, N positions, V vocabulary (or C classes: every function takes any last dimension).
-KL(p ‖ q) has the reference p first; references are constants, gradients reach only the other side.
+Letters: B records, N positions, V vocabulary (or C classes: every function takes any last dimension), H hidden size.
+KL(p ‖ q) has the reference p first. References are constants: gradients reach the other side only.
 """
 
 import torch
@@ -14,39 +14,41 @@ LIKENESS = 0.05
 
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each record: logits [B, C], labels [B] → [B]. Never averaged over the batch here."""
+    """Return each record's cross-entropy [B] for logits [B, C] and labels [B], not averaged over the batch."""
     return cross_entropy(logits, labels, reduction="none")
 
 
 def answer_loss(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of each record's own answer tokens → [B]; at least one token a record.
+    """Return the mean cross-entropy [B] of each record's own answer tokens.
+
+    A record with `UNCOUNTED` tokens only has loss 0.
 
     Args:
         logits: [N, V] at the answer tokens of all records, one record after the other.
-        goal: the tokens [B, K], `NO_MORE` where a record has no more, `UNCOUNTED` where it has logits all the same.
+        goal: the tokens [B, K]: `NO_MORE` has no logits, `UNCOUNTED` has logits that count for nothing.
     """
-    read = goal != NO_MORE
+    read = goal != NO_MORE  # [B, K], N of them true
     losses = cross_entropy(logits, goal[read], reduction="none", ignore_index=UNCOUNTED)
     return _record_sums(losses, read.sum(dim=1)) / (goal >= 0).sum(dim=1).clamp(min=1)
 
 
 def record_means(values: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
-    """Means [B] of `values` [N] over each record's own positions: the first `reads[0]` ≥ 1, and so on."""
+    """Return means [B] of `values` [N] over each record's own positions: the first `reads[0]` ≥ 1, and so on."""
     return _record_sums(values, reads) / reads
 
 
 def _record_sums(values: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
-    record = torch.arange(len(reads)).repeat_interleave(reads)
+    record = torch.arange(len(reads)).repeat_interleave(reads)  # [N], the record of each position
     return values.new_zeros(len(reads)).index_add(0, record, values)
 
 
 def divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T²·KL(softmax(reference/T) ‖ softmax(logits/T)), mean of rows [N, V] → scalar (Hinton et al. 2015)."""
+    """Return the mean over rows [N, V] of T²·KL(softmax(reference/T) ‖ softmax(logits/T)) (Hinton et al. 2015)."""
     return divergences(reference, logits, temperature).mean()
 
 
 def divergences(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The same of each row: [N, V] → [N]."""
+    """Return the `divergence` [N] of each row of logits [N, V]."""
     goal = log_softmax(reference / temperature, dim=-1)
     ours = log_softmax(logits / temperature, dim=-1)
     return kl_div(ours, goal, reduction="none", log_target=True).sum(dim=-1) * temperature**2
@@ -61,10 +63,10 @@ def transfer_losses(
     alpha: float,
     temperature: float,
 ) -> torch.Tensor:
-    """POST eq. 3–5: (1−α)·L1 + α·L2 of each text, for logits [B, V] at the answer → [B].
+    """Return (1−α)·L1 + α·L2 [B] of each text, for logits [B, V] at the answer (POST eq. 3–5).
 
-    L1 makes the prompted target answer like the prompted proxy; L2 makes the prompt change the target's
-    answer as it changed the proxy's, so that what the target knows better is kept.
+    L1 makes the prompted target answer like the prompted proxy. L2 makes the prompt change the target's answer as
+    it changed the proxy's, which keeps what the target knows better.
 
     Args:
         prompted: z_t^p, the only argument gradients flow into.
@@ -80,13 +82,14 @@ def transfer_losses(
 
 
 def agreement(first: torch.Tensor, second: torch.Tensor) -> float:
-    """How far two models give the same answers [N, V] more often than by chance, in [0, 1] (Cohen's κ, not below 0).
+    """Return Cohen's κ in [0, 1] (negative values become 0) between the answers of two models, given logits [N, V].
 
-    POST's rule for α (eq. 6) is (ZS − RG)/(C − RG), at most 1: how much of what the prompted proxy knows (C) the bare
-    target knows already (ZS), both above guessing (RG). Its accuracies cost private labels. With the prompted proxy's
-    answers in place of the labels C is 1, ZS the share of equal answers, and RG their share by chance: κ.
+    POST's rule for α (eq. 6) is (ZS − RG)/(C − RG), at most 1. It compares the accuracies of the bare target (ZS) and
+    the prompted proxy (C), both above guessing (RG). These accuracies cost private labels. If the prompted proxy's
+    answers replace the labels, C is 1, ZS is the share of equal answers, and RG is that share by chance. The rule
+    is then κ. If all answers are one class, κ is undefined and the result is 0.
     """
-    answers = [logits.argmax(dim=-1) for logits in (first, second)]
+    answers = [logits.argmax(dim=-1) for logits in (first, second)]  # two of [N]
     equal = (answers[0] == answers[1]).double().mean().item()
     shares = [torch.bincount(answer, minlength=first.shape[-1]).double() / len(answer) for answer in answers]
     chance = (shares[0] @ shares[1]).item()
@@ -94,17 +97,17 @@ def agreement(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def cosine_distance(reference: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-    """Mean of 1 − cos over rows of hidden states [N, H] → scalar."""
+    """Return the mean of 1 − cos over rows of hidden states [N, H]."""
     return (1 - cosine_similarity(states, reference, dim=-1)).mean()
 
 
 def relations(pooled: torch.Tensor) -> torch.Tensor:
-    """Logits [B, B − 1] of which other text of a batch is like each: cos(m_i, m_j) / τ, j ≠ i, of states [B, H].
+    """Return logits [B, B − 1] of which other text in a batch is like each: cos(m_i, m_j)/τ, j ≠ i, of states [B, H].
 
-    Their KL compares two models whatever their hidden sizes, and asks no vocabulary (probabilistic knowledge
-    transfer: Passalis & Tefas 2018, https://arxiv.org/abs/1803.10837). τ = 0.05 is that of contrastively trained
-    sentence embedders (Gao et al. 2021, https://arxiv.org/abs/2104.08821): at 1, cosines say next to nothing.
+    Their KL compares two models of any hidden sizes and vocabularies (probabilistic knowledge transfer:
+    Passalis & Tefas 2018, https://arxiv.org/abs/1803.10837). τ = 0.05 is the value of contrastively trained
+    sentence embedders (Gao et al. 2021, https://arxiv.org/abs/2104.08821). At τ = 1 all texts look alike.
     """
     unit = normalize(pooled, dim=-1)
     others = ~torch.eye(len(pooled), dtype=torch.bool)
-    return (unit @ unit.T / LIKENESS)[others].view(len(pooled), -1)
+    return (unit @ unit.T / LIKENESS)[others].view(len(pooled), -1)  # [B, B] without its diagonal

@@ -1,10 +1,13 @@
 """The shapes in which private records go through a model: a function of each record alone.
 
-How a kernel rounds depends on the shape of its input: in bfloat16 a gradient moves by 1 to 2 % when its row goes
-through a pass of another shape. If the shape told of a record's neighbours, so would its gradient, and adding one
-record would move everybody's. So a line is padded to the next of a few lengths that are the same for everyone, and a
-pass of one length always has the same number of rows, blank ones where records are missing. Both follow from public
-numbers. Whoever else is in a step, a record's gradient has the same bits.
+How a kernel rounds depends on the shape of its input. In bfloat16 a gradient moves by 1 to 2 % when its row goes
+through a pass of another shape. If the shape depended on a record's neighbours, so would its gradient, and adding
+one record would move every other record's gradient. Two rules, which follow from public numbers, prevent this:
+
+* a line is padded to the next of a few lengths, the same for everyone;
+* a pass of one length always has the same number of rows; blank rows stand for missing records.
+
+A record's gradient thus has the same bits whatever other records are in the step.
 
 Letters: B records, T tokens, P prompt tokens, K answer tokens.
 """
@@ -17,11 +20,11 @@ from typing import NamedTuple
 from transfer.tokens.batches import FORWARD_TOKENS, UNCOUNTED, Batch, Line, collate
 
 LEAST_TOKENS = 64
-"""Fewest tokens worth a pass."""
+"""Fewest tokens of a pass."""
 
 
 class Shape(NamedTuple):
-    """Of one pass: `records` of `tokens` each, behind the prompt, `goal` of them read as an answer in free text."""
+    """One pass: `records` lines of `tokens` behind the prompt, each with `goal` answer tokens in free text."""
 
     records: int
     tokens: int
@@ -30,12 +33,12 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """What a model does to the rows of a pass, as `transfer.families.probe` has seen.
+    """What a model does to the rows of a pass, as measured by `transfer.families.probe`.
 
     Attributes:
-        padded: padding behind a row leaves its answer as it is. If not, only lines of equal length share a pass.
-        apart: rows of a pass leave one another as they are. If not, each record has a pass of its own.
-        room: most tokens of a line behind the prompt; None if the architecture sets no limit.
+        padded: padding behind a row does not change its answer. If False, only lines of equal length share a pass.
+        apart: rows of a pass do not change one another. If False, each record has a pass of its own.
+        room: largest number of tokens behind the prompt; None if the architecture sets no limit.
     """
 
     padded: bool = True
@@ -47,9 +50,13 @@ class Manners:
 class Passes:
     """How private records are put into passes.
 
+    Guarantee:
+        The shape of a record's pass depends on the record, the prompt's length, the task and the model only. It does
+        not depend on which other records a step includes, or on how many.
+
     Attributes:
-        tokens: about how many tokens a pass has, prompt and padding included.
-        longest: most tokens of a line, the task's `max_tokens`: none is padded further.
+        tokens: approximate number of tokens of a pass, prompt and padding included.
+        longest: largest number of tokens of a line, the task's `max_tokens`; limits the padding.
     """
 
     tokens: int = 384
@@ -57,24 +64,34 @@ class Passes:
 
     @staticmethod
     def expecting(records: float, longest: int, width: int) -> "Passes":
-        """The least work for a step of about so many records, which is q·N of the declared N, not a count.
+        """Choose the passes with the least work for a step of about `records` records of a model `width` wide.
 
-        Starting a pass costs as much as some tokens do, `_starting` for a model of that width, and blank rows cost
-        about half a pass for every length that occurs. Measured on sentences, the sum is least near this.
+        Starting a pass costs as much as `_starting` tokens, and blank rows cost about half a pass for every length
+        that occurs. The formula fits the minimum measured on sentences.
+
+        Args:
+            records: q·N of the declared, public N. Never pass a count of the records themselves.
+            longest: the task's `max_tokens`.
+            width: H, the size of an input embedding.
         """
         best = 3.6 * (_starting(width) * records) ** 0.5
         return Passes(round(min(max(best, LEAST_TOKENS), FORWARD_TOKENS)), longest)
 
     def shape(self, line: Line, prompt: int, copies: int, manners: Manners) -> Shape:
-        """The shape of the pass of `line`, which becomes `copies` rows behind `prompt` tokens.
+        """Return the shape of the pass of `line`, which becomes `copies` rows behind `prompt` tokens.
 
-        The last column of a padded pass is always padding: transformers takes another path through attention
-        where a mask hides nothing, and whether it does must not depend on the neighbours.
+        The last column of a padded pass is always padding. Transformers takes another path through attention where
+        a mask hides nothing, and that choice must not depend on the neighbours.
+
+        Edge cases:
+            If the line exceeds `longest`, or its padding does not fit into `manners.room`, the record gets an
+            unpadded pass of its own. So does every record of a model whose rows change one another.
         """
         tokens, goal = (
             min(_step(len(line.ids) + 1), self.longest + 1),
             _step(len(line.goal)) if line.goal else 0,
         )
+        # `<`, not `≤`: one column of padding must remain
         fits = len(line.ids) < tokens and (manners.room is None or tokens <= manners.room)
         alone = not manners.apart or (manners.padded and not fits)
         if alone or not manners.padded:
@@ -89,7 +106,7 @@ class Passes:
         copies: int,
         manners: Manners = Manners(),
     ) -> Iterator[tuple[Shape, list[int]]]:
-        """The chosen lines in passes, shortest first, lines of one shape in the order in which they were chosen."""
+        """Yield the chosen lines of each pass, shortest first; lines of one shape keep their order in `chosen`."""
         alike: dict[Shape, list[int]] = {}
         for index in chosen:
             alike.setdefault(self.shape(lines[index], prompt, copies, manners), []).append(index)
@@ -100,9 +117,14 @@ class Passes:
 
 
 def filled(lines: Sequence[Line], shape: Shape, pad_id: int) -> Batch:
-    """The batch of some lines of one shape, with blank rows for those that are missing.
+    """Collate 1 to `shape.records` lines of one shape, with blank rows in place of missing lines.
 
-    A blank row has one token where padding does no harm, and as many as the others where it does.
+    Guarantee:
+        The batch has exactly `shape.records` rows, so its number of rows does not depend on `lines`.
+
+    Edge cases:
+        A blank row has one token. Where lines are not padded it has as many tokens as they have. Its goal is
+        `UNCOUNTED` throughout.
     """
     unread = (UNCOUNTED,) * shape.goal
     blank = Line((pad_id,) * (shape.tokens if len(lines[0].ids) == shape.tokens else 1), 0, unread)
@@ -111,17 +133,17 @@ def filled(lines: Sequence[Line], shape: Shape, pad_id: int) -> Batch:
 
 
 def _starting(width: int) -> float:
-    """Tokens that cost what starting a pass does: reading the weights, and the interpreter's own time.
+    """Return the cost of starting a pass (reading weights, the interpreter's own time), in tokens.
 
-    Fitted to a CPU core at 768 and 256 wide; a token's work grows with the square of the width.
+    The fit is to a CPU core and models 768 and 256 wide. A token's work grows with the square of the width.
     """
     return 24 + 5e6 / width**2
 
 
 def _step(tokens: int) -> int:
-    """The least of 4, 6, 8, 12, 16, 24, … that is not less.
+    """Round up to the next length of the series 4, 6, 8, 12, 16, 24 and so on.
 
-    More steps an octave pad less and leave more rows blank; two cost least in steps of 20 to 600 records.
+    More lengths per octave pad less but leave more rows blank. Two cost least in steps of 20 to 600 records.
     """
     unit = 1 << max(1, (tokens - 1).bit_length() - 2)
     return max(4, -(-tokens // unit) * unit)

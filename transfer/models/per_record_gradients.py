@@ -1,12 +1,10 @@
 """Each record's own gradient with respect to the prompt in front of it.
 
-It comes from the *expand* form: the prompt is repeated to a leaf [B, P, H], one copy a record, and the gradient
-of the summed per-record losses with respect to that leaf holds each record's own gradient exactly. No hooks are
-involved, so nothing can silently average over the batch (as PEFT's prompt tuning under Opacus does), and the
-shape is checked every time.
+The prompt is expanded to a leaf [B, P, H], one copy per record. The gradient of the summed per-record losses with
+respect to that leaf is exactly each record's own gradient. There are no hooks, so nothing can silently average over
+the batch, as PEFT's prompt tuning under Opacus does. The shape is checked every time.
 
-Letters: B records of a physical batch, P prompt tokens (and the rows of a head where the task is read by one),
-H hidden size.
+Letters: B records of a pass, P prompt tokens (and the rows of a head, if the task is read by one), H hidden size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,11 +22,12 @@ from transfer.tokens.readout import Reading, copies
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledLines:
-    """Encoded records and what the loss needs to know: words of each class, labels by record.
-
-    Without words the answers are free text: the goals of the lines.
+    """Encoded records with what their losses need.
 
     Attributes:
+        lines: the encoded records. Without `words` their goals are the answers, in free text.
+        labels: class index of each record; not read for free text.
+        words: how classes are read; None for free text.
         passes: the shapes in which the records go through a model.
     """
 
@@ -40,9 +39,9 @@ class LabelledLines:
     def batches(
         self, included: Sequence[int], prompt_length: int, forward_tokens: int = FORWARD_TOKENS
     ) -> Iterator[list[int]]:
-        """The included records in groups for `per_record_gradients`, each of ≤ `forward_tokens` if one record is.
+        """Yield the included records in groups for `per_record_gradients`.
 
-        Which group a record is in changes nothing of its gradient.
+        A group has at most `forward_tokens` tokens, or one record. A record's gradient does not depend on its group.
         """
         rows = copies(self.words)
         for shape, group in self.passes.groups(self.lines, included, prompt_length, rows):
@@ -53,37 +52,45 @@ class LabelledLines:
 def per_record_gradients(
     model: LanguageModel, data: LabelledLines, group: Sequence[int], vectors: torch.Tensor
 ) -> torch.Tensor:
-    """Gradient [B, P, H] of each record's own loss with respect to the prompt; zeros(0, P, H) for no record.
+    """Return the gradient [B, P, H], float32, of each record's own loss with respect to prompt `vectors` [P, H].
 
-    Guarantee: a record's gradient is a function of that record, `vectors`, the model and `data.passes`, bit for
-    bit on one machine with one number of threads, whoever else is in the group and in whatever order.
+    Guarantee:
+        A record's gradient is a function of that record, `vectors`, the model and `data.passes` alone. It is the
+        same bit for bit whatever other records are in `group`, and in whatever order. This holds on one machine with
+        one number of threads, for a model whose `traits` are true for all inputs.
+
+    Edge cases:
+        An empty `group` gives zeros [0, P, H]. Gradients are neither clipped nor checked to be finite: a NaN or
+        infinite one is returned as it is.
 
     Raises:
-        PromptferryError: the gradient is not one [P, H] a record, so clipping would bound something else.
-        ModelError: prompt and line together are longer than the model has positions.
+        PromptferryError: the gradient is not one [P, H] per record, so clipping would bound something else.
+        ModelError: prompt and line together need more positions than the model has.
     """
     lines = [data.lines[index] for index in group]
-    found = torch.zeros(len(lines), *vectors.shape)
-    whose, manners = torch.as_tensor(group, dtype=torch.long), model.manners(vectors.shape[0])
+    gradients = torch.zeros(len(lines), *vectors.shape)  # [B, P, H], in the order of `group`
+    records, manners = torch.as_tensor(group, dtype=torch.long), model.manners(vectors.shape[0])
     for shape, members in data.passes.groups(
         lines, range(len(lines)), len(vectors), copies(data.words), manners
     ):
         batch = filled([lines[place] for place in members], shape, model.pad_id)
-        labels = torch.zeros(shape.records, dtype=torch.long)  # a blank row's label is any
+        labels = torch.zeros(shape.records, dtype=torch.long)  # any label serves a blank row
         if batch.goal is None:
-            labels[: len(members)] = data.labels[whose[members]]
-        found[members] = _gradients(model, batch, labels, data.words, vectors)[: len(members)].float()
-    return found
+            labels[: len(members)] = data.labels[records[members]]
+        # blank rows stand behind the records: cut theirs off
+        gradients[members] = _gradients(model, batch, labels, data.words, vectors)[: len(members)].float()
+    return gradients
 
 
 def _gradients(
     model: LanguageModel, batch: Batch, labels: torch.Tensor, words: Reading | None, vectors: torch.Tensor
 ) -> torch.Tensor:
-    """Gradients [B, P, H] of one pass, those of blank rows among them."""
+    """Return the gradients [B, P, H] of one pass, including those of blank rows."""
     shape = (len(batch), *vectors.shape)
     rows = vectors.detach().expand(shape).clone().requires_grad_(True)  # [B, P, H], one copy a record
     logits, goal = model.logits(batch, rows, words), batch.goal
     losses = label_loss(logits, labels) if goal is None else answer_loss(logits, goal)  # [B]
+    # row i occurs in loss i only, so the gradient of the sum is every record's own
     (gradients,) = torch.autograd.grad(losses.sum(), rows)
     if gradients.shape != shape:
         raise PromptferryError(

@@ -1,8 +1,7 @@
-"""What a model must show of itself before anything rests on it: before it is served, signed, sent or paid for.
+"""The checks a model passes before it is served, signed, sent or tuned on.
 
-`transfer.families.probe` has tried how it may be read when it was loaded. Here it is tried as a prompt's
-users and a client
-will use it, each property against a plain way to the same numbers. All is public: a few tokens, no record.
+`transfer.families.probe` has measured at load time how it may be read. These checks use it as recipients and clients
+will, and compare each property with a plain way to the same numbers. All inputs are public: a few tokens, no record.
 """
 
 import tempfile
@@ -33,21 +32,21 @@ PROMPT = 4
 
 
 def require_sound(model: LanguageModel) -> None:
-    """Refuse a model behind whose prompts nobody would read what we do; asked once for each model and version.
+    """Refuse a model whose prompts would act otherwise at a recipient's; the result is cached per model and version.
 
     Raises:
-        ModelError: names the property: a text as a prompt acts as that text in front, and stock PEFT loads what is
-            delivered and answers alike.
+        ModelError: names the property that fails: a text as a prompt acts as that text in front, or stock PEFT loads
+            the delivered directory and answers alike.
     """
     about = ("sound", weights_of(model.model), model.lm_head, model.model.config.to_json_string())
     remembered(about, lambda: _sound(model), passed)
 
 
 def require_sound_at(source: str | Path) -> None:
-    """The same of a directory, or a name in the local cache, which is loaded only if it was never asked.
+    """Apply `require_sound` to a directory or a name in the local cache; load it only if it was never checked.
 
     Raises:
-        ModelError: also what `transfer.models.language_model.load` raises.
+        ModelError: see `require_sound` and `transfer.models.language_model.load`.
     """
     digest = ModelRef.of_directory("", directory_of(source)).digest
     remembered(("sound at", digest), lambda: _sound(load(source)), passed)
@@ -57,11 +56,11 @@ def require_same(model: LanguageModel, stored: LanguageModel) -> None:
     """Refuse a stored model that answers otherwise than it did in memory.
 
     Raises:
-        ModelError: see above.
+        ModelError: its answers differ.
     """
     lines = _lines(model)
     _require_alike(
-        model, _told(stored, lines, None), _told(model, lines, None), "read from disk", "in memory"
+        model, _outputs(stored, lines, None), _outputs(model, lines, None), "read from disk", "in memory"
     )
 
 
@@ -70,12 +69,13 @@ def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None
 
     Raises:
         TaskError: label words or template do not fit.
-        ModelError: names the property: prompt and longest line find room, and that line has a gradient there.
+        ModelError: names the property that fails: prompt and longest line fit into the model's positions, or the
+            gradient of that line at `start` is finite and not 0.
     """
     require_sound(model)
     encoder = model.encoder(task)
     model.require_positions(start.length - task.head_rows + task.max_tokens)
-    text = " ".join([task.init_text] * task.max_tokens)  # cut to the longest line there is
+    text = " ".join([task.init_text] * task.max_tokens)  # the encoder cuts it to the longest line
     lines = encoder.encode([text], [task.init_text] if task.kind == "text" else [])
     label, alone = torch.zeros(1, dtype=torch.long), Passes(1, task.max_tokens)
     try:
@@ -87,9 +87,9 @@ def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None
             f"model {model.ref.name!r} cannot be tuned on {task.name!r}: {reason_of(error)}"
         ) from error
     if not (gradient.isfinite().all() and gradient.abs().max() > 0):
-        found = "is 0" if gradient.isfinite().all() else "is not finite"
+        fault = "is 0" if gradient.isfinite().all() else "is not finite"
         raise ModelError(
-            f"model {model.ref.name!r}: from this start the gradient of a line of {task.name!r} {found}"
+            f"model {model.ref.name!r}: from this start the gradient of a line of {task.name!r} {fault}"
         )
 
 
@@ -105,20 +105,25 @@ def _sound(model: LanguageModel) -> bool:
 
 
 def _require_text_as_prompt(model: LanguageModel) -> None:
-    """A prompt made of tokens' embeddings must act as these tokens before the line."""
+    """Refuse a model for which a prompt of tokens' embeddings acts otherwise than these tokens before the line."""
     front = _ordinary(model, PROMPT)
     lines = _lines(model)
     prompt = SoftPrompt(model.embedded(torch.tensor(front)), model.ref)
     longer = [Line((*front, *line.ids), line.answer + len(front)) for line in lines]
     _require_alike(
-        model, _told(model, lines, prompt), _told(model, longer, None), "a text as a prompt", "that text"
+        model,
+        _outputs(model, lines, prompt),
+        _outputs(model, longer, None),
+        "a text as a prompt",
+        "that text",
     )
 
 
 def _require_loadable(model: LanguageModel) -> None:
-    """Stock PEFT must load the directory that is delivered, and answer behind it as we do."""
+    """Refuse a model for which stock PEFT cannot load the delivered directory, or answers otherwise behind it."""
     lines = _lines(model)
     words = model.vocabulary_prompt(2 * PROMPT, torch.Generator().manual_seed(1)).vectors
+    # means of two embeddings each, [2, P, H] → [P, H]: vectors that are no token's
     prompt = SoftPrompt(words.view(2, PROMPT, -1).mean(dim=0), model.ref)
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / WEIGHTS_FILE).write_bytes(prompt.to_bytes())
@@ -129,15 +134,16 @@ def _require_loadable(model: LanguageModel) -> None:
         ids = torch.tensor([line.ids])
         with torch.no_grad():
             output = prompted(input_ids=ids, attention_mask=torch.ones_like(ids))
-        told = output.last_hidden_state if model.lm_head == "none" else output.logits
-        rows.append(told[0, told.shape[1] - len(line.ids) + line.answer].float())
-    _require_alike(model, _told(model, lines, prompt), torch.stack(rows), "behind a prompt", "stock PEFT")
+        outputs = output.last_hidden_state if model.lm_head == "none" else output.logits
+        # [1, P + T, …] or [1, T, …]: some heads drop the prompt's positions, so count from the end
+        rows.append(outputs[0, outputs.shape[1] - len(line.ids) + line.answer].float())
+    _require_alike(model, _outputs(model, lines, prompt), torch.stack(rows), "behind a prompt", "stock PEFT")
 
 
 def behind(model: LanguageModel, directory: Path) -> PeftModel:
-    """The model behind a delivered prompt, as stock PEFT loads it."""
+    """Return the model behind the delivered prompt in `directory`, as stock PEFT loads it."""
     with warnings.catch_warnings():
-        # PEFT 0.21 asks Transformers for an attribute that was renamed; nothing a user could do about it
+        # PEFT 0.21 reads an attribute that Transformers renamed; nobody here can act on the warning
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return PeftModel.from_pretrained(model.model, directory)
 
@@ -152,16 +158,16 @@ def _require_alike(
         )
 
 
-def _told(model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None) -> torch.Tensor:
-    """Logits [N, V] at the answers, or states [N, H] of a model without an LM head."""
+def _outputs(model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None) -> torch.Tensor:
+    """Return logits [N, V] at the answers, or states [N, H] of a model without an LM head."""
     if model.lm_head != "none":
         return model.answer_logits(lines, prompt)
-    found = []
+    states = []
     for line in lines:
-        rows = None if prompt is None else prompt.vectors.unsqueeze(0)
+        rows = None if prompt is None else prompt.vectors.unsqueeze(0)  # [1, P, H]
         with torch.no_grad():
-            found.append(model.states(model.collate([line]), rows))
-    return torch.cat(found)
+            states.append(model.states(model.collate([line]), rows))
+    return torch.cat(states)
 
 
 def _lines(model: LanguageModel) -> list[Line]:
@@ -169,5 +175,5 @@ def _lines(model: LanguageModel) -> list[Line]:
 
 
 def _ordinary(model: LanguageModel, count: int) -> tuple[int, ...]:
-    """`count` tokens that are not special, the same every time."""
+    """Return `count` tokens that are not special, the same every time."""
     return tuple(map(int, drawn(model.tokenizer, len(model.embedding), count, seed=count)))
