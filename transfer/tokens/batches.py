@@ -1,8 +1,8 @@
 """Encoded lines, and how they are put into batches.
 
-Public text goes through a model in groups of similar length, whatever fits (`physical_batches`). Private records go
-in passes of fixed shapes (`Passes`): how a kernel rounds depends on the shape of its input, so a record whose pass
-had the shape of its neighbours would have their gradient too, a little.
+Public text goes through a model in groups of similar length (`physical_batches`). Private records go in passes of
+fixed shapes (`Passes`): how a kernel rounds depends on the shape of its input, and a record's gradient must not
+depend on its neighbours.
 
 Letters: B records, T tokens, K answer tokens.
 """
@@ -15,25 +15,25 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 FORWARD_TOKENS = 1536
-"""Tokens, padding and prompt included, in one physical forward pass: small enough for a CPU's caches, which is
-a third faster than 8192 and pads less. Says nothing about the logical batch."""
+"""Tokens, padding and prompt included, in one physical forward pass. They fit into a CPU's caches, which is a third
+faster than 8192 and pads less. The logical batch does not depend on it."""
 
 FORWARD_PADDING = 48
 """Most padding in one physical forward pass, in tokens: about what another pass costs."""
 
 NO_MORE = -1
-"""Stands in `Batch.goal` behind an answer's end: not read."""
+"""Value in `Batch.goal` behind an answer's end, where nothing is read."""
 
 UNCOUNTED = -100
-"""Stands in a goal where a position is read for the sake of a fixed shape and counts for nothing."""
+"""Value in a goal where a position is read only to keep a fixed shape, and does not count."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Right-padded lines: ids [B, T], mask [B, T] (1 = token), answer [B] (position of the blank).
 
-    `goal` [B, K] holds the tokens of answers in free text, `NO_MORE` or `UNCOUNTED` behind an answer's end; None if
-    not known.
+    `goal` [B, K] holds the tokens of answers in free text, with `NO_MORE` or `UNCOUNTED` behind an answer's end. It
+    is None if there are no such answers.
     """
 
     ids: torch.Tensor
@@ -49,7 +49,7 @@ class Batch:
 class Line:
     """One encoded text: its token ids and the position of the blank.
 
-    `goal` holds the tokens read from there on, one a position; all but the last of them stand in `ids`.
+    `goal` holds the tokens read from there on, one per position. All but the last are also in `ids`.
     """
 
     ids: tuple[int, ...]
@@ -58,12 +58,12 @@ class Line:
 
     @property
     def reads(self) -> int:
-        """How many positions are read: those of the goal, or the blank alone."""
+        """Number of positions read: those of the goal, or the blank alone."""
         return len(self.goal) or 1
 
 
 def collate(lines: Sequence[Line], pad_id: int, tokens: int = 0) -> Batch:
-    """Right-pad lines to their own longest, or to `tokens` if that is more."""
+    """Right-pad lines to the longest of them, or to `tokens` if that is more."""
     ids = _padded([line.ids for line in lines], pad_id, tokens)
     mask = _padded([[1] * len(line.ids) for line in lines], 0, tokens)
     goal = _padded([line.goal for line in lines], NO_MORE) if any(line.goal for line in lines) else None
@@ -72,23 +72,23 @@ def collate(lines: Sequence[Line], pad_id: int, tokens: int = 0) -> Batch:
 
 def _padded(rows: Sequence[Sequence[int]], fill: int, width: int = 0) -> torch.Tensor:
     parts = [torch.tensor(row, dtype=torch.long) for row in rows]
-    found = pad_sequence(parts, batch_first=True, padding_value=fill)
-    return pad(found, (0, max(0, width - found.shape[1])), value=fill)
+    padded = pad_sequence(parts, batch_first=True, padding_value=fill)  # [B, longest]
+    return pad(padded, (0, max(0, width - padded.shape[1])), value=fill)
 
 
 def buckets(lengths: Sequence[int], max_tokens: int, max_padding: int | None = None) -> Iterator[list[int]]:
-    """Indices grouped by similar length so that rows × longest row ≤ `max_tokens` (at least one row each).
+    """Yield indices grouped by similar length, with rows × longest row ≤ `max_tokens` or a single row.
 
-    A group is also closed before more than `max_padding` of its tokens would be padding, if that is given.
+    With `max_padding`, a group has at most that many tokens of padding.
     """
     group: list[int] = []
-    held = 0
+    total = 0
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        held += lengths[index]
-        size = (len(group) + 1) * lengths[index]
-        if group and (size > max_tokens or (max_padding is not None and size - held > max_padding)):
+        total += lengths[index]
+        size = (len(group) + 1) * lengths[index]  # lengths ascend, so this one is the longest
+        if group and (size > max_tokens or (max_padding is not None and size - total > max_padding)):
             yield group
-            group, held = [], lengths[index]
+            group, total = [], lengths[index]
         group.append(index)
     if group:
         yield group
@@ -102,9 +102,9 @@ def physical_batches(
     forward_tokens: int = FORWARD_TOKENS,
     max_padding: int = FORWARD_PADDING,
 ) -> Iterator[list[int]]:
-    """The chosen indices in groups of one forward pass each: similar length, ≤ `forward_tokens`, little padding.
+    """Yield the chosen indices of each forward pass: similar length, ≤ `forward_tokens`, little padding.
 
-    A line becomes `copies` rows, each behind the `prompt_length` tokens of a prompt.
+    Each line becomes `copies` rows behind the `prompt_length` tokens of a prompt.
     """
     lengths = [(len(lines[index].ids) + prompt_length) * copies for index in chosen]
     for group in buckets(lengths, forward_tokens, max_padding):

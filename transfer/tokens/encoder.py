@@ -1,7 +1,7 @@
 """How a task's question becomes tokens of one tokeniser.
 
-For a masked model the blank is its mask token, or several; for a causal model the line ends where the blank
-begins, and an answer in free text goes on from there to the tokeniser's end token.
+For a masked model the blank is one or more mask tokens. For a causal model the line ends where the blank begins. An
+answer in free text continues from there to the tokeniser's end token.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from transfer.tokens.template import Frame
 
 
 class Encoder:
-    """Turns texts into lines for one task and one tokeniser; `words` is how their answers are read.
+    """Encoder of texts as lines for one task and one tokeniser; `words` is how their answers are read.
 
     Raises:
-        TaskError: the template does not fit, a label word cannot be read with this tokeniser, or free text is
-            asked of a masked model or of a tokeniser without an end token.
+        TaskError: the template does not fit, a label word cannot be read with this tokeniser, or a free-text task
+            meets a masked model or a tokeniser without an end token.
     """
 
     words: Reading | None
@@ -31,9 +31,11 @@ class Encoder:
         self.task, self.tokenizer, self.causal = task, tokenizer, causal
         self._masked = not causal and not task.head_rows
         if self._masked and tokenizer.mask_token is None:
-            raise self._error("the masked model's tokeniser has no mask token")
+            raise self._error("the masked model's tokeniser has no mask token; take another model")
         if task.kind == "text" and not (causal and tokenizer.eos_token_id is not None):
-            raise self._error("free text needs a causal model whose tokeniser has an end token")
+            raise self._error(
+                "free text needs a causal model whose tokeniser has an end token; take another model"
+            )
         self.words = None if task.kind == "text" else label_words(task, tokenizer, causal=causal)
         longest = self._longest_answer()
         head, _, tail = task.template.partition("{answer}")
@@ -46,14 +48,15 @@ class Encoder:
             self._require_one_blank(longest)
         if not self._frame.takes("x"):
             raise self._error(
-                "a special token of the template is lost beside a text: put spaces around {text}"
+                "a special token of the template is lost beside a text; put spaces around {text}"
             )
-        # behind a causal model's line all but the last token of an answer must find room
+        # behind a causal model's line, all but the last token of an answer need room
         self._room = task.max_tokens - (longest - 1 if causal else 0)
         self._overhead = len(self._ids(""))
         if self._overhead >= self._room:
             raise self._error(
-                f"the template alone is {self._overhead} tokens, max_tokens is {task.max_tokens}"
+                f"the template alone is {self._overhead} tokens, max_tokens is {task.max_tokens}; "
+                "raise max_tokens or shorten the template"
             )
 
     @property
@@ -62,27 +65,27 @@ class Encoder:
         return int(self.tokenizer.eos_token_id or 0)
 
     def encode(self, texts: Sequence[str], answers: Sequence[str] = ()) -> list[Line]:
-        """Lines of `texts`, in order; with their `answers` in free text as goals if these are given."""
+        """Encode `texts` as lines, in order; if `answers` in free text are given, they become the goals."""
         lines = [self._line(text) for text in texts]
         if not answers:
             return lines
         return [self._answered(line, answer) for line, answer in zip(lines, answers, strict=True)]
 
     def length(self, text: str) -> int:
-        """Tokens of the line of `text` if nothing of it is cut."""
+        """Return the number of tokens of the line of `text` before any cut."""
         return len(self._ids(text))
 
     def answer_length(self, answer: str) -> int:
-        """Tokens of an answer in free text and its end if nothing of it is cut."""
+        """Return the number of tokens of an answer in free text, its end included, before any cut."""
         return len(self._pieces(answer)) + 1
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The answer in free text that `tokens` spell up to their end."""
+        """Return the answer in free text that `tokens` spell up to their end."""
         before_end = takewhile(lambda token: token != self.end, tokens)
         return str(self.tokenizer.decode(list(before_end), skip_special_tokens=True)).strip()
 
     def _longest_answer(self) -> int:
-        """Most tokens that are read one after the other."""
+        """Return the largest number of tokens that are read one after the other."""
         if self.words is None:
             return self.task.answer_tokens
         return self.words.longest if isinstance(self.words, WholeWords) else 1
@@ -94,7 +97,7 @@ class Encoder:
             raise self._error(f"the template has a {mask} of its own; only {{answer}} is the blank")
         if blanks < longest:
             raise self._error(
-                f"this tokeniser does not see its {mask} in the template: put spaces around {{answer}}"
+                f"this tokeniser does not recognise its {mask} in the template; put spaces around {{answer}}"
             )
 
     def _answered(self, line: Line, answer: str) -> Line:
@@ -113,9 +116,9 @@ class Encoder:
         return Line(tuple(ids), answer)
 
     def _cut(self, text: str) -> list[int]:
-        """Tokens of the line with as much of `text` as fits."""
+        """Return the tokens of the line with as much of `text` as fits."""
         ends = self._frame.ends(text)
-        # a merge across the cut may cost a token more than the count said: shorten until the line fits
+        # a merge across the cut may cost one token more than counted: shorten until the line fits
         for room in range(min(self._room - self._overhead, len(ends)), 0, -1):
             if len(ids := self._ids(text[: ends[room - 1]])) <= self._room:
                 return ids
@@ -124,7 +127,7 @@ class Encoder:
     def _ids(self, text: str) -> list[int]:
         ids = self._frame.ids(text)
         if self.causal and len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
-            ids = ids[:-1]  # a tokeniser that closes every line would put the answer after the end
+            ids = ids[:-1]  # some tokenisers end every line; the answer must not follow an end
         return ids
 
     def _error(self, rule: str) -> TaskError:

@@ -1,6 +1,6 @@
 """Label words as tokens of one tokeniser, checked: known, not empty, and different between the classes.
 
-Nothing here knows a tokeniser's family: what a word becomes is found by asking the tokeniser.
+Nothing here depends on a tokeniser's family: each word is tokenised behind a stem, and the difference is the word's.
 """
 
 from transformers import PreTrainedTokenizerBase
@@ -11,16 +11,16 @@ from transfer.tokens.readout import Head, Reading, WholeWords
 from transfer.tokens.template import special_ids
 
 STEM = "It was"
-"""A line that a word continues, whatever marks word starts in a tokeniser."""
+"""A line that a word continues, so that the tokeniser marks the word's start in its own way."""
 Pieces = tuple[int, ...]
 """Token ids of one word."""
 
 
 def label_words(task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> Reading:
-    """How the labels of `task` are read with `tokenizer`.
+    """Return how the labels of `task` are read with `tokenizer`.
 
     Raises:
-        TaskError: a word has no tokens or unknown ones, not as many as `label_reading` says, or reads like a
+        TaskError: a word has no tokens, unknown tokens or more tokens than `label_reading` allows, or reads like a
             word of another class.
     """
     if task.head_rows:
@@ -42,32 +42,32 @@ def label_words(task: Task, tokenizer: PreTrainedTokenizerBase, *, causal: bool)
 
 
 def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> Pieces:
-    """Ids of ` text` as it continues a line, whatever marks word starts in this tokeniser."""
+    """Return the ids of ` text` as it continues a line, however this tokeniser marks word starts."""
     start: list[int] = tokenizer(STEM, add_special_tokens=False)["input_ids"]
     both: list[int] = tokenizer(f"{STEM} {text}", add_special_tokens=False)["input_ids"]
     return tuple(both[len(start) :])
 
 
 def _pieces(task: Task, label: Label, word: str, tokenizer: PreTrainedTokenizerBase) -> Pieces:
-    """The tokens of a label word that are read."""
+    """Return the tokens of a label word that are read."""
     ids = continuation(word, tokenizer)
-    told = f"task {task.name!r}: label word {word!r} of {label.name!r}"
+    subject = f"task {task.name!r}: label word {word!r} of {label.name!r}"
     if tokenizer.unk_token_id in ids:
-        raise TaskError(f"{told} is unknown to this tokeniser; choose another word")
+        raise TaskError(f"{subject} is unknown to this tokeniser; choose another word")
     if special_ids(tokenizer).intersection(ids):
-        raise TaskError(f"{told} holds a special token of this tokeniser; choose another word")
+        raise TaskError(f"{subject} holds a special token of this tokeniser; choose another word")
     if _is_space(ids, tokenizer):
-        raise TaskError(f"{told} is empty for this tokeniser; choose another word")
+        raise TaskError(f"{subject} is empty for this tokeniser; choose another word")
     if task.label_reading == "whole":
         return ids
     if task.label_reading == "single" and len(ids) != 1:
         raise TaskError(
-            f"{told} is {len(ids)} tokens {_shown(ids, tokenizer)} for this tokeniser; choose a word that is "
+            f"{subject} is {len(ids)} tokens {_shown(ids, tokenizer)} for this tokeniser; choose a word that is "
             'one token, or label_reading = "first" or "whole"'
         )
     if _is_space(ids[:1], tokenizer):
         raise TaskError(
-            f"{told} begins with a lone space {_shown(ids[:1], tokenizer)} for this tokeniser; choose another "
+            f"{subject} begins with a lone space {_shown(ids[:1], tokenizer)} for this tokeniser; choose another "
             'word, or label_reading = "whole"'
         )
     return ids[:1]
@@ -78,5 +78,5 @@ def _shown(ids: Pieces, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _is_space(ids: Pieces, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokens spell nothing, as SentencePiece's lone `▁` does."""
+    """Return whether the tokens spell nothing, as SentencePiece's lone `▁` does."""
     return not str(tokenizer.decode(list(ids))).strip()

@@ -1,6 +1,6 @@
 """How a model's head is read: at which places, for which tokens, and as which class logits.
 
-Letters: B records, T tokens, R rows a record, N places (row, column) that are read, V vocabulary, C classes.
+Letters: B records, T tokens, R rows per record, N places (row, column) that are read, V vocabulary, C classes.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from transfer.errors import ModelError
 from transfer.tokens.batches import NO_MORE, Batch
 
 Words = Sequence[Sequence[int]]
-"""Token ids of the label words of each class, one token a word."""
+"""Token ids of the label words of each class, one token per word."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Places:
-    """What to run and where to look: `copies` rows a record side by side, N places to read."""
+    """The rows to run, `copies` side by side for each record, and the N places to read."""
 
     batch: Batch
     copies: int
@@ -28,11 +28,11 @@ class Places:
 
     @property
     def one_a_row(self) -> bool:
-        """Whether every row is read at exactly one place, in their order."""
+        """Whether every row is read at exactly one place, in the order of the rows."""
         return torch.equal(self.rows, torch.arange(len(self.batch)))
 
     def behind(self, prompt: torch.Tensor | None) -> "Places":
-        """The same where each row stands behind a prompt [B, P, H], if any."""
+        """Return the places where each row stands behind a `prompt` [B, P, H], if any."""
         return self if prompt is None else replace(self, columns=self.columns + prompt.shape[1])
 
 
@@ -40,13 +40,14 @@ class Places:
 class WholeWords:
     """Label words of any number of pieces, each read as the mean log-probability of its pieces.
 
-    A causal model reads a piece behind those before it: one row for every different beginning of a word. A
-    masked model reads piece i at the i-th of as many masks as the longest word has pieces, in one pass, as
-    PET does in training (Schick & Schütze 2021, https://arxiv.org/abs/2009.07118); the mean keeps long words
-    comparable with short ones. For words of one piece both differ from `Words` by a constant a record.
+    A causal model reads each piece behind the pieces before it: one row for every different beginning of a word. A
+    masked model reads piece i at the i-th mask, in one pass with as many masks as the longest word has pieces, as
+    PET does in training (Schick & Schütze 2021, https://arxiv.org/abs/2009.07118). The mean keeps long words
+    comparable with short ones. For words of one piece both differ from `Words` by a constant per record.
 
     Attributes:
         pieces: token ids of each word of each class.
+        causal: whether the model is causal.
     """
 
     pieces: tuple[tuple[tuple[int, ...], ...], ...]
@@ -54,39 +55,44 @@ class WholeWords:
 
     @property
     def longest(self) -> int:
-        """Pieces of the longest word."""
+        """Number of pieces of the longest word."""
         return max(map(len, chain.from_iterable(self.pieces)))
 
     @property
     def beginnings(self) -> list[tuple[int, ...]]:
-        """What stands behind the line in each row; a beginning of another is read in the other's row."""
+        """Tokens behind the line in each row; a beginning of another beginning shares the longer one's row."""
         if not self.causal:
             return [()]
         every = {word[:-1] for word in chain.from_iterable(self.pieces)}
         return sorted(one for one in every if not any(_begins(other, one) for other in every - {one}))
 
     def reads(self) -> list[int]:
-        """How many places in a row, from the answer on, are read in each of a record's rows."""
+        """Return how many places, from the answer on, are read in each of a record's rows."""
         return [len(one) + 1 for one in self.beginnings] if self.causal else [self.longest]
 
     def question(self, batch: Batch) -> Places:
-        """The rows that tell every word of every record of `batch`."""
+        """Return the rows and places from which every word of every record of `batch` is read."""
         longer, copies, reads = _continued(batch, self.beginnings), len(self.beginnings), self.reads()
-        row = torch.arange(copies).repeat_interleave(torch.tensor(reads))
-        rows = (torch.arange(len(batch)).unsqueeze(1) * copies + row).flatten()
-        ahead = torch.cat([torch.arange(number) for number in reads]).repeat(len(batch))
+        row = torch.arange(copies).repeat_interleave(
+            torch.tensor(reads)
+        )  # [N / B], a record's row of each place
+        rows = (torch.arange(len(batch)).unsqueeze(1) * copies + row).flatten()  # [B, N / B] → [N]
+        ahead = torch.cat([torch.arange(number) for number in reads]).repeat(
+            len(batch)
+        )  # [N], columns past the answer
         return Places(longer, copies, rows, longer.answer[rows] + ahead)
 
     def class_logits(self, logits: torch.Tensor) -> torch.Tensor:
-        """Class logits [B, C], the mean over each class's words, of logits [N, V] at the question's places."""
+        """Return class logits [B, C], means over each class's words, for logits [N, V] at the question's places."""
         places = sum(self.reads())
         chances = logits.float().log_softmax(dim=-1)
-        chances = chances.view(-1, places, chances.shape[-1])
+        chances = chances.view(-1, places, chances.shape[-1])  # [N, V] → [B, N / B, V]
+        # one [B, words] per class, as classes may differ in their number of words
         classes = [torch.stack([self._chance(chances, word) for word in words], 1) for words in self.pieces]
-        return torch.stack([words.mean(dim=1) for words in classes], dim=1)
+        return torch.stack([words.mean(dim=1) for words in classes], dim=1)  # [B, C]
 
     def _chance(self, chances: torch.Tensor, word: tuple[int, ...]) -> torch.Tensor:
-        """Mean log-probability [B] of a word's pieces; `chances` are log-probabilities [B, N / B, V]."""
+        """Return the mean log-probability [B] of a word's pieces, given log-probabilities [B, N / B, V]."""
         rows, reads = self.beginnings, self.reads()
         row = next(index for index, one in enumerate(rows) if not self.causal or _begins(one, word[:-1]))
         first = sum(reads[:row])
@@ -98,14 +104,15 @@ class Head:
     """A linear read-out of C classes, its rows [C, H] behind those of the prompt it is tuned with.
 
     It reads the mean state of a line's own tokens, as PTEC does (Buchner et al. 2024,
-    https://arxiv.org/abs/2309.12075), brought to unit length: so one record moves no model's head by more than
-    √2, and a clip over prompt and head together leaves both of them a say.
+    https://arxiv.org/abs/2309.12075), scaled to unit length. A record's gradient for the head thus has a norm of at
+    most √2, and a clip over prompt and head together lets both of them move.
     """
 
     classes: int
 
     def class_logits(self, states: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Class logits [B, C] of states [B, T, H] where `mask` [B, T] is 1, by each record's rows [B, C, H]."""
+        """Return class logits [B, C] of states [B, T, H] under `mask` [B, T], by each record's `rows` [B, C, H]."""
+        # the sum has the direction of the mean, and only the direction remains: [B, T, H] → [B, H]
         pooled = normalize((states.float() * mask.unsqueeze(2)).sum(dim=1), dim=1)
         return torch.einsum("bh,bch->bc", pooled, rows)
 
@@ -114,31 +121,32 @@ Reading = Words | WholeWords | Head
 
 
 def question(batch: Batch, words: Reading | None) -> Places:
-    """Where the answers of `batch` stand: one place a record unless whole words or free text are read."""
+    """Return where the answers of `batch` are: one place per record unless whole words or free text are read."""
     if isinstance(words, WholeWords):
         return words.question(batch)
     if batch.goal is not None:
         rows, ahead = (batch.goal != NO_MORE).nonzero(as_tuple=True)
-        columns = (batch.answer[rows] + ahead).clamp(max=batch.ids.shape[1] - 1)  # what counts stands before
+        # only `UNCOUNTED` places may lie beyond the last column, so the clamp changes no loss
+        columns = (batch.answer[rows] + ahead).clamp(max=batch.ids.shape[1] - 1)
         return Places(batch, 1, rows, columns)
     return Places(batch, 1, torch.arange(len(batch)), batch.answer)
 
 
 def copies(words: Reading | None) -> int:
-    """R, how many rows a record becomes."""
+    """Return R, the number of rows of a record."""
     return len(words.beginnings) if isinstance(words, WholeWords) else 1
 
 
 def label_logits(logits: torch.Tensor, words: Reading | None) -> torch.Tensor:
-    """Class logits [B, C] of the logits [N, V] at a question's places; these themselves if there are no words.
+    """Return class logits [B, C] for the logits [N, V] at a question's places; without words, return these logits.
 
-    The mean of the raw logits of each class's label words (POST's reading), or what `WholeWords` says.
+    A class's logit is the mean raw logit of its label words (POST's reading), or see `WholeWords`.
 
     Raises:
-        ModelError: a head reads states and no logits.
+        ModelError: `words` is a `Head`, which reads states.
     """
     if isinstance(words, Head):
-        raise ModelError("a head reads pooled states, not logits")
+        raise ModelError("a head reads pooled states, not logits; call Head.class_logits")
     if words is None:
         return logits
     if isinstance(words, WholeWords):
@@ -147,14 +155,14 @@ def label_logits(logits: torch.Tensor, words: Reading | None) -> torch.Tensor:
 
 
 def _continued(batch: Batch, tails: Sequence[Sequence[int]]) -> Batch:
-    """One row for every record and tail, in this order, the tail behind the record's last token."""
+    """Return one row for every record and tail, in this order, with the tail behind the record's last token."""
     room, copies = max(map(len, tails)), len(tails)
     if not room:
         return batch
     step = torch.arange(room)
-    ids = pad(batch.ids, (0, room)).repeat_interleave(copies, dim=0)
+    ids = pad(batch.ids, (0, room)).repeat_interleave(copies, dim=0)  # [B, T] → [B·R, T + room]
     mask = pad(batch.mask, (0, room)).repeat_interleave(copies, dim=0)
-    columns = mask.sum(dim=1, keepdim=True) + step
+    columns = mask.sum(dim=1, keepdim=True) + step  # [B·R, room], where each row's tail goes
     tokens = torch.tensor([[*tail, *[0] * (room - len(tail))] for tail in tails])
     real = (step < torch.tensor([len(tail) for tail in tails]).unsqueeze(1)).long()
     return Batch(

@@ -1,8 +1,8 @@
-"""A line with a place for a text, whose special tokens are its own whatever the text is.
+"""A line with a place for a text that adds no special token, whatever it spells.
 
-A special token spelt in a text would be a second blank or an early end. What a text becomes is asked of the
-tokeniser, as no list of spellings would be whole: it may match a special token in any case or width, with characters
-left out or with spaces around, and one that only the line around the text completes.
+A special token spelt in a text would be a second blank or an early end. Only the tokeniser knows these spellings: it
+may match a special token in any case or width, with characters left out, with spaces around, or completed by the line
+around the text. So the text is tokenised in its line, and what became a special token is replaced by a space.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 _PASSES = 8
-"""How often what is spelt is taken out of a text: what is left may spell more."""
+"""Largest number of replacements: what remains of a text may spell another special token."""
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Tokens with a role, or added as special.
+    """Return the tokens with a role, or added as special.
 
-    That for unknown words is none of them unless it has another role too: any text may hold an unknown word.
+    The token for unknown words is not among them unless it has another role: any text may contain an unknown word.
     """
     named = [token for role, token in tokenizer.special_tokens_map.items() if role != "unk_token"]
     roles = (tokenizer.convert_tokens_to_ids(token) for token in named)
-    added = {token for token, told in tokenizer.added_tokens_decoder.items() if told.special}
+    added = {token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special}
     return frozenset(token for token in roles if isinstance(token, int)) | added - {tokenizer.unk_token_id}
 
 
 class Frame:
-    """What stands before and behind any text, for one tokeniser.
+    """The parts of a line before and behind a text, for one tokeniser.
 
     Attributes:
         bare: tokens of the line without a text.
@@ -35,7 +35,7 @@ class Frame:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, before: str, behind: str = "", *, inside: bool = False
     ) -> None:
-        """`inside`: the tokeniser is not to open and close the line."""
+        """Tokenise the empty line; with `inside`, without the tokens that open and close a line."""
         self._tokenizer, self._before, self._behind = tokenizer, before, behind
         self._opened = not inside
         self._special = special_ids(tokenizer)
@@ -44,23 +44,26 @@ class Frame:
         self._own = self.specials(self.bare)
 
     def ids(self, text: str) -> list[int]:
-        """Tokens of the line with `text` in it, stripped, and a space in place of each special token it spells."""
+        """Return the tokens of the line with stripped `text`, a space in place of each special token it spells.
+
+        A text that still changes the line's special tokens after all replacements is left out.
+        """
         text = text.strip()
         for _ in range(_PASSES):
             encoding = self._encoded(text)
             spelt = self._spelt(encoding, text)
             if not spelt and self.specials(encoding.ids) == self._own:
                 return encoding.ids
-            # none found: the text took a special token from the line itself, or hides one of its own
+            # nothing to replace, yet the special tokens differ: the text merged with one, so leave it out
             text = _without(text, spelt).strip() if spelt else ""
         return self.bare
 
     def takes(self, text: str) -> bool:
-        """Whether the line's own special tokens are still seen with `text` beside them."""
+        """Return whether the tokeniser still recognises the line's own special tokens with `text` beside them."""
         return len(self.specials(self._encoded(text).ids)) >= len(self._own)
 
     def ends(self, text: str) -> list[int]:
-        """Where in `text` the tokens end that are not special."""
+        """Return the character positions in `text` where tokens that are not special end."""
         encoding = self._tokenizer(text, add_special_tokens=False).encodings[0]
         return [
             end
@@ -69,7 +72,7 @@ class Frame:
         ]
 
     def specials(self, ids: Sequence[int]) -> list[int]:
-        """The special tokens among `ids`, in order."""
+        """Return the special tokens among `ids`, in order."""
         return [token for token in ids if token in self._special]
 
     def _encoded(self, text: str) -> Encoding:
@@ -78,7 +81,7 @@ class Frame:
         return encoding
 
     def _spelt(self, encoding: Encoding, text: str) -> list[tuple[int, int]]:
-        """Parts of the text, from and up to a character, that are special tokens of the line or parts of them."""
+        """Return the spans (first, end) of `text` that became special tokens of the line, or parts of them."""
         ids = encoding.ids
         if self._unknown not in ids and self.specials(ids) == self._own:
             return []
@@ -93,7 +96,7 @@ class Frame:
         return spans
 
     def _is_unknown(self, token: int, piece: str) -> bool:
-        """Whether the token for unknown words is here because its name is spelt."""
+        """Return whether `token` is the one for unknown words and `piece` spells its name."""
         if token != self._unknown:
             return False
         normalizer = self._tokenizer.backend_tokenizer.normalizer
@@ -104,6 +107,6 @@ class Frame:
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """`text` with a space in place of each of `spans`, which rise and do not overlap."""
+    """Return `text` with a space in place of each of `spans`, which ascend and do not overlap."""
     starts, ends = [0, *(end for _, end in spans)], [*(first for first, _ in spans), len(text)]
     return " ".join(text[first:end] for first, end in zip(starts, ends, strict=True))

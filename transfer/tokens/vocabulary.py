@@ -10,32 +10,32 @@ from transfer.errors import ModelError
 
 
 def digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of the vocabulary."""
+    """Return the SHA-256 of the vocabulary, in hex."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return hashlib.sha256(repr(vocabulary).encode()).hexdigest()
 
 
 def ordinary(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that a text may become; none is read as a special one, see `transfer.tokens.template`."""
+    """Return the tokens that a text may become; see `transfer.tokens.template` for why none is special."""
     return set(tokenizer.get_vocab().values()) - _special(tokenizer)
 
 
 def drawn(tokenizer: PreTrainedTokenizerBase, rows: int, count: int, seed: int = 0) -> torch.Tensor:
-    """`count` tokens [count] of an embedding table of `rows` rows that are not special: of a seed, always the same.
+    """Draw `count` tokens that are not special from an embedding table of `rows` rows; a seed fixes the result.
 
-    All are different as long as there are enough of them; any token serves where all are special.
+    They are different unless `count` exceeds their number. If all tokens are special, any token is drawn.
     """
-    every = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    every = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))  # [rows]
     usual = every[~torch.isin(every, torch.tensor(sorted(_special(tokenizer)), dtype=torch.long))]
-    found = usual if len(usual) else every
-    return found.repeat(-(-count // len(found)))[:count]
+    tokens = usual if len(usual) else every
+    return tokens.repeat(-(-count // len(tokens)))[:count]  # [count]
 
 
 def require_embedded(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], rows: int, whose: str) -> None:
     """Refuse tokens beyond an embedding table of `rows` rows.
 
     Raises:
-        ModelError: names the first one, and `whose` it is.
+        ModelError: names the lowest such token; the message starts with `whose`.
     """
     if beyond := [token for token in ids if token >= rows]:
         token = tokenizer.convert_ids_to_tokens(min(beyond))
@@ -46,11 +46,11 @@ def require_embedded(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], row
 
 
 def padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
-    """A token to pad with: the tokeniser's, or the first if it has none or the table does not reach so far."""
-    asked = int(tokenizer.pad_token_id or 0)
-    return asked if asked < rows else 0
+    """Return the tokeniser's padding token, or token 0 if it has none or the embedding table does not contain it."""
+    token = int(tokenizer.pad_token_id or 0)
+    return token if token < rows else 0
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Every special token, the unknown one too: models of some families pad with its number."""
+    """Return every special token, including the unknown one: some families use its number for padding."""
     return set(tokenizer.all_special_ids) - {None}
