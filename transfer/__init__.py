@@ -1,5 +1,5 @@
-"""The core both sides trust: values and pure functions.
+"""The core that both sides share: values and pure functions.
 
-Nothing here touches a network, a database, Flower or private data. Reading order: `errors`, `prompt`,
-`tasks`, `models`, `objectives`, `proxy`, `post`, `evaluation`, `privacy`, `signing`, `rounds`, `wire`.
+Nothing here uses a network, a database or Flower, or reads private data. Reading order: `errors`, `prompt`, `tasks`,
+`tokens`, `models`, `distillation`, `post`, `privacy`, `protocol`.
 """

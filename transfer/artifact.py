@@ -1,7 +1,7 @@
-"""The directory a prompt is delivered as, written and read here alone: files that stock PEFT loads.
+"""The files of a delivered prompt, in the format of stock PEFT; only this module writes and reads them.
 
-`adapter_model.safetensors` holds the prompt and `adapter_config.json` what PEFT asks for; where a head reads the
-task, `head.safetensors` holds its rows. The signed statement lies beside them and is no part of it.
+`adapter_model.safetensors` holds the prompt, `adapter_config.json` the settings PEFT needs. If a head reads the task,
+`head.safetensors` holds its rows. The signed statement lies beside these files and is not one of them.
 """
 
 import json
@@ -19,27 +19,27 @@ CONFIG_FILE = "adapter_config.json"
 HEAD_FILE = "head.safetensors"
 HEAD_KEY = "head"
 FILES = frozenset({CONFIG_FILE, WEIGHTS_FILE})
-"""What every published prompt consists of; with a head it has `HEAD_FILE` as well."""
+"""Files of every published prompt; one with a head also has `HEAD_FILE`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
-    """What the files hold: a prompt [P, H], and a head [C, H] of the same model if the task is read by one."""
+    """Content of the files: a prompt [P, H], and a head [C, H] of the same model if one reads the task."""
 
     prompt: SoftPrompt
     head: SoftPrompt | None = None
 
     @staticmethod
     def of(both: SoftPrompt, head_rows: int) -> "Artifact":
-        """Take a tuned prompt [P + C, H] apart: its last C = `head_rows` rows are the head."""
+        """Split a tuned prompt [P + C, H]: its last C = `head_rows` rows are the head."""
         prompt = SoftPrompt(both.vectors[: both.length - head_rows], both.model)
         return Artifact(prompt, SoftPrompt(both.vectors[-head_rows:], both.model) if head_rows else None)
 
     def to_files(self, lm_head: LmHead) -> dict[str, bytes]:
-        """Content by file name, for a target that is read by `lm_head`.
+        """Return content by file name, for a target with `lm_head`.
 
         Raises:
-            VerificationError: they do not load back to the very same vectors.
+            VerificationError: the files do not load back to equal vectors.
         """
         model = self.prompt.model
         files = {
@@ -57,10 +57,11 @@ class Artifact:
 
     @staticmethod
     def from_files(files: Mapping[str, bytes], target: ModelRef, head_rows: int) -> "Artifact":
-        """Read verified content by file name, of a task with a head of `head_rows` classes, 0 for none.
+        """Read verified content by file name, for a task with a head of `head_rows` classes, 0 for none.
 
         Raises:
-            VerificationError: a file is missing or too many, not finite float32 vectors, or the head is another's.
+            VerificationError: a file is missing, unexpected or not finite float32 vectors, or the head has another
+                number of classes than the task.
         """
         require_names(files)
         prompt = SoftPrompt.from_bytes(files[WEIGHTS_FILE], target)
@@ -75,20 +76,20 @@ class Artifact:
 
 
 def require_names(names: Collection[str]) -> None:
-    """Refuse other files than a prompt's.
+    """Refuse other file names than a prompt's.
 
     Raises:
-        VerificationError: see above.
+        VerificationError: a name is missing or unexpected.
     """
     if set(names) not in (FILES, FILES | {HEAD_FILE}):
         raise VerificationError(f"the statement is about {sorted(names)}, a prompt is {sorted(FILES)}")
 
 
 def peft_config(prompt: SoftPrompt, model: str, lm_head: LmHead) -> bytes:
-    """`adapter_config.json` with which stock PEFT loads the prompt onto `model` (directory or hub name).
+    """Return the `adapter_config.json` with which stock PEFT loads the prompt onto `model` (directory or hub name).
 
-    All but causal LMs use PEFT's feature-extraction wrapper, the one prompt-learning wrapper that passes a
-    model's own output through; it prepends the prompt before the first token as
+    All models but causal LMs use PEFT's feature-extraction wrapper. It is the only prompt-learning wrapper that
+    passes a model's own output through. It puts the prompt before the first token, as
     `transfer.models.language_model` does.
     """
     config = {
@@ -97,7 +98,7 @@ def peft_config(prompt: SoftPrompt, model: str, lm_head: LmHead) -> bytes:
         "base_model_name_or_path": model,
         "num_virtual_tokens": prompt.length,
         "token_dim": prompt.width,
-        # PEFT asks for both and uses neither; from a model whose configuration has other names it cannot learn them
+        # PEFT requires both and uses neither; it cannot read them from a configuration with other names
         "num_layers": 1,
         "num_attention_heads": 1,
         "num_transformer_submodules": 1,

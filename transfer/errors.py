@@ -1,20 +1,20 @@
 """Every error promptferry raises on purpose, and the exit status each ends a command with.
 
     PromptferryError                    1  failed
-    ├── UsageError                      2  the caller can fix it by changing what was passed
+    ├── UsageError                      2  the caller can fix it by passing something else
     │   ├── ConfigError                    a settings file: file and key
     │   ├── DataError                      a text file: file, line and field
     │   ├── TaskError                      labels, label words, template
     │   └── ModelError                     a model directory or hub name
     ├── DeadlineError                   3  time ran out
-    ├── PolicyRefusedError              4  the data owner's policy says no
+    ├── PolicyRefusedError              4  the data owner's policy does not allow it
     ├── BudgetRefusedError              5  the privacy budget does not cover it
     ├── VerificationError               6  a signature, digest or statement does not hold
     ├── LedgerError                     1  the ledger cannot be trusted or written
     ├── NotFoundError                   1  no such resource
     ├── AlreadyExistsError              1  the name is taken
     ├── AuthenticationError             1  unknown, revoked or unproven identity
-    ├── BusyError                       1  as much is going on already as can be borne
+    ├── BusyError                       1  too much other work is in progress
     └── UnavailableError                1  nobody answers, or a port is taken
 
 A command catches them in one place:
@@ -31,28 +31,28 @@ from typing import ClassVar
 
 
 class PromptferryError(Exception):
-    """Root of the tree. The message is one line that names the value at fault and the way out."""
+    """Root of the tree. The message is one line that names the value, the rule and the next step."""
 
     exit_status: ClassVar[int] = 1
 
     @property
     def symbol(self) -> str:
-        """Name for machines: `BudgetRefusedError` is `budget_refused`."""
+        """Machine-readable name: `BudgetRefusedError` is `budget_refused`."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__.removesuffix("Error")).lower()
 
 
 class UsageError(PromptferryError):
-    """Something passed in is wrong; nothing was changed."""
+    """An argument or a setting is wrong; nothing was changed."""
 
     exit_status = 2
 
 
 class ConfigError(UsageError):
-    """A settings file has a missing, unknown or impossible value."""
+    """A settings file lacks a value, or has an unknown or impossible one."""
 
 
 class DataError(UsageError):
-    """A text file cannot be read as records; names file, line and field."""
+    """A text file cannot be read as records; the message names file, line and field."""
 
 
 class TaskError(UsageError):
@@ -60,17 +60,17 @@ class TaskError(UsageError):
 
 
 class ModelError(UsageError):
-    """No language model can be loaded from where we were told to look, or it does not fit."""
+    """The given directory or hub name has no language model, or one that does not fit."""
 
 
 class DeadlineError(PromptferryError):
-    """Time ran out before enough answers came."""
+    """Time ran out before enough answers arrived."""
 
     exit_status = 3
 
 
 class PolicyRefusedError(PromptferryError):
-    """The data owner's policy does not allow what was asked."""
+    """The data owner's policy does not allow the request."""
 
     exit_status = 4
 
@@ -92,7 +92,7 @@ class LedgerError(PromptferryError):
 
 
 class NotFoundError(PromptferryError):
-    """No such resource."""
+    """The resource does not exist."""
 
 
 class AlreadyExistsError(PromptferryError):
@@ -100,7 +100,7 @@ class AlreadyExistsError(PromptferryError):
 
 
 class AuthenticationError(PromptferryError):
-    """The other side does not know us, revoked us, or could not prove who it is."""
+    """The other side does not know this one, has revoked it, or could not prove its own identity."""
 
 
 class UnavailableError(PromptferryError):
@@ -108,4 +108,4 @@ class UnavailableError(PromptferryError):
 
 
 class BusyError(PromptferryError):
-    """As much is going on already as can be borne; later there may be room."""
+    """Too much other work is in progress; try again later."""

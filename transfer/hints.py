@@ -1,4 +1,4 @@
-"""Commands that messages advise, spelt so that whoever reads them can type them where the running one was typed."""
+"""Commands recommended in messages, written so that you can run them where you ran the current command."""
 
 import shlex
 from pathlib import Path
@@ -7,17 +7,17 @@ import click
 
 
 def client(words: str, directory: Path | None = None) -> str:
-    """`promptferry-client WORDS` in backquotes, with a --dir where one is needed; see `coordinator`."""
+    """Return `promptferry-client WORDS` in backquotes, with --dir if it is needed; see `coordinator`."""
     return _command("promptferry-client", words, directory)
 
 
 def coordinator(words: str, directory: Path | None = None) -> str:
-    """`promptferry-coordinator WORDS` in backquotes, with a --dir where one is needed.
+    """Return `promptferry-coordinator WORDS` in backquotes, with --dir if it is needed.
 
     Args:
         words: verb and arguments.
-        directory: what --dir has to name; None for what the running command was given. A thread beside it knows of
-            none, so what a server answers tells nobody its paths.
+        directory: value of --dir; None for the value of the running command. Other threads do not know that value, so
+            a server's answers reveal no path.
     """
     return _command("promptferry-coordinator", words, directory)
 
@@ -26,5 +26,5 @@ def _command(program: str, words: str, directory: Path | None) -> str:
     context = click.get_current_context(silent=True)
     if directory is None and context is not None:
         directory = context.find_root().params.get("directory")
-    given = "" if directory in (None, Path()) else f"--dir {shlex.quote(str(directory))} "
-    return f"`{program} {given}{words}`"
+    option = "" if directory in (None, Path()) else f"--dir {shlex.quote(str(directory))} "
+    return f"`{program} {option}{words}`"

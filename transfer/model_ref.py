@@ -1,4 +1,4 @@
-"""Which model: a name, and a digest of the files that decide what it computes; and of which kind."""
+"""The identity of a model: its name, a digest of the files that decide what it computes, and the kind of its head."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,23 +8,29 @@ from typing import Literal
 from transfer.errors import ModelError
 
 LmHead = Literal["causal", "masked", "none"]
-"""What a model's language-model head tells: the next token, a masked one, or nothing, as it has no such head."""
+"""What a model's language-model head predicts: the next token, a masked one, or nothing because there is no head."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """An exact model: the name people use for it, and the SHA-256 over its files that code compares."""
+    """An exact model: a name for people, and the SHA-256 of its files for comparison.
+
+    Raises:
+        ModelError: the digest is not a SHA-256 in lower-case hex.
+    """
 
     name: str
     digest: str
 
     def __post_init__(self) -> None:
         if len(self.digest) != 64 or not set(self.digest) <= set("0123456789abcdef"):
-            raise ModelError(f"model {self.name!r}: digest {self.digest!r} is not a SHA-256 in hex")
+            raise ModelError(
+                f"model {self.name!r}: digest {self.digest!r} is not a SHA-256 in lower-case hex"
+            )
 
     @staticmethod
     def of_directory(name: str, directory: Path) -> "ModelRef":
-        """Reference to the files that decide what a model computes: configuration, weights, tokeniser."""
+        """Hash the files in `directory` that decide what a model computes: configuration, weights, tokeniser."""
         digest = hashlib.sha256()
         for path in sorted(directory.iterdir()):
             if path.suffix in _MODEL_SUFFIXES and path.name not in _NOT_MODEL and path.is_file():

@@ -1,4 +1,4 @@
-"""Names on the wire: of resources (AIP-122) and of what travels beside them.
+"""Names on the wire: of resources (AIP-122) and of metadata.
 
 Resources are `prompts/{prompt}/versions/{version}` and `proxies/{proxy}`.
 """
@@ -8,12 +8,12 @@ import re
 from transfer.errors import UsageError
 
 LATEST = "latest"
-"""Stands for the newest published version of a prompt."""
+"""In place of a version: the newest published one."""
 ANY = "-"
-"""Stands for every prompt in a listing."""
+"""In place of a prompt: all prompts, in a listing."""
 
 ERROR_KEY = "promptferry-error"
-"""Trailing metadata of a failed call: the symbol of our error, so that the caller raises the same class."""
+"""Key of a failed call's trailing metadata: the symbol of the error, so that the caller raises the same class."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PROMPT_VERSION = re.compile(r"prompts/([^/]*)/versions/([^/]*)")
@@ -23,11 +23,11 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def checked(kind: str, name: str) -> str:
-    """Return `name` if a resource may be called so.
+    """Return `name` if it is a valid name of a resource.
 
     Args:
         kind: what is named, for the message: "client", "prompt", ...
-        name: as given by somebody.
+        name: the name to check.
 
     Raises:
         UsageError: the name breaks the rule.
@@ -38,15 +38,15 @@ def checked(kind: str, name: str) -> str:
 
 
 def prompt_version(prompt: str, version: int | None) -> str:
-    """Resource name of a version; None is the newest published one."""
+    """Return the resource name of a version; None is the newest published one."""
     return f"prompts/{checked('prompt', prompt)}/versions/{LATEST if version is None else version}"
 
 
 def parse_prompt_version(name: str) -> tuple[str, int | None]:
-    """Prompt and version behind a resource name; the version is None for `latest`.
+    """Return prompt and version of a resource name; the version is None for `latest`.
 
     Raises:
-        UsageError: not such a name.
+        UsageError: `name` is not the resource name of a version.
     """
     match = _PROMPT_VERSION.fullmatch(name)
     if match is None or not (match[2] == LATEST or _VERSION.fullmatch(match[2])):
@@ -55,15 +55,15 @@ def parse_prompt_version(name: str) -> tuple[str, int | None]:
 
 
 def prompt_parent(prompt: str | None) -> str:
-    """Resource name of a prompt; None stands for every prompt."""
+    """Return the resource name of a prompt; None stands for all prompts."""
     return f"prompts/{ANY if prompt is None else checked('prompt', prompt)}"
 
 
 def parse_prompt_parent(name: str) -> str | None:
-    """Prompt behind a resource name; None for every prompt.
+    """Return the prompt of a resource name; None for all prompts.
 
     Raises:
-        UsageError: not such a name.
+        UsageError: `name` is not the resource name of a prompt.
     """
     match = _PROMPT.fullmatch(name)
     if match is None:
@@ -72,15 +72,15 @@ def parse_prompt_parent(name: str) -> str | None:
 
 
 def proxy(name: str) -> str:
-    """Resource name of a proxy."""
+    """Return the resource name of a proxy."""
     return f"proxies/{checked('proxy', name)}"
 
 
 def parse_proxy(name: str) -> str:
-    """Proxy behind a resource name.
+    """Return the proxy of a resource name.
 
     Raises:
-        UsageError: not such a name.
+        UsageError: `name` is not the resource name of a proxy.
     """
     match = _PROXY.fullmatch(name)
     if match is None:

@@ -1,16 +1,15 @@
 """Privacy as values: facts are stored, ε is computed from them.
 
-Unit of privacy: one record of a data set, or one user with all records of theirs. Adjacency: add or remove it.
-A `Spend` describes one run of the Poisson-subsampled Gaussian mechanism completely; every ε in the
-project comes from a sequence of spends through `epsilon` and from nowhere else.
+The unit of privacy is one record of a data set, or one user with all their records. Adjacent data sets differ by one
+unit, added or removed. A `Spend` describes one run of the Poisson-subsampled Gaussian mechanism completely. Every ε
+in the project comes from a sequence of spends through `epsilon`.
 
-Spends of different units do not compose. Adding a record to a user who has others replaces that user's share in
-a sum, which is a removal and an addition: what is ε for one user is up to 2ε for one record.
+Spends of different units do not compose. Adding a record to a user who has others replaces that user's share in a
+sum, which is a removal and an addition: ε for one user is up to 2ε for one record.
 
-The accountant is PRV (Gopi et al. 2021, https://arxiv.org/abs/2106.02848) as shipped in Opacus: an upper
-bound about 0.01 above the exact value. RDP (Mironov et al. 2019, https://arxiv.org/abs/1908.10530) bounds it
-from above and is computed beside it as a cross-check. The central-limit (GDP) accountant is never used: it
-reports less than the truth.
+The accountant is PRV (Gopi et al. 2021, https://arxiv.org/abs/2106.02848) as shipped in Opacus: an upper bound about
+0.01 above the exact value. RDP (Mironov et al. 2019, https://arxiv.org/abs/1908.10530) gives a looser upper bound and
+serves as a cross-check. The central-limit (GDP) accountant is never used: it underestimates ε.
 """
 
 import functools
@@ -24,19 +23,19 @@ from typing import Literal, get_args
 from transfer.errors import PromptferryError, UsageError
 
 Unit = Literal["record", "user"]
-"""What is sampled, clipped and protected as one: a record, or a user with all records of theirs."""
+"""What is sampled, clipped and protected as one: a record, or a user with all their records."""
 ADJACENCY = "add/remove one"
 PRV_SLACK = 0.02
 """PRV may exceed RDP by its own discretisation error and no more."""
 PRV_MAX_EPSILON = 100.0
 PRV_MAX_STEPS = 200_000
-"""Beyond either, PRV needs gigabytes and minutes; the RDP bound alone is reported."""
+"""Beyond either limit PRV needs gigabytes and minutes, so the RDP bound is reported."""
 NOISE_RANGE = (1e-3, 1e6)
-"""Noise multipliers the accountants can work with; less noise than that is no privacy either."""
+"""Noise multipliers the accountants support; less noise gives no privacy in practice."""
 
 
 def accountant_name() -> str:
-    """Accountant and version as written into statements."""
+    """Return accountant and version as written into statements."""
     return f"PRV (opacus {version('opacus')})"
 
 
@@ -49,6 +48,9 @@ class Spend:
         sample_rate: q in (0, 1], probability that a unit takes part in a step.
         steps: T ≥ 1, noisy sums released.
         unit: what q samples and C bounds.
+
+    Raises:
+        UsageError: a value lies outside its range. NaN and ∞ lie outside every range.
     """
 
     noise_multiplier: float
@@ -69,7 +71,15 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The most a data owner will ever reveal of one data set: (ε, δ). ε may be infinite."""
+    """The limit a data owner sets for one data set, over all its releases: (ε, δ).
+
+    Attributes:
+        epsilon: ε > 0; ∞ for no limit.
+        delta: δ in (0, 1).
+
+    Raises:
+        UsageError: a value lies outside its range.
+    """
 
     epsilon: float
     delta: float
@@ -81,17 +91,20 @@ class Budget:
             raise UsageError(f"budget δ {self.delta} must be in (0, 1)")
 
     def covers(self, spends: Iterable[Spend]) -> bool:
-        """True if the composition of all `spends` stays within the budget.
+        """Return whether the composition of all `spends` stays within the budget.
+
+        Edge cases:
+            An empty `spends` is covered. A spend without noise is covered by an infinite ε only.
 
         Raises:
-            UsageError: they are of different units.
+            UsageError: the spends have different units.
         """
         return epsilon(spends, self.delta) <= self.epsilon
 
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """What is claimed of a release: (ε, δ) for one `unit` under `ADJACENCY`. ε is ∞ if nothing is claimed."""
+    """The claim about a release: (ε, δ) for one `unit` under `ADJACENCY`. ε = ∞ claims nothing."""
 
     epsilon: float
     delta: float
@@ -111,30 +124,43 @@ def _require_known(unit: str) -> None:
 
 
 def default_delta(declared_units: int) -> float:
-    """δ = min(1e-6, 1/(10·N)) for a declared, public number of units N."""
+    """Return δ = min(1e-6, 1/(10·N)) for a declared, public number of units N ≥ 1."""
     return min(1e-6, 1 / (10 * declared_units))
 
 
 def unit_of(spends: Iterable[Spend]) -> Unit | None:
-    """The unit of all `spends`; None for none.
+    """Return the unit of all `spends`; None if there are none.
 
     Raises:
-        UsageError: they are of different units.
+        UsageError: the spends have different units.
     """
     units = {spend.unit for spend in spends}
     if len(units) > 1:
-        raise UsageError(
-            "what was spent for one record and what was spent for one user do not compose: keep to one unit"
-        )
+        raise UsageError("spends for one record and spends for one user do not compose; keep to one unit")
     return next(iter(units), None)
 
 
 def epsilon(spends: Iterable[Spend], delta: float) -> float:
-    """ε at `delta` of the composition of `spends`; 0 for none, ∞ if any was without noise.
+    """Return ε at `delta` of the composition of `spends`.
+
+    Guarantee:
+        The result is an upper bound: the spends together are (ε, δ)-differentially private for one unit, added or
+        removed. This assumes that each spend ran as it says: Poisson sampling at rate q with public T and σ, each
+        unit's share clipped to C, and Gaussian noise σ·C on the sum. Later spends may depend on earlier releases
+        as long as their q, σ and T do not. The bound is numerical and as exact as PRV's discretisation.
+
+    Edge cases:
+        No spends give 0. A spend with σ = 0 gives ∞. q = 1 is the Gaussian mechanism without subsampling. Beyond
+        `PRV_MAX_EPSILON` or `PRV_MAX_STEPS`, or for a `delta` too small for PRV, the result is the larger RDP bound.
+        A `delta` ≤ 0 gives ∞. `delta` must be below 1, which `Budget` and `Guarantee` check and this does not.
+
+    Args:
+        spends: in any order; spends of equal σ and q add up their steps.
+        delta: δ in (0, 1).
 
     Raises:
-        UsageError: they are of different units.
-        PromptferryError: PRV and RDP contradict each other, so neither may be reported.
+        UsageError: the spends have different units.
+        PromptferryError: PRV exceeds RDP by more than `PRV_SLACK`; neither is reported.
     """
     spends = tuple(spends)
     unit_of(spends)
@@ -166,18 +192,25 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
             return bound
     if value > bound + PRV_SLACK:
         raise PromptferryError(
-            f"accountants disagree: PRV ε {value:.4f} above RDP ε {bound:.4f} at δ {delta}"
+            f"accountants disagree: PRV ε {value:.4f} above RDP ε {bound:.4f} at δ {delta}; no ε is reported"
         )
     return value
 
 
 def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """Smallest noise multiplier ≥ 0.1 (to 0.1 %) whose `steps` at `sample_rate` cost at most `target_epsilon`.
+    """Return the smallest noise multiplier σ ≥ 0.1 whose `steps` at `sample_rate` cost at most `target_epsilon`.
 
-    Infinite ε asks for no noise: 0.
+    Guarantee:
+        `epsilon` of one spend with the returned σ is at most `target_epsilon` at `delta`. σ is at most 0.1 % larger
+        than necessary, or 0.1.
+
+    Edge cases:
+        An infinite target gives 0, no noise and no privacy, whatever the other arguments are. A `delta` ≤ 0 has no
+        σ. `sample_rate` 1 is allowed, 0 is refused.
 
     Raises:
-        UsageError: no noise multiplier up to 10 000 reaches the target.
+        UsageError: the target is not > 0 or NaN, a range of `Spend` is broken, or no σ up to 10 000 reaches the
+            target.
     """
     if not target_epsilon > 0:
         raise UsageError(f"target ε {target_epsilon} must be > 0")
@@ -194,12 +227,14 @@ def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: in
     while below > 0:
         low, high, above = high, high * 2, below
         if high > 10_000:
-            raise UsageError(f"no noise reaches ε {target_epsilon} at δ {delta} in {steps} steps")
+            raise UsageError(
+                f"no noise reaches ε {target_epsilon} at δ {delta} in {steps} steps; raise ε or lower the steps"
+            )
         below = excess(high)
-    while high - low > 1e-3 * high:
+    while high - low > 1e-3 * high:  # `high` always meets the target, `low` never does
         guess = low * (high / low) ** (above / (above - below))  # log ε is nearly linear in log σ
-        margin = 4e-4 * high  # a guess next to the answer must land now on this side of it, now on that
+        margin = 4e-4 * high  # keeps a guess off both ends, so that each of them moves in turn
         middle = min(max(guess, low + margin), high - margin)
-        found = excess(middle)
-        low, high, above, below = (middle, high, found, below) if found > 0 else (low, middle, above, found)
+        here = excess(middle)
+        low, high, above, below = (middle, high, here, below) if here > 0 else (low, middle, above, here)
     return high

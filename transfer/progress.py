@@ -1,4 +1,4 @@
-"""What a command says on stderr while it works: log lines, and how far it is."""
+"""Output of a command on stderr while it works: log lines and progress."""
 
 import logging
 import os
@@ -12,17 +12,17 @@ from typing import TextIO
 logger = logging.getLogger(__name__)
 
 FIRST_AFTER_S = 1.0
-"""Nobody is left longer than that without a word."""
+"""Seconds of work before the first message."""
 CLEAR_LINE = "\r\x1b[K"
 OnStep = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
+"""A function called with (steps done, total steps)."""
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """Log lines that stay whole beside bars: those of this process, and of others on the same terminal."""
+    """Handler whose lines stay whole beside progress bars of this process and of others on the same terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr  # while a bar is drawn, rich's stand-in, which writes above it
+        self.stream = sys.stderr  # while a bar is drawn, this is rich's stream, which writes above it
         super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -36,17 +36,17 @@ def log_to_stderr(level: str) -> None:
     handler = _Lines()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plugin at every start
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs every plugin at every start
 
 
 def say(text: str) -> None:
-    """One line on stderr."""
+    """Write one line to stderr."""
     sys.stderr.write((CLEAR_LINE if sys.stderr.isatty() else "") + text + "\n")
     sys.stderr.flush()
 
 
-def _tell(text: str) -> None:
-    """A log line where this process writes some, else the bare words."""
+def _report(text: str) -> None:
+    """Write a log line if this process writes any, else the bare text."""
     if logging.root.handlers:
         logger.info("%s", text)
     else:
@@ -55,8 +55,8 @@ def _tell(text: str) -> None:
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Say on stderr what is being done, if it is not done within a moment."""
-    late = threading.Timer(FIRST_AFTER_S, _tell, [f"{what} …"])
+    """Write `what` to stderr if the block takes longer than `FIRST_AFTER_S`."""
+    late = threading.Timer(FIRST_AFTER_S, _report, [f"{what} …"])
     late.daemon = True
     late.start()
     try:
@@ -67,21 +67,21 @@ def doing(what: str) -> Iterator[None]:
 
 @contextmanager
 def progress(title: str, *, every_s: float = 5.0, bar: bool = True) -> Iterator[OnStep]:
-    """Progress of one piece of work: a bar on a terminal of our own, else a log line every `every_s` seconds.
+    """Show progress: a bar if this process owns the terminal, else a log line every `every_s` seconds.
 
     Args:
-        title: what is being done.
+        title: name of the work.
         every_s: seconds between two lines.
-        bar: False for what runs beside others on one terminal, whose bars would overwrite each other.
+        bar: False for work that shares a terminal with others, whose bars would overwrite each other.
 
     Yields:
-        A function to call with (steps done, steps in all).
+        A function to call with (steps done, total steps).
     """
     if not (bar and _in_front()):
         with doing(title):
             yield _logged(title, every_s)
         return
-    from rich.console import Console  # drawn on a terminal alone: what only reports its steps does without
+    from rich.console import Console  # imported for a terminal only: all other callers do without rich
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -91,7 +91,7 @@ def progress(title: str, *, every_s: float = 5.0, bar: bool = True) -> Iterator[
 
 
 def _in_front() -> bool:
-    """Whether stderr is a terminal and this process is not in its background."""
+    """Return whether stderr is a terminal and this process runs in its foreground."""
     if not sys.stderr.isatty():
         return False
     try:
@@ -107,6 +107,6 @@ def _logged(title: str, every_s: float) -> OnStep:
         nonlocal due
         if time.monotonic() >= due:
             due = time.monotonic() + every_s
-            _tell(f"{title}: step {done}/{total}")
+            _report(f"{title}: step {done}/{total}")
 
     return on_step

@@ -1,10 +1,12 @@
 """Soft prompts: vectors [P, H] that stand before the token embeddings of one exact model.
 
 P prompt tokens, H hidden size. Method: Lester et al. 2021 (https://arxiv.org/abs/2104.08691).
-A prompt travels as a safetensors file with the single tensor `prompt_embeddings` and no metadata, which is
-both what PEFT loads and byte-for-byte reproducible (safetensors writes metadata in random order). Where a
-task is read by a linear head (`Task.head_rows`), its rows stand behind the prompt's in the same tensor, so that
-both are tuned, clipped, noised, averaged and signed as one; only the files of `transfer.artifact` hold them apart.
+
+A prompt travels as a safetensors file with the single tensor `prompt_embeddings`, which PEFT loads. The file has no
+metadata, because safetensors writes metadata in random order and equal prompts must give equal bytes.
+
+If a linear head reads the task (`Task.head_rows`), its rows stand behind the prompt's in the same tensor. Both are
+thus tuned, clipped, noised, averaged and signed as one. Only the files of `transfer.artifact` separate them.
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from transfer.model_ref import ModelRef
 
 TENSOR_KEY = "prompt_embeddings"
 MAX_BYTES = 16 * 2**20
-"""Largest serialised prompt accepted from anyone, in bytes."""
+"""Size limit of a serialised prompt, in bytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +44,7 @@ class SoftPrompt:
                 f"prompt is {vectors.dtype} on {vectors.device}, expected detached float32 on cpu"
             )
         if not torch.isfinite(vectors).all():
-            raise VerificationError("prompt holds NaN or infinite values")
+            raise VerificationError("prompt holds NaN or infinite values; all must be finite")
 
     @property
     def length(self) -> int:
@@ -55,19 +57,20 @@ class SoftPrompt:
         return self.vectors.shape[1]
 
     def longer(self, rows: int) -> "SoftPrompt":
-        """The same prompt with `rows` ≥ 0 rows of zeros behind it: a head that says nothing yet."""
+        """Return the prompt with `rows` ≥ 0 rows of zeros behind it: a head that prefers no class yet."""
         return SoftPrompt(torch.cat([self.vectors, torch.zeros(rows, self.width)]), self.model)
 
     def to_bytes(self, key: str = TENSOR_KEY) -> bytes:
-        """The safetensors file: equal prompts give equal bytes."""
+        """Serialise as a safetensors file; equal prompts give equal bytes."""
         return save_safetensors({key: self.vectors.contiguous()})
 
     @staticmethod
     def from_bytes(data: bytes, model: ModelRef, key: str = TENSOR_KEY) -> "SoftPrompt":
-        """Parse what `to_bytes` wrote, refusing anything else.
+        """Parse what `to_bytes` wrote, and refuse anything else.
 
         Raises:
-            VerificationError: too large, not safetensors, other tensors inside, or not finite float32 [P, H].
+            VerificationError: `data` is too large, is not safetensors, has other tensors, or is not finite float32
+                [P, H].
         """
         if len(data) > MAX_BYTES:
             raise VerificationError(f"prompt of {len(data)} bytes exceeds {MAX_BYTES}")

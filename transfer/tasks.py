@@ -1,8 +1,8 @@
-"""Tasks: what is asked of a text.
+"""Tasks: the question a model answers about a text.
 
-A task is text infilling (POST §3): the template puts the text and a blank, `{answer}`, into one line. Either
-the model's logits at the blank are read off at a few label words a class, or a causal model fills the blank
-with text of its own. `transfer.tokens.encoder` makes it tokens.
+A task is text infilling (POST §3): the template puts the text and a blank, `{answer}`, into one line. Either the
+model's logits at the blank are read at a few label words per class, or a causal model fills the blank with free text.
+`transfer.tokens.encoder` turns the line into tokens.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from transfer.files.text import NotTextError, toml
 from transfer.names import checked
 
 Kind = Literal["label", "text"]
-"""What an answer is: one of the labels, or free text."""
+"""Kind of answer: one of the labels, or free text."""
 
 LabelReading = Literal["single", "first", "whole", "head"]
-"""Which of a label word's tokens speak for it: its only one, the first of several, or all of them. With "head"
-there are no words: a linear head, tuned together with the prompt, reads pooled states."""
+"""Which tokens of a label word are read: its only one, the first of several, or all of them. With "head" there are no
+words: a linear head, tuned together with the prompt, reads pooled states."""
 
 
 MOST_TOKENS = 1_000_000
-"""More tokens than any model reads at once."""
+"""Limit of every number of tokens: more than any model reads at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Task:
         max_tokens: longest encoded line; the text is cut, never the template.
         kind: what an answer is.
         label_reading: which tokens of a label word are read, or that a head reads instead.
-        answer_tokens: most tokens of an answer in free text, its end included; a longer one is cut.
+        answer_tokens: largest number of tokens of an answer in free text, its end included; longer ones are cut.
 
     Raises:
         TaskError: names the field and the rule it breaks.
@@ -67,10 +67,10 @@ class Task:
             raise TaskError(str(error)) from None
         self._check_template()
         if not self.init_text.strip():
-            raise self._error("init_text is empty")
+            raise self._error("init_text is empty; write a sentence about the task")
         for key in ("max_tokens", "answer_tokens"):
             if not 1 <= getattr(self, key) <= MOST_TOKENS:
-                raise self._error(f"{key} {_told(getattr(self, key))} must be from 1 to {MOST_TOKENS}")
+                raise self._error(f"{key} {_shortened(getattr(self, key))} must be from 1 to {MOST_TOKENS}")
         for key, known in (("kind", get_args(Kind)), ("label_reading", get_args(LabelReading))):
             if getattr(self, key) not in known:
                 raise self._error(f"{key} {getattr(self, key)!r} must be one of {', '.join(known)}")
@@ -97,18 +97,20 @@ class Task:
         owner: dict[str, str] = {}
         for label in self.labels:
             if self.head_rows and label.words:
-                raise self._error(f'label {label.name!r} has label words: label_reading = "head" reads none')
+                raise self._error(
+                    f'label {label.name!r} has label words: label_reading = "head" reads none; write an empty list'
+                )
             if not self.head_rows and not label.words:
-                raise self._error(f"label {label.name!r} has no label words")
+                raise self._error(f"label {label.name!r} has no label words; write at least one")
             for word in label.words:
                 if not word or word != word.strip():
                     raise self._error(
-                        f"label word {word!r} of {label.name!r} is empty or has spaces around it"
+                        f"label word {word!r} of {label.name!r} is empty or has spaces around it; remove them"
                     )
                 if word in owner:
                     other, ours = owner[word], label.name
-                    whom = f"{ours!r} twice" if other == ours else f"both {other!r} and {ours!r}"
-                    raise self._error(f"label word {word!r} stands for {whom}")
+                    classes = f"{ours!r} twice" if other == ours else f"both {other!r} and {ours!r}"
+                    raise self._error(f"label word {word!r} stands for {classes}; keep one")
                 owner[word] = label.name
 
     def _error(self, rule: str) -> TaskError:
@@ -116,7 +118,7 @@ class Task:
 
     @property
     def head_rows(self) -> int:
-        """C, rows of the head that stand behind a prompt's own; 0 if label words are read."""
+        """C, the head's rows behind a prompt's own; 0 if no head reads the task."""
         return len(self.labels) if self.label_reading == "head" else 0
 
     @property
@@ -160,24 +162,22 @@ def _check_keys(raw: dict[str, Any], path: Path) -> None:
         if key not in _KINDS:
             raise TaskError(f"{path}: unknown key {key!r} (keys: {', '.join(_KINDS)})")
         if type(value) is not _KINDS[key]:
-            raise TaskError(f"{path}: {key} {_told(value)} must be a {_NOUNS[_KINDS[key]]}")
+            raise TaskError(f"{path}: {key} {_shortened(value)} must be a {_NOUNS[_KINDS[key]]}")
     free = {"labels"} if raw.get("kind") == "text" else set()
     missing = [key for key in _REQUIRED if key not in raw and key not in free]
     if missing:
-        raise TaskError(f"{path}: missing key {missing[0]!r}")
+        raise TaskError(f"{path}: missing key {missing[0]!r}; add it")
     for name, words in raw.get("labels", {}).items():
         if isinstance(words, dict):
-            raise TaskError(
-                f'{path}: labels.{name}: a class name with a dot in it stands in quotes: "1.5" = …'
-            )
+            raise TaskError(f'{path}: labels.{name}: a class name with a dot needs quotes; write "1.5" = …')
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise TaskError(f"{path}: labels.{name} {_told(words)} must be a list of label words")
+            raise TaskError(f"{path}: labels.{name} {_shortened(words)} must be a list of label words")
 
 
-def _told(value: object) -> str:
-    """A value of any size in a message."""
+def _shortened(value: object) -> str:
+    """Return `value` as text of at most 60 characters, for a message."""
     try:
         text = repr(value)
-    except ValueError:  # what Python says of an integer of more than 4300 digits
+    except ValueError:  # Python refuses to print an integer of more than 4300 digits
         return "with thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
