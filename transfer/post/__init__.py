@@ -1,1 +1,1 @@
-"""POST, stage 3: a prompt tuned on the proxy becomes a prompt of the target, on public text alone."""
+"""POST stage 3: turn a prompt tuned on the proxy into a prompt of the target, on public text alone."""

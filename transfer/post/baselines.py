@@ -1,9 +1,9 @@
-"""What a transferred prompt has to beat: ways to use the proxy's prompt on the target that learn nothing.
+"""The baselines of a transferred prompt: ways to use the proxy's prompt on the target without learning.
 
 The bare target is `class_logits(target, task, texts, None)`. POST with one of its losses alone is a setting:
 `only_answers` and `only_change`.
 
-Letters: N texts, C classes; z_t^0 is the target bare, z_s^p the proxy with its prompt, z_s^0 the proxy bare.
+Letters: N texts, C classes; z_t^0 bare target, z_s^p proxy with its prompt, z_s^0 bare proxy.
 """
 
 from collections.abc import Sequence
@@ -20,20 +20,20 @@ from transfer.tasks import Task
 
 
 def text_prompt(target: LanguageModel, task: Task, length: int) -> SoftPrompt:
-    """The prompt that tuning starts from: the task's own words, and a head that says nothing; nothing learnt."""
+    """Return the prompt that tuning starts from: the task's own words, and a head of zeros."""
     return target.text_prompt(task.init_text, length).longer(task.head_rows)
 
 
 def direct(prompt: SoftPrompt, target: LanguageModel) -> SoftPrompt:
-    """The proxy's vectors before the target, as they are.
+    """Return the proxy's vectors, unchanged, as a prompt of the target.
 
     Raises:
-        UsageError: the target's hidden size is another.
+        UsageError: the models differ in hidden size.
     """
     if prompt.width != target.width:
         raise UsageError(
             f"direct transfer needs equal widths: the prompt's is {prompt.width}, "
-            f"{target.ref.name!r} has {target.width}"
+            f"{target.ref.name!r} has {target.width}; transfer with POST"
         )
     return SoftPrompt(prompt.vectors, target.ref)
 
@@ -41,19 +41,19 @@ def direct(prompt: SoftPrompt, target: LanguageModel) -> SoftPrompt:
 def logit_arithmetic(
     prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel, task: Task, texts: Sequence[str]
 ) -> torch.Tensor:
-    """Class logits [N, C] z_t^0 + z_s^p − z_s^0 (proxy-tuning, Liu et al. 2024, https://arxiv.org/abs/2401.08565).
+    """Return z_t^0 + z_s^p − z_s^0 [N, C] (proxy-tuning, Liu et al. 2024, https://arxiv.org/abs/2401.08565).
 
-    Three forward passes a text and no prompt of the target, so nothing that could be delivered.
+    It takes three forward passes per text and gives no prompt of the target, so nothing to deliver.
     """
     change = class_logits(proxy, task, texts, prompt) - class_logits(proxy, task, texts, None)
     return class_logits(target, task, texts, None) + change
 
 
 def only_answers(settings: TransferSettings) -> TransferSettings:
-    """POST's L1 alone (eq. 3): answer as the prompted proxy does."""
+    """Return settings with POST's L1 alone (eq. 3): answer as the prompted proxy does."""
     return replace(settings, alpha=0.0)
 
 
 def only_change(settings: TransferSettings) -> TransferSettings:
-    """POST's L2 alone (eq. 4): change the answer as the proxy's prompt changed the proxy's."""
+    """Return settings with POST's L2 alone (eq. 4): change the answer as the proxy's prompt changed the proxy's."""
     return replace(settings, alpha=1.0)

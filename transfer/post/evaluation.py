@@ -1,4 +1,4 @@
-"""How often a prompt is right, counted two ways so that nobody compares one with the other."""
+"""Accuracy of a prompt, micro and macro side by side, so that the two are never confused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from transfer.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Shares in [0, 1]: `micro` of records, `macro` the mean of each class's share."""
+    """Shares of correct answers in [0, 1]: `micro` over records, `macro` the mean over classes."""
 
     micro: float
     macro: float
@@ -23,7 +23,7 @@ class Accuracy:
 def class_logits(
     model: LanguageModel, task: Task, texts: Sequence[str], prompt: SoftPrompt | None
 ) -> torch.Tensor:
-    """Class logits [N, C] of `texts` behind `prompt`, or of the bare model for None."""
+    """Return class logits [N, C] of `texts` behind `prompt`, or of the bare model for None."""
     encoder = model.encoder(task)
     return model.answer_logits(encoder.encode(texts), prompt, encoder.words)
 
@@ -35,7 +35,7 @@ def accuracy(
     labels: Sequence[int],
     prompt: SoftPrompt | None = None,
 ) -> Accuracy:
-    """Accuracy of the model's most likely class on labelled texts."""
+    """Return the accuracy of the model's most likely class on labelled texts."""
     return score(class_logits(model, task, texts, prompt), labels)
 
 
@@ -46,24 +46,25 @@ def exact_match(
     truth: Sequence[str],
     prompt: SoftPrompt | None = None,
 ) -> float:
-    """Share in [0, 1] of texts whose answer in free text is the true one; see `matched`."""
+    """Return the share in [0, 1] of texts whose answer in free text is the true one; see `matched`."""
     return matched(answers(model, task, texts, prompt), truth)
 
 
-def matched(found: Sequence[str], truth: Sequence[str]) -> float:
-    """Share in [0, 1] of answers that are the true ones, whatever the spaces.
+def matched(replies: Sequence[str], truth: Sequence[str]) -> float:
+    """Return the share in [0, 1] of `replies` that equal the true answers, spaces aside.
 
     Raises:
-        ModelError: no texts.
+        ModelError: there are no texts.
     """
     if not truth:
-        raise ModelError("no texts to answer")
-    return sum(ours.split() == true.split() for ours, true in zip(found, truth, strict=True)) / len(truth)
+        raise ModelError("no texts to answer; pass at least one")
+    return sum(ours.split() == true.split() for ours, true in zip(replies, truth, strict=True)) / len(truth)
 
 
 def score(logits: torch.Tensor, labels: Sequence[int]) -> Accuracy:
-    """Accuracy of class logits [N, C] against integer labels."""
-    truth = torch.tensor(labels)
+    """Return the accuracy of class logits [N, C] against N ≥ 1 integer labels."""
+    truth = torch.tensor(labels)  # [N]
     right = logits.argmax(dim=1) == truth
+    # a class without records has no share, so it does not count in the mean
     per_class = [right[truth == index].float().mean().item() for index in sorted(set(labels))]
     return Accuracy(right.float().mean().item(), sum(per_class) / len(per_class))

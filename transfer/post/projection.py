@@ -1,6 +1,6 @@
-"""A prompt's vectors carried into another model's embedding space by the tokens both know.
+"""The projection of a prompt's vectors into another model's embedding space, fitted on shared tokens.
 
-Letters: P prompt tokens, H hidden size of one model and H′ of the other, V tokens both have.
+Letters: P prompt tokens, H hidden size of the proxy, H′ hidden size of the target, V shared tokens.
 """
 
 from operator import itemgetter
@@ -14,14 +14,14 @@ from transfer.models.language_model import LanguageModel
 from transfer.prompt import SoftPrompt
 
 RIDGE = 1e-2
-"""Penalty as a share of the sum of squares of a mean direction, of which it takes a hundredth however many tokens."""
+"""Penalty λ relative to the mean sum of squares per direction, so that its effect does not depend on V."""
 
 
 def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -> SoftPrompt:
-    """`prompt` [P, H] of the proxy as vectors [P, H′] of the target: the linear map that fits shared tokens best.
+    """Map `prompt` [P, H] of the proxy linearly to vectors [P, H′] of the target.
 
-    W = argmin ‖E·W − E′‖² + λ‖W‖², over the embeddings E [V, H] and E′ [V, H′] of the tokens both vocabularies
-    have, each centred; ridge regression (Hoerl and Kennard 1970).
+    The map fits the shared tokens best: W = argmin ‖E·W − E′‖² + λ‖W‖² over their centred embeddings E [V, H] and
+    E′ [V, H′] (ridge regression, Hoerl and Kennard 1970).
 
     Raises:
         UsageError: see `shared_tokens`.
@@ -31,18 +31,18 @@ def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -
         proxy.embedded(torch.tensor(ours)).double(),
         target.embedded(torch.tensor(theirs)).double(),
     )
-    centre, aim = known.mean(dim=0), wanted.mean(dim=0)
-    gram = (known - centre).T @ (known - centre)
+    centre, aim = known.mean(dim=0), wanted.mean(dim=0)  # [H], [H′]
+    gram = (known - centre).T @ (known - centre)  # [V, H] → [H, H]
     penalty = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     weights = torch.linalg.solve(gram + penalty, (known - centre).T @ (wanted - aim))  # [H, H′]
     return SoftPrompt(((prompt.vectors.double() - centre) @ weights + aim).float(), target.ref)
 
 
 def shared_tokens(proxy: LanguageModel, target: LanguageModel) -> list[tuple[int, int]]:
-    """The V tokens that both models know: each one's number in the proxy's vocabulary and in the target's.
+    """Return the numbers (proxy's, target's) of the V tokens in both vocabularies.
 
     Raises:
-        UsageError: fewer than H.
+        UsageError: there are fewer than H.
     """
     ours, theirs = _spelled(proxy.tokenizer), _spelled(target.tokenizer)
     shared = [(ours[text], theirs[text]) for text in sorted(ours.keys() & theirs.keys())]
@@ -55,15 +55,15 @@ def shared_tokens(proxy: LanguageModel, target: LanguageModel) -> list[tuple[int
 
 
 def _spelled(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Tokens by what they make of a text that ends in a word, without bytes and other parts of a character.
+    """Return token numbers by the text they decode to behind a word, without tokens for parts of a character.
 
-    Their names cannot be compared: "film" begins a word in one vocabulary and in another, with Ġfilm, goes on
-    with it.
+    Names of tokens are not comparable: "film" begins a word in one vocabulary and continues a word in another, which
+    has Ġfilm as well.
     """
     decoder: Any = tokenizer.backend_tokenizer.decoder
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for token, number in sorted(tokenizer.get_vocab().items(), key=itemgetter(1)):
         text = decoder.decode(["a", token]) if decoder else f"a {token}"
         if not (token.startswith("<0x") or "\N{REPLACEMENT CHARACTER}" in text):
-            found.setdefault(text, number)
-    return found
+            numbers.setdefault(text, number)
+    return numbers

@@ -1,4 +1,4 @@
-"""How to transfer. Nothing here needs PyTorch, so that a command can read a plan without it."""
+"""Settings of a transfer. This module does not import PyTorch, so that a command can read a plan without it."""
 
 import math
 from dataclasses import dataclass
@@ -14,21 +14,25 @@ AGREEMENT: Agreement = "agreement"
 
 @dataclass(frozen=True, slots=True)
 class TransferSettings:
-    """How to transfer.
+    """Settings of a transfer.
 
     Attributes:
-        alpha: weight in [0, 1] of imitating the change a prompt makes over imitating its answers, or "agreement":
-            as much as the bare target answers public text like the prompted proxy
+        alpha: α in [0, 1], the weight of imitating a prompt's change of answers; 1 − α is the weight of imitating the
+            answers. "agreement" sets α to how much the bare target answers public text like the prompted proxy
             (`transfer.models.objectives.agreement`).
         temperature: T > 0 of both KL terms.
-        space: compare over the class logits or over the whole vocabulary. The latter needs one vocabulary.
-        steps: most optimiser steps; the best held-out one is returned.
-        batch_size: public texts a step.
-        learning_rate: peak of a cosine schedule.
-        start: from the proxy's prompt where widths are equal, from the task's text, or from the proxy's prompt
-            projected into the target's embeddings.
-        held_out: share of the public texts that only choose the step.
-        check_every: steps between held-out measurements.
+        space: compare class logits, or logits over the whole vocabulary, which must be the same for both models.
+        steps: number of optimiser steps, ≥ 0; the best held-out step is returned.
+        batch_size: public texts per step, ≥ 1.
+        learning_rate: peak of a cosine schedule, > 0.
+        start: "prompt" is the proxy's prompt where widths are equal, else the task's text. "text" is the task's text.
+            "projected" is the proxy's prompt projected into the target's embeddings.
+        held_out: share in (0, 1) of the public texts that only choose the step.
+        check_every: steps between held-out measurements, ≥ 1.
+        seed: seed of the split and of the batches.
+
+    Raises:
+        UsageError: names the field and its range.
     """
 
     alpha: float | Agreement = 0.5
@@ -46,7 +50,7 @@ class TransferSettings:
         if self.alpha != AGREEMENT and not (isinstance(self.alpha, float | int) and 0 <= self.alpha <= 1):
             raise UsageError(f'transfer alpha {self.alpha!r} must be in [0, 1], or "{AGREEMENT}"')
         if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise UsageError(f"transfer temperature {self.temperature} must be > 0")
+            raise UsageError(f"transfer temperature {self.temperature} must be finite and > 0")
         if not 0 < self.held_out < 1:
             raise UsageError(f"transfer held_out {self.held_out} must be in (0, 1)")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):

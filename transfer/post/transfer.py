@@ -2,9 +2,11 @@
 
 Letters: N public texts, P prompt tokens, H hidden size, V vocabulary or C classes.
 
-Only public text is used, never its labels. The proxy's logits with and without the prompt and the target's
-without one do not depend on what is learnt, so those that the loss asks for are computed once a text; a step is
-then one forward and backward pass of the target. The best step is chosen on held-out public text.
+A transfer uses public text without its labels. The proxy's logits with and without the prompt, and the target's
+without one, are constant: they are computed once per text, as far as the loss needs them. A step is then one forward
+and backward pass of the target. Held-out public text chooses the best step.
+
+Guarantee: a transfer reads no private record. Its result is post-processing of the released prompt, so it costs no ε.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,14 +29,19 @@ from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 
 BETAS = 0.9, 0.95
-"""Of Adam. Gradients shrink as a prompt comes near: with the usual 0.999 the first ones hold all later steps back."""
+"""Adam's β. Gradients shrink as the loss falls; with the usual 0.999 the first ones would slow all later steps."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transferred:
-    """A prompt of the target and how it was chosen, all measured on held-out public text.
+    """A prompt of the target, and how it was chosen.
 
-    `settings` are those it was transferred with, α a number.
+    Attributes:
+        prompt: the prompt of the best step.
+        start_loss: held-out loss before the first step.
+        held_out_loss: held-out loss of `prompt`.
+        best_step: the step of `prompt`; 0 is the start.
+        settings: settings of the transfer, with a number for α.
     """
 
     prompt: SoftPrompt
@@ -45,13 +52,16 @@ class Transferred:
 
 
 class Guide(Protocol):
-    """A second loss beside the problem's own, whose say may change from step to step."""
+    """A second loss beside the problem's own, with a weight that may change from step to step."""
 
     def losses(self, logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
-        """Loss [B] of each chosen text; see `transfer.post.problem.Losses`."""
+        """Return the loss [B] of each chosen text; see `transfer.post.problem.Losses`."""
 
     def weight(self, done: float, task: torch.Tensor, own: torch.Tensor) -> float:
-        """Weight ≥ 0 of its gradient `own` [P, H] beside the problem's; `done` in (0, 1] is the share of steps."""
+        """Return the weight ≥ 0 of the guide's gradient `own` [P, H]; the problem's is `task` [P, H].
+
+        `done` in (0, 1] is the share of steps taken.
+        """
 
 
 def transfer(
@@ -64,10 +74,10 @@ def transfer(
     on_step: OnStep = lambda _step, _steps: None,
     start: SoftPrompt | None = None,
 ) -> Transferred:
-    """Transfer `prompt` from `proxy` to `target` on public `texts`, from `start` or from where the settings say.
+    """Transfer `prompt` from `proxy` to `target` on public `texts`, starting at `start` or as the settings say.
 
     Raises:
-        UsageError: too few texts, or the vocabulary space asked for across different vocabularies.
+        UsageError: there are too few texts, the settings compare different vocabularies, or they do not fit the task.
         TaskError: the label words do not fit one of the tokenisers.
     """
     problem = transfer_problem(prompt, proxy, target, task, texts, settings)
@@ -83,32 +93,33 @@ def transfer_problem(
     texts: Sequence[str],
     settings: TransferSettings,
 ) -> Problem:
-    """What `transfer` minimises: POST's loss with its constant forward passes done, three or at α = 0 one.
+    """Return the problem that `transfer` solves: POST's loss, with its constant forward passes done.
 
-    The settings of the problem have a number for α, whatever rule was asked for.
+    There are three constant passes, or one at α = 0. The settings of the problem have a number for α.
 
     Raises:
         UsageError, TaskError: see `transfer`.
     """
     check_possible(proxy, target, task, texts, settings)
     ours, theirs = proxy.encoder(task), target.encoder(task)
-    if task.kind == "text":  # compared at every token of the prompted proxy's own answer
+    if task.kind == "text":  # compare at every token of the prompted proxy's own answer
         proxy_lines = lines = answered(proxy, task, texts, prompt)
     else:
         proxy_lines, lines = ours.encode(texts), theirs.encode(texts)
     labels = settings.space == "labels"
     our_words, their_words = (ours.words, theirs.words) if labels else (None, None)
-    proxy_prompted = proxy.answer_logits(proxy_lines, prompt, our_words)
-    if settings.alpha:  # or else nothing asks what a model answers without a prompt
+    proxy_prompted = proxy.answer_logits(proxy_lines, prompt, our_words)  # [N, C] or [N, V]
+    if settings.alpha:  # at α = 0 the loss needs no answer without a prompt
         proxy_bare = proxy.answer_logits(proxy_lines, None, our_words)
         target_bare = target.answer_logits(lines, None, their_words)
-    asked, temperature = settings.alpha, settings.temperature
-    alpha = agreement(proxy_prompted, target_bare) if asked == AGREEMENT else asked
+    rule, temperature = settings.alpha, settings.temperature
+    alpha = agreement(proxy_prompted, target_bare) if rule == AGREEMENT else rule
     settings = replace(settings, alpha=alpha)
 
-    begins = [0, *accumulate(line.reads for line in lines)]
+    begins = [0, *accumulate(line.reads for line in lines)]  # first row of each text in the constants
 
     def losses(logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
+        # the constants' rows of the chosen texts, in the order of `logits`
         index = list(chain.from_iterable(range(begins[text], begins[text + 1]) for text in chosen))
         if alpha:
             constants = target_bare[index], proxy_prompted[index], proxy_bare[index]
@@ -127,7 +138,7 @@ def check_possible(
     texts: Sequence[str],
     settings: TransferSettings,
 ) -> None:
-    """Refuse what no prompt could be transferred by; cheap, so that it can be asked before one is tuned.
+    """Refuse what `transfer` would refuse; cheap, so call it before a prompt is tuned.
 
     Raises:
         UsageError, TaskError: see `transfer`.
@@ -154,9 +165,9 @@ def descend(
     guide: Guide | None = None,
     on_step: OnStep = lambda _step, _steps: None,
 ) -> Transferred:
-    """Minimise the problem's loss from `start` in `steps` ≥ 0 steps of Adam; keep the best held-out step."""
+    """Minimise the problem's loss from `start` in `steps` ≥ 0 steps of Adam; return the best held-out step."""
     settings = problem.settings
-    vectors = nn.Parameter(start.vectors.clone())  # a copy: the prompt it starts from must not move along
+    vectors = nn.Parameter(start.vectors.clone())  # [P, H], a copy: the descent must not change `start`
     optimizer = torch.optim.Adam([vectors], lr=settings.learning_rate, betas=BETAS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     best, best_step = vectors.detach().clone(), 0
@@ -191,28 +202,29 @@ def held_out_losses(
     texts: Sequence[str],
     settings: TransferSettings,
 ) -> dict[str, float]:
-    """Held-out loss of each candidate prompt of the target, on the very texts `transfer` held out.
+    """Return the held-out loss of each candidate prompt of the target, on the texts that `transfer` holds out.
 
     Raises:
-        UsageError: too few texts.
+        UsageError, TaskError: see `transfer`.
     """
     problem = transfer_problem(prompt, proxy, target, task, texts, settings)
     return {name: problem.held_out_loss(candidate.vectors) for name, candidate in candidates.items()}
 
 
 def _vocabulary(model: LanguageModel) -> tuple[str, int]:
-    """What must be equal for logits to be comparable: the tokens, and the rows of a padded head."""
+    """Return what must be equal for logits to be comparable: the tokens, and the rows of a padded head."""
     return model.tokenizer_digest, model.embedding.shape[0]
 
 
 def initial_prompt(
     prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel, task: Task, start: Start
 ) -> SoftPrompt:
-    """Where transfer begins: the proxy's vectors if they fit the target's width or are projected, else text.
+    """Return the prompt a transfer starts from; see `TransferSettings.start`.
 
     Raises:
-        UsageError: a projection between vocabularies that share too little.
+        UsageError: the vocabularies share too few tokens for a projection.
     """
+    # a head's rows live in state space: only the prompt's own [P, H] are projected, the head begins at 0
     length = prompt.length - task.head_rows
     if start == "projected":
         return projected(SoftPrompt(prompt.vectors[:length], prompt.model), proxy, target).longer(

@@ -48,7 +48,9 @@ def test_the_loss_of_each_text_stands_at_its_own_place_whatever_the_batches(give
     apart = torch.cat([problem.losses_of(vectors, [index]) for index in chosen])
     assert torch.allclose(together, apart, rtol=1e-4, atol=1e-7)
     assert together.std() > 0
-    assert problem.held_out_loss(vectors) == pytest.approx(together[: problem.held].mean().item(), rel=1e-4)
+    assert problem.held_out_loss(vectors) == pytest.approx(
+        together[: problem.held_out_count].mean().item(), rel=1e-4
+    )
 
 
 def test_the_order_of_training_is_the_same_at_every_call_and_leaves_out_what_measures(given):
