@@ -1,1 +1,1 @@
-"""What differs between model families: how they load, where their parts are, what a pass may leave out."""
+"""Differences between model families: how they load, where their parts are, what a pass may leave out."""

@@ -1,15 +1,15 @@
-"""When two ways to compute the same numbers agree."""
+"""Agreement of two ways to compute the same numbers."""
 
 import torch
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
-"""Largest difference of two ways to compute the same numbers, as a share of the largest of them."""
+"""Largest difference allowed, as a share of the largest number."""
 REDUCED = 5e-2
-"""The same in 16 bits or less."""
+"""The tolerance in 16 bits or less."""
 
 
 def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Largest difference, as a share of the largest of `theirs`; infinite if shapes differ, NaN if any is."""
+    """Return the largest difference as a share of the largest of `theirs`: ∞ if shapes differ, NaN if a number is."""
     if ours.shape != theirs.shape:
         return float("inf")
     ours, theirs = ours.float(), theirs.float()
@@ -17,5 +17,5 @@ def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Whether they agree as far as a model of that `dtype` computes them."""
+    """Return whether the numbers agree within the tolerance of a model in `dtype`; NaN never agrees."""
     return distance(ours, theirs) <= TOLERANCE.get(dtype, REDUCED)

@@ -1,4 +1,4 @@
-"""A model with only some of its layers at work, each where it stands."""
+"""A model with some of its layers bypassed, the others in their place."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from transformers import PreTrainedModel
 
 @contextmanager
 def alone(model: PreTrainedModel, layers: Sequence[int], stack: str) -> Iterator[None]:
-    """Within it the model's other layers hand on what they get, and these are still where they were."""
+    """Within the block, bypass all layers of the module list `stack` except `layers`."""
     whole: Any = model.get_submodule(stack)
     others = [layer for index, layer in enumerate(whole) if index not in layers]
     for layer in others:  # no hooks: some encoders call `forward` themselves
-        layer.forward = partial(_handed_on, layer.forward)
+        layer.forward = partial(_bypassed, layer.forward)
     try:
         yield
     finally:
@@ -23,8 +23,9 @@ def alone(model: PreTrainedModel, layers: Sequence[int], stack: str) -> Iterator
             del layer.forward
 
 
-def _handed_on(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
-    """What a layer gives besides states, and its input in the place of these."""
+def _bypassed(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+    """Return a layer's output with its input in place of its hidden states."""
+    # the layer runs all the same: later layers may need its other outputs, such as a shared attention bias
     output, state = forward(*inputs, **named), inputs[0] if inputs else named["hidden_states"]
     if isinstance(output, dict):
         key = next(

@@ -1,4 +1,4 @@
-"""Where a model of transformers keeps what is asked of every model, by the names that families give it."""
+"""Facts about any model of transformers, read under the names that its family uses."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,14 +7,14 @@ from transformers import PreTrainedModel
 
 from transfer.errors import ModelError
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 def layers(model: PreTrainedModel) -> int:
-    """How many layers its backbone has.
+    """Return the number of layers of the backbone.
 
     Raises:
-        ModelError: its configuration does not say.
+        ModelError: the configuration does not say.
     """
     total = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     if not isinstance(total, int):
@@ -23,9 +23,9 @@ def layers(model: PreTrainedModel) -> int:
 
 
 def positions(model: PreTrainedModel) -> int | None:
-    """Most tokens of a row; None if the architecture sets no limit.
+    """Return the largest number of tokens in a row; None if the architecture sets no limit.
 
-    RoBERTa's table of positions begins with those of padding, up to `padding_idx`, which no token has.
+    RoBERTa's table of positions begins with those up to `padding_idx`, which are reserved for padding.
     """
     limit: int | None = getattr(
         model.config, "max_position_embeddings", getattr(model.config, "max_seq_len", None)
@@ -39,24 +39,24 @@ def positions(model: PreTrainedModel) -> int | None:
 
 
 def looks_at_length(model: PreTrainedModel) -> bool:
-    """Whether positions are turned otherwise in long tensors, padding included, as LongRoPE does."""
-    told = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-    return any(kind in str(told) for kind in ("longrope", "dynamic", "'su'"))
+    """Return whether position encoding depends on a tensor's length, padding included, as in LongRoPE."""
+    parameters = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    return any(kind in str(parameters) for kind in ("longrope", "dynamic", "'su'"))
 
 
 def backbones(model: PreTrainedModel) -> list[str]:
-    """Names of modules that may give the states the LM head reads, the likeliest first."""
+    """Return names of modules that may compute the states the LM head reads, the likeliest first."""
     names = {module: name for name, module in model.named_modules()}
     likely = [model.base_model, getattr(model, "model", None), attempt(model.get_decoder)]
-    found = [names[module] for module in likely if module in names]
-    if isinstance(model.base_model, type(model)):  # no base model of its own: it could stand for itself alone
-        found = [*found[1:], found[0]]
-    return list(dict.fromkeys(found))
+    candidates = [names[module] for module in likely if module in names]
+    if isinstance(model.base_model, type(model)):  # the model is its own base model: try it last
+        candidates = [*candidates[1:], candidates[0]]
+    return list(dict.fromkeys(candidates))
 
 
-def attempt(run: Callable[..., _Found], *given: Any) -> _Found | None:
-    """What `run` gives; None if it raises anything: a shortcut that breaks is one that is not taken."""
+def attempt(run: Callable[..., _Result], *arguments: Any) -> _Result | None:
+    """Return the result of `run`; None if it raises, because a shortcut that breaks is not taken."""
     try:
-        return run(*given)
+        return run(*arguments)
     except Exception:  # noqa: BLE001 -- a checkpoint's code may raise anything
         return None

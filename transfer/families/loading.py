@@ -1,6 +1,6 @@
 """The weights of a checkpoint as a model of transformers, with a language-model head if the checkpoint has one.
 
-Nothing here asks the network: what is not in a directory must be in the local cache.
+This module never uses the network: a model is in a directory or in the local cache.
 """
 
 from collections.abc import Iterator, Mapping, Set
@@ -35,13 +35,14 @@ LONGEST_REASON = 300
 
 
 def pretrained(directory: Path, lm_head: LmHead | None, source: str | Path) -> tuple[PreTrainedModel, LmHead]:
-    """The model in float32 and its LM head: the one asked for, or what the configuration says.
+    """Load the model in float32; return it with its LM head, which is `lm_head` or what the configuration says.
 
-    A configuration may promise a head that was never saved, as those of sentence embedders often do: then all
-    of the head is missing and nothing else is, and the backbone is what there is.
+    The configuration of a sentence embedder often promises a head that was never saved. If exactly the head's weights
+    are missing, the result is the backbone with the head "none".
 
     Raises:
-        ModelError: names `source`: a weight is missing, transformers cannot load it, or it is an encoder-decoder.
+        ModelError: names `source`: a weight is missing, transformers cannot load it, it is an encoder-decoder, or its
+            attention is block-sparse.
     """
     with one_line(f"{source}: cannot load a language model"):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
@@ -61,40 +62,44 @@ def pretrained(directory: Path, lm_head: LmHead | None, source: str | Path) -> t
     elif missing and lm_head is None and _only_head(missing, model):
         model, kind, missing = model.base_model, "none", set()
     if missing:
-        raise ModelError(f"{source}: not a whole language model: no weight {min(missing)!r}")
+        raise ModelError(
+            f"{source}: not a whole language model: no weight {min(missing)!r}; save the model again"
+        )
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(
-            f"{source}: cannot load a language model: {type(model).__name__} is an encoder-decoder, with no one line "
-            "to put a prompt before; take a causal or a masked language model"
+            f"{source}: cannot load a language model: {type(model).__name__} is an encoder-decoder, which has no "
+            "single line to put a prompt before; take a causal or a masked language model"
         )
     if getattr(model.config, "attention_type", "") == "block_sparse":
         raise ModelError(
-            f"{source}: cannot load a language model: with attention_type block_sparse {type(model).__name__} turns "
-            'into another model at its first short line, for good; write "attention_type": "original_full" there'
+            f"{source}: cannot load a language model: with attention_type block_sparse {type(model).__name__} "
+            'changes for good at its first short line; write "attention_type": "original_full" into config.json'
         )
     model.config.return_dict = True  # a configuration may say otherwise
     return without_pooler(model), kind
 
 
 def tokenizer_of(directory: Path, source: str | Path) -> PreTrainedTokenizerBase:
-    """Its fast tokeniser.
+    """Load the model's fast tokeniser.
 
     Raises:
-        ModelError: names `source`: there is none, or it cannot be loaded.
+        ModelError: names `source`: there is no fast tokeniser, or it cannot be loaded.
     """
     with one_line(f"{source}: cannot load a language model"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             directory, trust_remote_code=False, local_files_only=True
         )
     if not tokenizer.is_fast:
-        raise ModelError(f"{source}: needs a fast tokeniser (tokenizer.json)")
+        raise ModelError(
+            f"{source}: needs a fast tokeniser (tokenizer.json); convert the tokeniser and save it again"
+        )
     return tokenizer
 
 
 def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model, its pooler replaced by nothing: no prompt is read through it, and few checkpoints have one.
+    """Replace the model's pooler by an identity and return the model.
 
-    Some families call it without asking whether it is there.
+    No answer is read through a pooler, and few checkpoints contain one. Some families call it even if it is None.
     """
     if isinstance(getattr(model, "pooler", None), nn.Module):
         model.pooler = nn.Identity()
@@ -103,9 +108,9 @@ def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Whatever transformers raises is a ModelError of one line, `what` and then why, and nothing else is printed.
+    """Turn every exception in the block into a ModelError of one line, `what` and the reason; silence transformers.
 
-    It calls a head or pooler that was never saved a corrupted checkpoint; here that is told apart.
+    Transformers would warn of a corrupted checkpoint where a head or pooler was never saved.
     """
     before: int = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -113,28 +118,28 @@ def one_line(what: str) -> Iterator[None]:
         yield
     except (PromptferryError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a configuration may hold anything; a panic in Rust is no Exception
+    except BaseException as error:  # a panic in Rust is no Exception
         raise ModelError(f"{what}: {reason_of(error)}") from error
     finally:
         logging.set_verbosity(before)
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error of somebody else's code says, in one line of at most `LONGEST_REASON` characters."""
-    told = " ".join(str(error).split()) or "no reason given"
-    told = told if len(told) <= LONGEST_REASON else f"{told[: LONGEST_REASON - 1]}…"
-    return told if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {told}"
+    """Return the message of a foreign error in one line of at most `LONGEST_REASON` characters."""
+    reason = " ".join(str(error).split()) or "no reason given"
+    reason = reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…"
+    return reason if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {reason}"
 
 
 def _only_head(missing: Set[str], model: PreTrainedModel) -> bool:
-    """Whether all weights of the head that are its own are missing, and none of the backbone."""
+    """Return whether all of the head's own weights are missing, and none of the backbone's."""
     backbone = f"{model.base_model_prefix}."
     own = {name for name, _ in model.named_parameters() if not name.startswith(backbone)}
     return own <= missing and not any(key.startswith(backbone) for key in missing)
 
 
 def _promised(config: Any) -> LmHead:
-    """The LM head that a configuration speaks of."""
+    """Return the LM head that a configuration names."""
     architectures = set(getattr(config, "architectures", None) or [])
     masked, causal, bare = (
         architectures & _names(mapping, config.model_type)
@@ -144,7 +149,7 @@ def _promised(config: Any) -> LmHead:
             MODEL_MAPPING_NAMES,
         )
     )
-    if masked and causal:  # XLM and its kind: one class for both
+    if masked and causal:  # families such as XLM have one class for both
         return "causal" if getattr(config, "causal", False) else "masked"
     if not architectures:
         return "causal" if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "masked"
@@ -154,5 +159,5 @@ def _promised(config: Any) -> LmHead:
 
 
 def _names(mapping: Mapping[str, Any], model_type: str) -> set[str]:
-    found = mapping.get(model_type, ())
-    return {found} if isinstance(found, str) else set(found)
+    names = mapping.get(model_type, ())
+    return {names} if isinstance(names, str) else set(names)

@@ -1,4 +1,4 @@
-"""Where a model lies. Nothing here needs PyTorch, so that a wrong name is told before it is imported."""
+"""The directory of a model. This module does not import PyTorch, so that a wrong name is reported at once."""
 
 from pathlib import Path
 
@@ -6,27 +6,29 @@ from transfer.errors import ModelError
 
 
 def directory_of(source: str | Path) -> Path:
-    """The directory of a model: `source` itself, or where the local cache of hub names has it.
+    """Return the directory of a model: `source` itself, or its place in the local cache if it is a hub name.
 
     Raises:
-        ModelError: there is none, or no model in it.
+        ModelError: there is no such directory, or no model in it.
     """
     path = Path(source)
     if path.exists():
         if not (path / "config.json").is_file():
-            raise ModelError(f"{source}: not a model directory: config.json is missing")
+            raise ModelError(
+                f"{source}: not a model directory: config.json is missing; name another directory"
+            )
         return path
-    if len(path.parts) > 2 or str(source).startswith(("/", ".")):  # no hub name is so
-        raise ModelError(f"{source}: no such directory")
-    from huggingface_hub import try_to_load_from_cache  # takes a while, which a directory is spared
+    if len(path.parts) > 2 or str(source).startswith(("/", ".")):  # a hub name is OWNER/NAME or NAME
+        raise ModelError(f"{source}: no such directory; name a model directory or a hub name")
+    from huggingface_hub import try_to_load_from_cache  # a slow import, which directories do not need
 
     try:
-        held = try_to_load_from_cache(str(source), "config.json")
-    except ValueError:  # no hub name at all
-        held = None
-    if not isinstance(held, str):
+        file = try_to_load_from_cache(str(source), "config.json")
+    except ValueError:  # not a valid hub name
+        file = None
+    if not isinstance(file, str):
         raise ModelError(
             f"{source}: cannot load a language model: no such directory, and no such name in the local cache; name a "
             "directory, or fetch it once with --download"
         )
-    return Path(held).parent
+    return Path(file).parent

@@ -1,4 +1,4 @@
-"""Which operators of PyTorch a pass of a model runs."""
+"""The operators of PyTorch that a pass of a model runs."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ SHAPED_BY_VALUES = ("grouped_mm", "nonzero", "masked_select", "unique", "bincoun
 
 
 class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes whether the shape of anything inside depends on values, as where tokens are sorted by their expert.
+    """Records whether any tensor's shape depends on values, for example where tokens are sorted by expert.
 
-    Kernels then get shapes that the neighbours decide. Equal bits on a few lines would be luck.
+    A record's neighbours then decide the shapes of kernels, and equal bits on a few test lines would prove nothing.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""How a model may be read, found out by running it on a few public tokens.
+"""How a model may be read, measured by running it on a few public tokens.
 
-Hooks, heads and embeddings of a checkpoint are code that is not ours. Each is tried here against the plain forward
-pass: a shortcut that answers otherwise is not taken, and a model that cannot stand behind a prompt is refused.
+Hooks, heads and embeddings of a checkpoint are foreign code. Each is tested here against the plain forward pass. A
+shortcut that changes answers is not taken, and a model that cannot be read behind a prompt is refused.
 
 Letters: B rows, T tokens, P prompt tokens, H embedding size, V vocabulary.
 """
@@ -30,18 +30,18 @@ from transfer.tokens.vocabulary import drawn, padding
 LENGTHS = (6, 9, 34)
 PROMPT = 3
 LONGER = 7
-"""Tokens of the lines tried, of the prompt before them, and of more padding behind: short for narrow windows, one
-long for what starts late, as sparse attention does."""
+"""Tokens of the test lines, of the prompt before them, and of extra padding behind them. Short lines suit narrow
+windows; the long one reaches mechanisms that start late, such as sparse attention."""
 
 
 def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> Traits:
-    """Traits of a model in eval mode; found out once for each configuration and its weights.
+    """Return the traits of a model in eval mode; each configuration and its weights are measured once.
 
     Raises:
-        ModelError: its forward pass fails, or gives numbers that are not finite; its layers get more of a token than
-            its embedding, so nothing but tokens can stand in a line; it has no last hidden states; its answers
-            depend on later tokens though it is to be a causal LM; the gradient of a prompt is not finite; or the same
-            line has another one each time.
+        ModelError: the forward pass fails or gives numbers that are not finite; its layers read more of a token than
+            its embedding, so a line cannot contain a prompt; it has no last hidden states; its answers depend on
+            later tokens although it should be a causal LM; the gradient of a prompt is not finite; or the gradient of
+            one line differs between passes.
     """
     with _undisturbed(model):
         config = model.config.to_json_string(use_diff=False)
@@ -53,7 +53,7 @@ def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedToke
 
 @contextmanager
 def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
-    """No dropout, no autocast and gradients whoever asks; whatever breaks inside is one line."""
+    """Within the block, no dropout, no autocast, and gradients on; every foreign exception becomes a ModelError."""
     training = model.training
     model.train(mode=False)
     try:
@@ -68,7 +68,7 @@ def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _Probe:
-    """One model under test: its lines, and what its plain forward pass makes of each line alone."""
+    """One model under test, with the lines and the prompt to test it on."""
 
     def __init__(self, model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.lm_head = model, lm_head
@@ -83,25 +83,25 @@ class _Probe:
         return int(self.model.get_input_embeddings().get_parameter("weight").shape[0])
 
     def traits(self) -> Traits:
-        """Try everything, the plain pass first."""
+        """Measure everything, the plain pass first."""
         with torch.no_grad():
             alone = [self._own(line) for line in self.lines]
             self._require_causal(alone[2])
             padded = self._padding_is_harmless(alone) and not looks_at_length(self.model)
             backbone, shortcuts, width = self._read(padded)
-            cached = self.lm_head == "causal" and bool(attempt(self._goes_on))
+            cached = self.lm_head == "causal" and bool(attempt(self._continues_from_cache))
         traits = Traits(backbone, width, shortcuts, padded, cached)
         return replace(traits, apart=self._rows_stay_apart(traits))
 
     def _own(self, line: Line) -> torch.Tensor:
-        """What the model makes of a line's tokens [T, V or H]; a line of their embeddings must give the same."""
+        """Return the outputs [T, V or H] for a line's tokens; refuse a model whose outputs for embeddings differ."""
         ids = torch.tensor([line.ids])
-        own = self._told(self.model(input_ids=ids, attention_mask=torch.ones_like(ids)))[0]
+        own = self._outputs(self.model(input_ids=ids, attention_mask=torch.ones_like(ids)))[0]
         if not own.isfinite().all():
             raise ModelError("its answers are not finite numbers")
         if not self._close(self._whole([line])[0], own):
             raise ModelError(
-                "given the embeddings of a line in place of its tokens it answers otherwise: its layers get more of "
+                "given the embeddings of a line in place of its tokens it answers otherwise: its layers read more of "
                 "a token than its embedding, so no prompt can stand before a line"
             )
         return own
@@ -116,47 +116,47 @@ class _Probe:
             )
 
     def _padding_is_harmless(self, alone: Sequence[torch.Tensor]) -> bool:
-        """Whether lines padded together are answered as alone, and not a bit depends on what the padding is."""
-        found = [
+        """Return whether padded lines get the answers they get alone, and no bit depends on the padding token."""
+        outputs = [
             self._whole(self.lines, width, fill) for width, fill in product((0, LENGTHS[-1] + LONGER), (0, 1))
         ]
         rows = (
-            (row[: len(own)], own) for together in found for row, own in zip(together, alone, strict=True)
+            (row[: len(own)], own) for together in outputs for row, own in zip(together, alone, strict=True)
         )
         if not all(self._close(row, own) for row, own in rows):
             return False
-        lengths = zip(found[2], found[3], LENGTHS, strict=True)
+        lengths = zip(outputs[2], outputs[3], LENGTHS, strict=True)
         return all(torch.equal(one[:length], other[:length]) for one, other, length in lengths)
 
-    def _goes_on(self) -> bool:
-        """Whether the second half of a line behind the prompt is answered alike from a cache of the first."""
+    def _continues_from_cache(self) -> bool:
+        """Return whether a cache of a line's first half gives the second half the same logits as the whole line."""
         line, half = self.lines[1], LENGTHS[1] // 2
         embeds = inputs_of(self.model, collate([line], self.pad), self.prompt.unsqueeze(0))["inputs_embeds"]
         whole = self.model(inputs_embeds=embeds.clone()).logits[:, half:]
         first = self.model(inputs_embeds=embeds[:, :half].clone(), use_cache=True)
-        cache, found = first.past_key_values, []
+        cache, logits = first.past_key_values, []
         for column in range(half, embeds.shape[1]):
             step = self.model(inputs_embeds=embeds[:, [column]], past_key_values=cache, use_cache=True)
             cache = step.past_key_values
-            found.append(step.logits)
-        return cache is not None and self._close(torch.cat(found, dim=1), whole)
+            logits.append(step.logits)  # [1, 1, V]
+        return cache is not None and self._close(torch.cat(logits, dim=1), whole)
 
     def _read(self, padded: bool) -> tuple[str, Shortcuts, int]:
-        """Backbone, shortcuts and width of the states."""
+        """Return backbone, shortcuts and width of the states."""
         lines = self.lines if padded else self.lines[2:]
         batch = collate(lines, self.pad)
         rows = self.prompt.expand(len(lines), -1, -1)
-        asked = question(batch, None).behind(rows)
+        places = question(batch, None).behind(rows)
 
         def inputs() -> dict[str, torch.Tensor]:  # new ones each time, as some families write into them
             return inputs_of(self.model, batch, rows)
 
-        shortcuts = Shortcuts() if self.lm_head == "none" else self._shortcuts(inputs, asked)
+        shortcuts = Shortcuts() if self.lm_head == "none" else self._shortcuts(inputs, places)
         names = backbones(self.model) if shortcuts.states is None else [shortcuts.states]
         for name in names:
 
             def states(shortcuts: Shortcuts, name: str = name) -> torch.Tensor:
-                return states_at(self.model, inputs(), asked.columns, name, shortcuts)
+                return states_at(self.model, inputs(), places.columns, name, shortcuts)
 
             if (plain := attempt(states, Shortcuts())) is not None:
                 narrowed = attempt(states, Shortcuts(last_layer=True))
@@ -165,15 +165,15 @@ class _Probe:
                 return name, replace(shortcuts, last_layer=wanted and exact), plain.shape[1]
         raise ModelError("it has no backbone that gives last hidden states")
 
-    def _shortcuts(self, inputs: Callable[[], dict[str, torch.Tensor]], asked: Places) -> Shortcuts:
-        """The most that may be left out."""
-        plain = read(self.model, inputs(), asked, None, Shortcuts())
+    def _shortcuts(self, inputs: Callable[[], dict[str, torch.Tensor]], places: Places) -> Shortcuts:
+        """Return as many shortcuts as leave the answers unchanged."""
+        plain = read(self.model, inputs(), places, None, Shortcuts())
         words = [list(self.lines[0].ids[:2]), [self.lines[1].ids[0]]]
         wanted = {None: plain, tuple(map(tuple, words)): label_logits(plain, words)}
 
         def exact(shortcuts: Shortcuts) -> bool:
-            found = [attempt(read, self.model, inputs(), asked, few, shortcuts) for few in wanted]
-            pairs = zip(found, wanted.values(), strict=True)
+            logits = [attempt(read, self.model, inputs(), places, few, shortcuts) for few in wanted]
+            pairs = zip(logits, wanted.values(), strict=True)
             return all(ours is not None and self._close(ours, plain) for ours, plain in pairs)
 
         names = (name for name in backbones(self.model) if exact(Shortcuts(name)))
@@ -183,9 +183,9 @@ class _Probe:
         return Shortcuts(name, last_layer, label_rows=exact(Shortcuts(name, last_layer, label_rows=True)))
 
     def _rows_stay_apart(self, traits: Traits) -> bool:
-        """Whether a record's gradient has the same bits alone and among others, at any row of one shape.
+        """Return whether a record's gradient has the same bits alone and among others, at any row of one shape.
 
-        It is read next to the prompt, which a narrow window may not reach from further on.
+        The answer is read next to the prompt, because a narrow attention window may not reach the prompt from afar.
         """
         own, width = replace(self.lines[0], answer=0), LENGTHS[-1] + 1 if traits.padded else 0
         blank = Line((self.pad,) * (1 if traits.padded else len(own.ids)), 0)
@@ -199,40 +199,40 @@ class _Probe:
                 "a prompt before a line changes nothing of its answer: no token looks at another"
             )
         if not torch.equal(alone, self._gradients([own, blank, blank], width, traits)[0]):
-            raise ModelError("the same line has another gradient each time")
+            raise ModelError("the same line has another gradient each time; take a deterministic model")
         with Operators() as seen:
             middle = self._gradients([others[0], own, others[1]], width, traits)[1]
         last = self._gradients([others[1], others[0], own], width, traits)[2]
         return torch.equal(alone, middle) and torch.equal(alone, last) and not seen.shaped_by_values
 
     def _gradients(self, lines: Sequence[Line], width: int, traits: Traits) -> torch.Tensor:
-        """Gradient of each row's answer with respect to its prompt: [B, P, H]."""
+        """Return the gradient [B, P, H] of each row's answer with respect to its prompt."""
         batch = collate(lines, self.pad, width)
         rows = self.prompt.expand(len(lines), -1, -1).clone().requires_grad_(True)
-        inputs, asked = inputs_of(self.model, batch, rows), question(batch, None).behind(rows)
+        inputs, places = inputs_of(self.model, batch, rows), question(batch, None).behind(rows)
         if self.lm_head == "none":
-            told = states_at(self.model, inputs, asked.columns, traits.backbone, traits.shortcuts)
+            outputs = states_at(self.model, inputs, places.columns, traits.backbone, traits.shortcuts)
         else:
-            told = read(self.model, inputs, asked, None, traits.shortcuts)
-        weights = torch.linspace(-1, 1, told.shape[1], dtype=told.dtype)
-        found: torch.Tensor = torch.autograd.grad((told * weights).sum(), rows)[0]
-        return found
+            outputs = read(self.model, inputs, places, None, traits.shortcuts)
+        weights = torch.linspace(-1, 1, outputs.shape[1], dtype=outputs.dtype)
+        gradients: torch.Tensor = torch.autograd.grad((outputs * weights).sum(), rows)[0]
+        return gradients
 
     def _whole(self, lines: Sequence[Line], width: int = 0, fill: int = 0) -> torch.Tensor:
-        """The plain pass over embeddings of lines, padded with token `fill` after the usual one: [B, T, V or H]."""
+        """Return plain outputs [B, T, V or H] for embeddings of lines; `fill` is added to the padding token."""
         batch = collate(lines, (self.pad + fill) % self._vocabulary, width)
-        return self._told(self.model(**inputs_of(self.model, batch, None)))
+        return self._outputs(self.model(**inputs_of(self.model, batch, None)))
 
-    def _told(self, output: object) -> torch.Tensor:
-        told: torch.Tensor = output.last_hidden_state if self.lm_head == "none" else output.logits  # type: ignore[attr-defined]
-        return told
+    def _outputs(self, output: object) -> torch.Tensor:
+        numbers: torch.Tensor = output.last_hidden_state if self.lm_head == "none" else output.logits  # type: ignore[attr-defined]
+        return numbers
 
     def _close(self, ours: torch.Tensor, theirs: torch.Tensor) -> bool:
         return close(ours, theirs, self.model.dtype)
 
 
 def _lines(tokens: torch.Tensor, mask: int | None) -> Iterator[Line]:
-    """Lines of these tokens; a masked model's are read at their mask."""
+    """Yield lines of these tokens; those of a masked model are read at their mask."""
     for ids in tokens.split(LENGTHS):  # type: ignore[no-untyped-call]
         answer = len(ids) - 1 if mask is None else len(ids) // 2
         ids[answer] = ids[answer] if mask is None else mask

@@ -1,7 +1,8 @@
-"""What was found out about a model once, kept in the user's cache so that it is not found out again at every start.
+"""A cache of measurements of models in the user's cache directory, so that a start need not repeat them.
 
-A file lies in `$XDG_CACHE_HOME/promptferry` (`~/.cache/promptferry`) under the digest of all it depends on: what was
-asked, of which model, with which versions of the libraries and of the code that asked. Whoever deletes it loses time.
+A file in `$XDG_CACHE_HOME/promptferry` (`~/.cache/promptferry`) is named by the digest of everything it depends on:
+the measurement, the model, and the versions of the libraries and of this package's code. You may delete it at any
+time: the next start measures again.
 """
 
 import hashlib
@@ -20,55 +21,55 @@ import transfer
 from transfer.errors import PromptferryError
 from transfer.files import atomic as files
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 LIBRARIES = ("torch", "transformers", "peft")
 
 
-def remembered(about: object, find: Callable[[], Any], read: Callable[[Any], Found]) -> Found:
-    """What `find` gave when it was last asked `about` this, or gives now.
+def remembered(about: object, find: Callable[[], Any], read: Callable[[Any], Value]) -> Value:
+    """Return the cached result of `find` for `about`, or call `find` and cache its result.
 
-    Nothing is kept of a `find` that raises. A cache that cannot be read or written is none.
+    An exception of `find` is not cached. A cache that cannot be read or written is ignored.
 
     Args:
-        about: whatever the answer depends on besides code, told by its `repr`.
-        find: finds it out: something JSON can hold.
-        read: makes of that what is wanted, and raises if it is not what `find` gives.
+        about: everything the result depends on besides code; compared by its `repr`.
+        find: measures, and returns something JSON can represent.
+        read: converts that result, and raises if it is anything else.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     digest = hashlib.sha256(repr((about, _code())).encode()).hexdigest()
     path = Path(home) / "promptferry" / f"{digest}.json"
-    with suppress(Exception):  # whatever lies there
+    with suppress(Exception):  # the file may be absent, damaged or anybody's
         return read(json.loads(path.read_text(encoding="utf-8")))
-    found = find()
+    result = find()
     with suppress(OSError, PromptferryError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(path, json.dumps(found).encode())
-    return read(found)
+        files.replace(path, json.dumps(result).encode())
+    return read(result)
 
 
-def passed(found: object) -> None:
+def passed(verdict: object) -> None:
     """Read a verdict: only `True` is one.
 
     Raises:
         ValueError: it is anything else.
     """
-    if found is not True:
-        raise ValueError(f"{found!r} is no verdict")
+    if verdict is not True:
+        raise ValueError(f"{verdict!r} is no verdict")
 
 
 def weights_of(model: PreTrainedModel) -> str:
-    """A digest that tells models of one layout apart: of the sum, first and last number of every tensor."""
-    told = hashlib.sha256()
+    """Return a digest that distinguishes models of one layout, of the sum, first and last number of every tensor."""
+    digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         flat = tensor.detach().flatten()
         ends = (flat[0].item(), flat[-1].item()) if len(flat) else ()
-        told.update(repr((name, str(tensor.dtype), tuple(tensor.shape), flat.sum().item(), ends)).encode())
-    return told.hexdigest()
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape), flat.sum().item(), ends)).encode())
+    return digest.hexdigest()
 
 
 @cache
 def _code() -> tuple[str, ...]:
-    """Versions of the libraries, and the digest of this package's own code."""
+    """Return the versions of the libraries and the digest of this package's own code."""
     own = hashlib.sha256()
     for path in sorted(Path(transfer.__file__).parent.rglob("*.py")):
         own.update(path.read_bytes())

@@ -1,4 +1,4 @@
-"""A forward pass behind a prompt, whole or with what nobody reads left out.
+"""A forward pass behind a prompt, complete or without the parts whose results are not read.
 
 Letters: B rows, P prompt tokens, T tokens, H hidden size, N places (row, column) to read, V vocabulary, C classes.
 """
@@ -18,19 +18,19 @@ from transfer.tokens.batches import Batch
 from transfer.tokens.readout import Head, Places, Reading, WholeWords, label_logits
 
 LAST_PARTS = {"mlp", "intermediate"}
-"""What transformers' decoders and encoders call the MLP of a layer, or its first half."""
+"""Names of a layer's MLP, or of its first half, in transformers' decoders and encoders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shortcuts:
-    """What a forward pass may leave out and still give the same answers; by default nothing.
+    """Parts a forward pass may leave out without changing its answers; by default none.
 
-    Each rests on how transformers lays out most models and not all, so `transfer.families.probe` tries it first.
+    Each depends on a layout that most models of transformers share, so `transfer.families.probe` tests it first.
 
     Attributes:
-        states: name of the module whose last hidden states the LM head reads: only those at the answers go on.
-        last_layer: the last layer's MLP may work at the answers alone.
-        label_rows: the LM head may multiply its label words' rows alone.
+        states: name of the module whose last hidden states the LM head reads; only those at the answers reach it.
+        last_layer: the last layer's MLP runs at the answers only.
+        label_rows: the LM head multiplies its label words' rows only.
     """
 
     states: str | None = None
@@ -39,11 +39,11 @@ class Shortcuts:
 
 
 def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """What a forward pass takes: embeddings [B, P + T, H] of prompts [B, P, H], if any, then lines; their mask."""
-    embeds, mask = model.get_input_embeddings()(batch.ids), batch.mask
+    """Return the inputs of a pass: embeddings [B, P + T, H] of prompts [B, P, H], if any, and lines; their mask."""
+    embeds, mask = model.get_input_embeddings()(batch.ids), batch.mask  # [B, T, H], [B, T]
     if prompt is not None:
-        embeds = torch.cat([prompt.to(embeds), embeds], dim=1)
-        mask = torch.cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)
+        embeds = torch.cat([prompt.to(embeds), embeds], dim=1)  # [B, P + T, H]
+        mask = torch.cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)  # [B, P + T]
     return {"inputs_embeds": embeds, "attention_mask": mask}
 
 
@@ -54,7 +54,7 @@ def states_at(
     backbone: str,
     shortcuts: Shortcuts,
 ) -> torch.Tensor:
-    """Last hidden states [B, H] of the module `backbone` at one place a row, float32."""
+    """Return last hidden states [B, H] of the module `backbone` at one place per row, in float32."""
     with last_layer_at(model, columns) if shortcuts.last_layer else nullcontext():
         states: torch.Tensor = model.get_submodule(backbone)(**inputs).last_hidden_state
     return states[torch.arange(len(columns)), columns].float()
@@ -63,39 +63,39 @@ def states_at(
 def read(
     model: PreTrainedModel,
     inputs: Mapping[str, torch.Tensor],
-    asked: Places,
+    places: Places,
     words: Reading | None,
     shortcuts: Shortcuts,
 ) -> torch.Tensor:
-    """Logits [N, V] of the LM head at the N places of a question, or class logits [B, C] of its `words`; float32.
+    """Return logits [N, V] of the LM head at N `places`, or class logits [B, C] of its `words`; float32.
 
     Raises:
-        ModelError: `words` are a head, which reads states and no logits.
+        ModelError: `words` is a `Head`, which reads states.
     """
     if shortcuts.states is None:
-        return label_logits(model(**inputs).logits[asked.rows, asked.columns].float(), words)
+        return label_logits(model(**inputs).logits[places.rows, places.columns].float(), words)
     with ExitStack() as shortened:
-        if shortcuts.last_layer and asked.one_a_row:
-            shortened.enter_context(last_layer_at(model, asked.columns))
-        shortened.enter_context(only_at(model.get_submodule(shortcuts.states), asked.rows, asked.columns))
+        if shortcuts.last_layer and places.one_a_row:
+            shortened.enter_context(last_layer_at(model, places.columns))
+        shortened.enter_context(only_at(model.get_submodule(shortcuts.states), places.rows, places.columns))
         few = words is not None and shortcuts.label_rows
         reading = shortened.enter_context(only_of(model, words)) if few else words
-        logits: torch.Tensor = model(**inputs).logits[:, 0].float()
+        logits: torch.Tensor = model(**inputs).logits[:, 0].float()  # [N, 1, V] → [N, V]
     return label_logits(logits, reading)
 
 
 @contextmanager
 def only_at(part: nn.Module, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[list[torch.Tensor]]:
-    """Within it a forward pass yields logits [N, 1, V] at N chosen (row, column) positions only.
+    """Within the block, a forward pass gives logits [N, 1, V] at N chosen (row, column) positions only.
 
-    `part` is the module whose states the LM head reads. The yielded list receives all of them, [B, T, H].
+    `part` is the module whose states the LM head reads. All of its states, [B, T, H], go to the yielded list.
     """
     seen: list[torch.Tensor] = []
 
     def keep(_module: object, _inputs: object, output: Any) -> Any:
         states = output.last_hidden_state
         seen.append(states)
-        output.last_hidden_state = states[rows, columns].unsqueeze(1)
+        output.last_hidden_state = states[rows, columns].unsqueeze(1)  # [B, T, H] → [N, 1, H]
         return output
 
     handle = part.register_forward_hook(keep)
@@ -107,15 +107,15 @@ def only_at(part: nn.Module, rows: torch.Tensor, columns: torch.Tensor) -> Itera
 
 @contextmanager
 def last_layer_at(model: PreTrainedModel, columns: torch.Tensor) -> Iterator[None]:
-    """Within it the last layer's MLP works at one place a row, `columns` [B], and is added to all of them.
+    """Within the block, the last layer's MLP runs at one place per row, `columns` [B], and is added to all places.
 
-    Exact at that place, as nothing behind the MLP mixes places; wrong at all others. An MLP is two thirds of a
-    layer's arithmetic. Where a layer has no MLP of a known name nothing is left out.
+    The result is exact at that place, because nothing behind the MLP mixes places, and wrong at all others. An MLP is
+    two thirds of a layer's arithmetic. If the last layer has no MLP of a known name, nothing changes.
     """
     rows, total = torch.arange(len(columns)), int(model.config.num_hidden_layers)
 
     def narrow(_module: object, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return inputs[0][rows, columns].unsqueeze(1), *inputs[1:]
+        return inputs[0][rows, columns].unsqueeze(1), *inputs[1:]  # [B, T, H] → [B, 1, H]
 
     stacks = (m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == total)
     last = next(stacks, [nn.Identity()])[-1]
@@ -130,7 +130,7 @@ def last_layer_at(model: PreTrainedModel, columns: torch.Tensor) -> Iterator[Non
 
 @contextmanager
 def only_of(model: PreTrainedModel, words: Reading | None) -> Iterator[Reading | None]:
-    """Within it the head does not multiply rows that `words` do not need; yields how to read what it does.
+    """Within the block, the LM head multiplies the rows of `words` only; yield how to read its output.
 
     Whole words need every row, for a log-probability.
     """

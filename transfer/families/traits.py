@@ -1,4 +1,4 @@
-"""How a model may be read: what `transfer.families.probe` finds out by running it."""
+"""How a model may be read, as measured by `transfer.families.probe`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +8,15 @@ from transfer.families.shortcuts import Shortcuts
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What was found out.
+    """Measured properties of a model.
 
     Attributes:
-        backbone: name of the module that gives last hidden states; "" is the model itself.
-        width: size of these states; not H in every model.
+        backbone: name of the module that computes last hidden states; "" is the model itself.
+        width: size of these states, which differs from H in some models.
         shortcuts: what a forward pass may leave out.
-        padded: padding behind a row leaves its answer as it is.
-        cached: it can go on from a cache of keys and values as if it had read the whole line; of causal LMs alone.
-        apart: rows of one pass leave one another as they are, bit for bit.
+        padded: padding behind a row does not change its answer.
+        cached: a causal LM can continue from a cache of keys and values as if it read the whole line.
+        apart: rows of a pass do not change one another's gradients, bit for bit.
     """
 
     backbone: str
@@ -27,14 +27,14 @@ class Traits:
     apart: bool = True
 
     @staticmethod
-    def of(found: dict[str, Any]) -> "Traits":
-        """From what `asdict` made of one.
+    def of(record: dict[str, Any]) -> "Traits":
+        """Read what `asdict` returns for traits.
 
         Raises:
-            TypeError, KeyError: it is anything else.
+            TypeError, KeyError: `record` is anything else.
         """
-        read = Traits(**{**found, "shortcuts": Shortcuts(**found["shortcuts"])})
-        wanted = {"backbone": str, "width": int, "padded": bool, "cached": bool, "apart": bool}
-        if any(type(getattr(read, name)) is not kind for name, kind in wanted.items()):
-            raise TypeError(f"{found} are no traits")
-        return read
+        traits = Traits(**{**record, "shortcuts": Shortcuts(**record["shortcuts"])})
+        kinds = {"backbone": str, "width": int, "padded": bool, "cached": bool, "apart": bool}
+        if any(type(getattr(traits, name)) is not kind for name, kind in kinds.items()):
+            raise TypeError(f"{record} are no traits")
+        return traits
