@@ -1,1 +1,1 @@
-"""POST, stage 1: a proxy is cut from the target and learns the target's answers on public text."""
+"""POST stage 1: cut a proxy from the target and teach it the target's answers on public text."""

@@ -1,6 +1,6 @@
-"""Where a distillation stood, in one file that is there whole or not at all.
+"""The checkpoint of a distillation: one file, replaced as a whole.
 
-A process killed while it writes leaves the file before; a file of another recipe is refused.
+A process killed while it writes leaves the previous file. A file of another recipe is refused.
 """
 
 import hashlib
@@ -21,11 +21,12 @@ FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """All that later steps depend on, besides the recipe.
+    """Everything later steps depend on, apart from the recipe.
 
     Attributes:
         step: steps taken.
-        kl: best held-out KL so far; `stale` measurements since went by without enough improvement.
+        kl: best held-out KL so far.
+        stale: measurements since then without enough improvement.
         tensors: trained weights, those of the best state, and the optimiser's, by KIND/WEIGHT.
     """
 
@@ -40,26 +41,26 @@ class Checkpoints:
     """The checkpoint of one distillation.
 
     Attributes:
-        directory: of its own; made with the first checkpoint.
-        recipe: everything that decides the result, as JSON has it.
+        directory: directory of this distillation alone; created with the first checkpoint.
+        recipe: everything that decides the result, ready for JSON.
     """
 
     directory: Path
     recipe: Mapping[str, object]
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Put `checkpoint` in the place of the one before, durably.
+        """Replace the previous checkpoint by `checkpoint`, durably.
 
         Raises:
             UsageError: the directory cannot be written.
         """
-        told = {
+        state = {
             "step": checkpoint.step,
             "kl": checkpoint.kl,
             "stale": checkpoint.stale,
             "recipe": self.recipe,
         }
-        content = save(dict(checkpoint.tensors), metadata={"told": json.dumps(told)})
+        content = save(dict(checkpoint.tensors), metadata={"told": json.dumps(state)})
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -67,24 +68,24 @@ class Checkpoints:
         replace(self.directory / FILE, content)
 
     def read(self) -> Checkpoint | None:
-        """The checkpoint; None if none was written yet.
+        """Return the checkpoint; None if there is none yet.
 
         Raises:
-            UsageError: it is of another recipe, or damaged.
+            UsageError: the checkpoint has another recipe or is damaged.
         """
         path = self.directory / FILE
         for draft in self.directory.glob(f".{FILE}.*"):
-            draft.unlink()  # of a process that was killed in mid-write
+            draft.unlink()  # left by a process killed while it was writing
         if not path.exists():
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                told = json.loads(file.metadata()["told"])
+                state = json.loads(file.metadata()["told"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-            self._require_same(told["recipe"], path)
-            return Checkpoint(told["step"], told["kl"], told["stale"], tensors)
+            self._require_same(state["recipe"], path)
+            return Checkpoint(state["step"], state["kl"], state["stale"], tensors)
         except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-            raise UsageError(f"{path}: cannot be read ({error!r}): remove it to begin anew") from error
+            raise UsageError(f"{path}: cannot be read ({error!r}); remove it to start again") from error
 
     def _require_same(self, theirs: dict[str, object], path: Path) -> None:
         ours = json.loads(_canonical(self.recipe))

@@ -1,4 +1,4 @@
-"""Exercises of a model on plain text: positions in a line, the tokens that belong there, what a model says of them.
+"""Exercises of a model on plain text: positions in a line, the tokens that belong there, and the model's answers.
 
 Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to read, V vocabulary.
 """
@@ -14,19 +14,20 @@ from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import relations
 from transfer.tokens.batches import Batch, Line, buckets
 
-UNTOLD = -100
-"""Goal of a position that is read but has nothing to restore; what PyTorch's cross-entropy leaves out."""
+NO_GOAL = -100
+"""Goal of a position that is read but has no token to restore; PyTorch's cross-entropy skips this value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exercise:
-    """A batch with the positions to read, and what belongs there.
+    """A batch with the positions to read and the tokens that belong there.
 
     Attributes:
         ids: tokens [B, T].
-        mask: what may be attended to [B, P + T], the prompt included.
-        rows: of the positions to read [N]; `columns` theirs in `mask`.
-        goal: the tokens there [N], or `UNTOLD`; at least one is told.
+        mask: attention mask [B, P + T], the prompt included.
+        rows: rows [N] of the positions to read.
+        columns: columns [N] of these positions in `mask`.
+        goal: tokens [N] at these positions, or `NO_GOAL`; at least one is a token.
         prompt: soft prompt [P, H] before every sequence; P may be 0.
     """
 
@@ -38,32 +39,32 @@ class Exercise:
     prompt: torch.Tensor
 
     @property
-    def told(self) -> "Exercise":
-        """The same with only those positions read that have a token to restore."""
-        told = self.goal != UNTOLD
-        return replace(self, rows=self.rows[told], columns=self.columns[told], goal=self.goal[told])
+    def restorable(self) -> "Exercise":
+        """The same exercise, read only at positions with a token to restore."""
+        goals = self.goal != NO_GOAL
+        return replace(self, rows=self.rows[goals], columns=self.columns[goals], goal=self.goal[goals])
 
     def behind(self, prompt: torch.Tensor) -> "Exercise":
-        """The same behind a soft prompt [P, H]: every position moves by P."""
+        """Return the same exercise behind a soft prompt [P, H], which moves every position by P."""
         mask = torch.cat([self.mask.new_ones(len(self.mask), len(prompt)), self.mask], dim=1)
         return replace(self, mask=mask, columns=self.columns + len(prompt), prompt=prompt)
 
 
 def sequences_of(model: LanguageModel, texts: Sequence[str], longest: int) -> list[Line]:
-    """Token sequences of 8 to `longest` tokens with the model's own special tokens."""
+    """Return token sequences of 8 to `longest` tokens, with the model's own special tokens."""
     cut_texts = model.tokenizer(
         list(texts), truncation=True, max_length=longest, return_overflowing_tokens=True, stride=0
     )["input_ids"]
-    model.tokenizer.backend_tokenizer.no_truncation()  # it stays on otherwise, and is saved with the proxy
+    model.tokenizer.backend_tokenizer.no_truncation()  # or truncation stays on and is saved with the proxy
     return [Line(tuple(ids), 0) for ids in cut_texts if len(ids) >= LEAST_TOKENS]
 
 
 def exercises(
     model: LanguageModel, sequences: Sequence[Line], settings: DistilSettings, generator: torch.Generator
 ) -> Iterator[Exercise]:
-    """One pass over the sequences in length-bucketed batches of random order.
+    """Yield one pass over the sequences in length-bucketed batches of random order.
 
-    A share of them stands behind a prompt of rows drawn from the model's input embeddings, others each time.
+    A share of the batches stands behind a prompt of random rows of the model's input embeddings.
     """
     groups = list(buckets([len(line.ids) for line in sequences], settings.batch_tokens))
     for index in torch.randperm(len(groups), generator=generator).tolist():
@@ -77,7 +78,7 @@ def exercises(
 def _posed(
     model: LanguageModel, batch: Batch, settings: DistilSettings, generator: torch.Generator
 ) -> Exercise:
-    """What there is to tell for the LM head of `model`; without one every token is read as it stands."""
+    """Return the exercise for the LM head of `model`; without a head, read every token unchanged."""
     if model.lm_head == "masked":
         return _masked(model, batch, settings, generator)
     if model.lm_head == "causal":
@@ -87,7 +88,7 @@ def _posed(
 
 
 def _next_tokens(model: LanguageModel, batch: Batch) -> Exercise:
-    """Every position but the last of each row, to predict its successor."""
+    """Return an exercise to predict the next token at every position but the last of each row."""
     rows, columns = batch.mask[:, 1:].nonzero(as_tuple=True)
     goal = batch.ids[rows, columns + 1]
     return Exercise(batch.ids, batch.mask, rows, columns, goal, model.embedding[:0])
@@ -96,7 +97,7 @@ def _next_tokens(model: LanguageModel, batch: Batch) -> Exercise:
 def _masked(
     model: LanguageModel, batch: Batch, settings: DistilSettings, generator: torch.Generator
 ) -> Exercise:
-    """A share of ordinary tokens to restore: 80 % masked, 10 % replaced, 10 % left (Devlin et al. 2019)."""
+    """Return an exercise to restore a share of tokens: 80 % masked, 10 % replaced, 10 % left (Devlin et al. 2019)."""
     special = torch.isin(batch.ids, torch.tensor(model.tokenizer.all_special_ids))
     draw = torch.rand(batch.ids.shape, generator=generator)
     draw[special | ~batch.mask.bool()] = 1.0
@@ -110,15 +111,15 @@ def _masked(
     ids[rows, columns] = torch.where(kind < 0.8, mask_id, torch.where(kind < 0.9, replaced, goal))
     if settings.kl_at == "all":
         rows, columns = batch.mask.nonzero(as_tuple=True)
-        goal = torch.where(hidden, batch.ids, UNTOLD)[rows, columns]
+        goal = torch.where(hidden, batch.ids, NO_GOAL)[rows, columns]
     return Exercise(ids, batch.mask, rows, columns, goal, model.embedding[:0])
 
 
 def compared(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and hidden states [B, P + T, H] of an exercise.
+    """Return logits and hidden states [B, P + T, H] of an exercise.
 
-    The logits are those of the LM head [N, V] at the chosen positions. Without one they are the `relations`
-    [B, B − 1] of the mean states of each sequence's own tokens.
+    The logits are those of the LM head [N, V] at the chosen positions. Without a head they are the `relations`
+    [B, B − 1] of each sequence's mean state over its own tokens.
     """
     embeds = model.model.get_input_embeddings()(part.ids)
     embeds = torch.cat([part.prompt.expand(len(part.ids), -1, -1), embeds], dim=1)
@@ -135,10 +136,9 @@ def compared(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.
 
 
 def _relations(states: torch.Tensor, part: Exercise) -> torch.Tensor:
-    """In float32 whatever the passes are in: a cosine is divided by a small number."""
-    own = states[part.rows, part.columns]
-    sums = states.new_zeros(len(part.ids), states.shape[2]).index_add(
-        0, part.rows, own
-    )  # means, up to length
+    """Compute the `relations` in float32 at any precision, because cosines are divided by a small number."""
+    own = states[part.rows, part.columns]  # [N, H]
+    # sums [B, H] serve as well as means: a cosine ignores length
+    sums = states.new_zeros(len(part.ids), states.shape[2]).index_add(0, part.rows, own)
     with torch.autocast(states.device.type, enabled=False):
         return relations(sums)

@@ -1,7 +1,7 @@
 """Proxies: a few layers of the target, distilled on public text (POST stage 1).
 
-Embeddings, final norm and LM head, if there is one, are copied from the target together with the chosen layers;
-`transfer.distillation.distil` then teaches the cut the target's own answers.
+Embeddings, final norm and LM head, if there is one, are copied from the target together with the chosen layers.
+`transfer.distillation.distil` then teaches this cut the target's own answers.
 """
 
 import copy
@@ -31,13 +31,14 @@ class Proxy:
     """A distilled cut of a target.
 
     Attributes:
-        parent: the exact target it came from.
-        layers: indices of the target's layers it kept.
-        held_out_kl: KL of target to proxy at T = 1 on held-out public text, in nats a position; without an LM
-            head in nats a text, of which other texts of its batch are like it.
-        held_out_perplexity: the proxy's own perplexity there; `target_perplexity` the target's. None of models
-            that tell no tokens.
-        steps: optimiser steps of its distillation.
+        model: the proxy as a model of its own.
+        parent: the exact target it was cut from.
+        layers: indices of the target's layers in the proxy.
+        held_out_kl: KL(target ‖ proxy) at T = 1 on held-out public text, in nats per position. Without an LM head, in
+            nats per text, of the distribution over similar texts in its batch.
+        held_out_perplexity: the proxy's perplexity on that text; None for models without an LM head.
+        target_perplexity: the target's perplexity on that text; None for models without an LM head.
+        steps: optimiser steps of the distillation.
     """
 
     model: LanguageModel
@@ -50,7 +51,7 @@ class Proxy:
 
     @property
     def measured(self) -> dict[str, Any]:
-        """Layers, steps and held-out measurements, as JSON has them."""
+        """Layers, steps and held-out measurements, ready for JSON."""
         return {"layers": list(self.layers)} | {name: getattr(self, name) for name in _MEASURED}
 
     @staticmethod
@@ -58,12 +59,12 @@ class Proxy:
         """Read a proxy directory.
 
         Raises:
-            ModelError: not a model directory, or its proxy.json is missing or malformed.
+            ModelError: `directory` is no model directory, or its proxy.json is missing or malformed.
         """
         return Proxy(model=load(directory, name=name), **read_record(directory))
 
     def save(self, directory: Path) -> "Proxy":
-        """Write a Hugging Face directory with proxy.json in it; returns the proxy as stored there."""
+        """Write a Hugging Face directory with a proxy.json, and return the proxy as stored there."""
         self.model.model.save_pretrained(directory)
         self.model.tokenizer.save_pretrained(directory)
         record = {"parent": self.parent.name, "parent_digest": self.parent.digest} | self.measured
@@ -77,22 +78,24 @@ _PERPLEXITIES = {"held_out_perplexity", "target_perplexity"}
 
 
 def read_record(directory: Path) -> dict[str, Any]:
-    """What proxy.json says: the fields of a `Proxy` but for its model.
+    """Read proxy.json: the fields of a `Proxy` except its model.
 
     Raises:
-        ModelError: it is missing or malformed.
+        ModelError: the file is missing or malformed.
     """
     path = directory / RECORD_FILE
     try:
         return _checked(json.loads(path.read_text(encoding="utf-8")), path)
     except OSError as error:
-        raise ModelError(f"{directory}: not a proxy: {RECORD_FILE} is missing") from error
+        raise ModelError(
+            f"{directory}: not a proxy: {RECORD_FILE} is missing; distil one, or fetch it"
+        ) from error
     except ValueError as error:
         raise ModelError(f"{path}: not a proxy record: {error}") from error
 
 
 def _checked(record: Any, path: Path) -> dict[str, Any]:
-    """Fields of a `Proxy` from the content of its proxy.json."""
+    """Return the fields of a `Proxy` from the content of its proxy.json."""
     keys = {"parent", "parent_digest", "layers", *_MEASURED}
     if not isinstance(record, dict) or set(record) != keys:
         raise ModelError(
@@ -112,7 +115,7 @@ def _checked(record: Any, path: Path) -> dict[str, Any]:
 
 
 def _broken_rule(key: str, value: Any) -> str | None:
-    """What a measurement is not, or None if it may be one."""
+    """Return the rule that a measurement breaks, or None."""
     if key == "steps":
         return None if type(value) is int and 0 <= value < 2**63 else "a whole number of steps"
     if value is None and key in _PERPLEXITIES:
@@ -121,23 +124,25 @@ def _broken_rule(key: str, value: Any) -> str | None:
 
 
 def spread(count: int, total: int) -> tuple[int, ...]:
-    """POST's choice of `count` of `total` layers: the first ⌈k/2⌉ and the last ⌊k/2⌋.
+    """Return POST's choice of `count` of `total` layers: the first ⌈count/2⌉ and the last ⌊count/2⌋.
 
     Raises:
-        ModelError: not between 1 and `total`.
+        ModelError: `count` is not between 1 and `total`.
     """
     if not 1 <= count <= total:
-        raise ModelError(f"a proxy of {count} layers cannot be cut from a target of {total}")
+        raise ModelError(
+            f"a proxy of {count} layers cannot be cut from a target of {total}; keep 1 to {total}"
+        )
     first = -(-count // 2)
     return (*range(first), *range(total - (count - first), total))
 
 
 def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
-    """Copy of the target with only `layers`, in the target's order, everything else as it was.
+    """Return a copy of the target with only `layers`, in the target's order, and everything else unchanged.
 
     Raises:
-        ModelError: an index is out of range, repeated or out of order, no layer list can be found, a layer does not
-            fit where it would stand, or it would not do there what it does in the target.
+        ModelError: an index is out of range, repeated or out of order; the model has no single layer list; or a layer
+            does not fit its place in the proxy or computes something else there.
     """
     total = target.layers
     if not layers or list(layers) != sorted(set(layers) & set(range(total))):
@@ -158,78 +163,79 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
 
 
 def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTrainedModel:
-    """A model of the same class with these layers' weights."""
+    """Return a model of the same class with these layers' weights."""
     config = copy.deepcopy(whole.config)
     _shorten(config, layers)
-    config = type(config).from_dict(config.to_dict())  # as it will be read: what none may say ends here
+    config = type(config).from_dict(config.to_dict())  # as a reader of the saved file gets it
     model = without_pooler(type(whole)(config))
     model.train(mode=False)
     place = {old: new for new, old in enumerate(layers)}
     pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")
     state = {}
     for key, value in whole.state_dict().items():
-        found = pattern.match(key)
-        if found is None:
+        match = pattern.match(key)
+        if match is None:
             state[key] = value
-        elif int(found[1]) in place:
-            state[f"{stack}.{place[int(found[1])]}.{key[found.end() :]}"] = value
+        elif int(match[1]) in place:
+            state[f"{stack}.{place[int(match[1])]}.{key[match.end() :]}"] = value
     model.load_state_dict(state)
     return model
 
 
 def _shorten(config: PreTrainedConfig, layers: Sequence[int]) -> None:
-    """Make it that of these layers alone: how many they are, and every list that has an item for each layer."""
+    """Reduce `config` to these layers: their number, and every list with one item per layer."""
     config = config.get_text_config()
     total = config.num_hidden_layers
     if isinstance(getattr(type(config), "layer_types", None), property):
         raise ModelError(
-            f"{type(config).__name__} derives what its layers are from how many there are, so a proxy's could not "
-            "say what they were in the target; take another family"
+            f"{type(config).__name__} derives the kinds of its layers from their number, so a proxy's configuration "
+            "cannot describe the target's layers; take another family"
         )
     for name, value in list(vars(config).items()):
         if isinstance(value, list) and len(value) == total and name != "architectures":
             setattr(config, name, [value[index] for index in layers])
-    if hasattr(config, "attention_types"):  # GPT-Neo's: the kinds, and how often all of them are repeated
+    if hasattr(config, "attention_types"):  # GPT-Neo's: the kinds, and how often the whole list is repeated
         config.attention_types = [[config.attention_layers, 1]]
     config.num_hidden_layers = len(layers)
 
 
-def _require_same(kept: PreTrainedModel, target: LanguageModel, layers: Sequence[int], stack: str) -> None:
-    """Refuse a cut whose layers do not make of public lines what the target's own make of them in their place."""
+def _require_same(copied: PreTrainedModel, target: LanguageModel, layers: Sequence[int], stack: str) -> None:
+    """Refuse a cut whose layers compute something else on random lines than they do in the target."""
     for length in (5, 12, min(30, target.positions or 30)):
         draw = torch.Generator().manual_seed(length)
         ids = torch.randint(len(target.embedding), (1, length), generator=draw)
         with alone(target.model, layers, stack):
             wanted = _answer(target.model, ids)
-        if not close(_answer(kept, ids), wanted, target.model.dtype):
+        if not close(_answer(copied, ids), wanted, target.model.dtype):
             raise ModelError(
-                f"{type(kept).__name__}: layers {list(layers)} would not do in a proxy what they do in the target, "
-                "as what one computes depends on its place; choose other layers, or another target"
+                f"{type(copied).__name__}: layers {list(layers)} would not do in a proxy what they do in the target, "
+                "because a layer's result depends on its place; choose other layers, or another target"
             )
 
 
 @torch.no_grad()
 def _answer(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     before = getattr(model.config, "use_cache", None)
-    model.config.use_cache = False  # a cache has a place for each layer, which a layer finds by its number
+    model.config.use_cache = False  # a cache has one place per layer number, and a cut renumbers layers
     try:
         output = model(input_ids=ids)
     finally:
         model.config.use_cache = before
-    found: torch.Tensor = output.logits if "logits" in output else output.last_hidden_state
-    return found.float()
+    answer: torch.Tensor = output.logits if "logits" in output else output.last_hidden_state
+    return answer.float()
 
 
 def _layer_list(model: PreTrainedModel, total: int) -> str:
-    """Name of the module that lists the layers."""
+    """Return the name of the module that lists the layers."""
     stacks: list[str] = [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == total
     ]
     if len(stacks) != 1:
-        found = f"{len(stacks)} lists" if stacks else "no list"
+        lists = f"{len(stacks)} lists" if stacks else "no list"
         raise ModelError(
-            f"{type(model).__name__} has {found} of {total} layers, so no proxy can be cut from it"
+            f"{type(model).__name__} has {lists} of {total} layers, so no proxy can be cut from it; "
+            "take another target"
         )
     return stacks[0]

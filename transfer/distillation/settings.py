@@ -1,4 +1,4 @@
-"""How to distil. Nothing here needs PyTorch, so that a command can tell about its options without it."""
+"""Settings of a distillation. This module does not import PyTorch, so that a command's help is quick."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from transfer.errors import UsageError
 
 LEAST_TOKENS = 8
-"""Shorter sequences teach too little to be worth a row."""
+"""Fewest tokens of a sequence; shorter ones teach too little to be worth a row."""
 
 PARTS = ("embeddings", "head")
 Precision = Literal["float32", "bf16"]
@@ -17,25 +17,26 @@ Places = Literal["masked", "all"]
 
 @dataclass(frozen=True, slots=True)
 class DistilSettings:
-    """How to distil.
+    """Settings of a distillation.
 
     Attributes:
-        steps: most optimiser steps, ≥ 0; distillation ends earlier on a plateau.
-        batch_tokens: tokens a batch, padding included.
-        accumulate: batches a step, ≥ 1; the step is that of one batch of them all.
+        steps: largest number of optimiser steps, ≥ 0; distillation ends earlier on a plateau.
+        batch_tokens: tokens per batch, padding included.
+        accumulate: batches per step, ≥ 1; the step equals that of one batch with all of them.
         sequence_tokens: longest sequence, ≥ 8; longer texts are cut into several.
         learning_rate: peak of a schedule with 5 % warm-up and cosine decay.
         temperature: T of the KL term, > 0.
-        weights: of the KL, language-model and cosine terms; the second counts for nothing without an LM head.
-        freeze: copied parts that are not trained. Where input embeddings and head are one tensor, as in
-            GPT-2 and BERT, naming either freezes it.
-        precision: of the forward and backward passes; weights, losses and measurements stay float32.
+        weights: weights of the KL, language-model and cosine terms; without an LM head the second term is absent.
+        freeze: copied parts that are not trained. If input embeddings and head are one tensor, as in GPT-2 and BERT,
+            naming either freezes it.
+        precision: precision of forward and backward passes; weights, losses and measurements stay float32.
         masked_share: share of tokens masked, for a masked model, in (0, 1).
-        kl_at: tokens the KL term of a masked model is taken at: the masked ones, or all (as in POST).
+        kl_at: tokens that count in the KL term of a masked model: the masked ones, or all (as in POST).
         prompted_share: share of batches that target and proxy read behind the same random soft prompt.
         prompted_tokens: length of such a prompt, ≥ 1.
-        check_every: steps between held-out measurements, each followed by a checkpoint.
-        patience: measurements without 0.5 % improvement after which distillation ends.
+        check_every: steps between held-out measurements; a checkpoint follows each.
+        patience: number of measurements without 0.5 % improvement that ends distillation.
+        seed: seed of all random choices.
 
     Raises:
         UsageError: names the field and its range.
@@ -74,8 +75,8 @@ class DistilSettings:
         self._check_words("freeze", self.freeze, PARTS)
 
     @staticmethod
-    def _check_words(name: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
-        for word in given:
+    def _check_words(name: str, words: tuple[str, ...], known: tuple[str, ...]) -> None:
+        for word in words:
             if word not in known:
                 raise UsageError(f"distillation {name} {word!r} is none of {', '.join(known)}")
 
@@ -92,5 +93,5 @@ _LEAST = {
 
 
 def checkpoints_of(place: Path) -> Path:
-    """Where the checkpoints of a proxy lie until it appears at `place`."""
+    """Return the directory of a proxy's checkpoints, which exists until the proxy appears at `place`."""
     return place.with_name(f".{place.name}.unfinished")

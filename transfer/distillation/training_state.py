@@ -1,4 +1,4 @@
-"""A distillation under way: the weights it moves, its optimiser, and the best state so far."""
+"""The state of a distillation: the trained weights, their optimiser, and the best state so far."""
 
 import math
 
@@ -16,16 +16,16 @@ ENOUGH = 0.995
 
 
 class TrainingState:
-    """All that a later step depends on; `checkpoint` and `restore` are bit for bit.
+    """Everything a later step depends on; `checkpoint` and `restore` preserve it bit for bit.
 
     Attributes:
         step: steps taken.
-        kl: best held-out KL so far; the proxy's state then is kept.
-        stale: measurements since without 0.5 % improvement.
+        kl: best held-out KL so far; the weights at that time are stored.
+        stale: measurements since then without 0.5 % improvement.
     """
 
     def __init__(self, proxy: LanguageModel, settings: DistilSettings) -> None:
-        """Make the weights that `settings` do not freeze ready for gradients."""
+        """Prepare the weights that `settings` do not freeze for gradients."""
         self._model, self._settings = proxy.model, settings
         self._weights = _trained(proxy, settings)
         self._optimizer = torch.optim.AdamW(
@@ -36,11 +36,11 @@ class TrainingState:
 
     @property
     def over(self) -> bool:
-        """True if all steps are done or a plateau is reached."""
+        """Whether all steps are done or a plateau is reached."""
         return self.step >= self._settings.steps or self.stale >= self._settings.patience
 
     def descend(self) -> None:
-        """One optimiser step along the gradients that are there."""
+        """Take one optimiser step along the accumulated gradients."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._settings.learning_rate * _warmed_cosine(self.step, self._settings.steps)
         nn.utils.clip_grad_norm_(self._weights.values(), LONGEST_GRADIENT)
@@ -49,19 +49,19 @@ class TrainingState:
         self.step += 1
 
     def measured(self, kl: float) -> None:
-        """Take note of a held-out measurement of the proxy as it is."""
+        """Record a held-out measurement of the proxy's current state."""
         self.stale = 0 if kl < ENOUGH * self.kl else self.stale + 1
         if kl < self.kl:
             self.kl, self._best = kl, self._copy()
 
     def finish(self) -> None:
-        """Leave the proxy in its best state and frozen."""
+        """Put the proxy into its best state and freeze it."""
         self._load(self._best)
         self._model.train(mode=False)
         self._model.requires_grad_(False)
 
     def checkpoint(self) -> Checkpoint:
-        """Where it stands; shares the weights' memory."""
+        """Return the current state; it shares the weights' memory."""
         tensors: dict[str, torch.Tensor] = {}
         for name, weight in self._weights.items():
             tensors |= {f"proxy/{name}": weight.detach(), f"best/{name}": self._best[name]}
@@ -69,7 +69,7 @@ class TrainingState:
         return Checkpoint(self.step, self.kl, self.stale, tensors)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back, or forth, to where `checkpoint` was taken."""
+        """Set the state to that of `checkpoint`."""
         self.step, self.kl, self.stale = checkpoint.step, checkpoint.kl, checkpoint.stale
         stored = checkpoint.tensors
         self._best = {name: stored[f"best/{name}"] for name in self._weights}
@@ -88,9 +88,9 @@ class TrainingState:
 
 
 def _trained(proxy: LanguageModel, settings: DistilSettings) -> dict[str, nn.Parameter]:
-    """Parameters by name without those frozen; a tied one has one name and is frozen with either part.
+    """Return the trained parameters by name; a tied parameter has one name and is frozen with either part.
 
-    Of a part that the model does not have nothing is frozen.
+    Parts that the model does not have are ignored.
     """
     parts = {
         "embeddings": proxy.model.get_input_embeddings(),

@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_named(causal, tmp_path, damage):
     with pytest.raises(PowerCut):
         distil(causal, (0,), TEXTS, EVERYTHING, interrupted_at(4), tmp_path)
     (tmp_path / FILE).write_bytes(damage((tmp_path / FILE).read_bytes()))
-    with pytest.raises(UsageError, match=rf"{FILE}: cannot be read .*: remove it") as caught:
+    with pytest.raises(UsageError, match=rf"{FILE}: cannot be read .*; remove it") as caught:
         distil(causal, (0,), TEXTS, EVERYTHING, unfinished=tmp_path)
     assert "\n" not in str(caught.value)
 

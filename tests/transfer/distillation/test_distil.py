@@ -7,7 +7,7 @@ import torch
 
 from tests.transfer.distillation.lessons import SHORT, TEXTS, drawn, proxy_of, stirred
 from transfer.distillation.distil import DistilSettings, _Distillation, distil
-from transfer.distillation.exercises import UNTOLD, compared
+from transfer.distillation.exercises import NO_GOAL, compared
 from transfer.errors import ModelError
 
 
@@ -34,12 +34,12 @@ def test_the_loss_is_five_parts_kl_two_language_model_and_one_cosine(model):
 def test_a_masked_models_kl_is_taken_at_the_masked_tokens_or_at_all(masked):
     for few, every in zip(drawn(masked, SHORT), drawn(masked, replace(SHORT, kl_at="all")), strict=True):
         assert len(every.rows) == int(every.mask.sum()) > len(few.rows)
-        told = every.told
+        restorable = every.restorable
         assert torch.equal(every.ids, few.ids)
         assert all(
-            torch.equal(getattr(told, name), getattr(few, name)) for name in ("rows", "columns", "goal")
+            torch.equal(getattr(restorable, name), getattr(few, name)) for name in ("rows", "columns", "goal")
         )
-        assert (every.goal == UNTOLD).sum() == len(every.rows) - len(few.rows)
+        assert (every.goal == NO_GOAL).sum() == len(every.rows) - len(few.rows)
 
 
 def test_proxies_of_both_kinds_of_kl_are_measured_at_the_same_tokens(masked):
