@@ -1,1 +1,1 @@
-"""What crosses between the sides: requests, replies, statements, signatures, and their bytes."""
+"""What the sides exchange: requests, replies, statements, signatures, and their bytes."""

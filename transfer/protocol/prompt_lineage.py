@@ -1,4 +1,4 @@
-"""Where a published prompt comes from, as its statement has it: part of version 1 of `prompt_statement`."""
+"""The lineage of a published prompt in its statement: part of version 1 of `prompt_statement`."""
 
 from typing import Annotated, Any
 
@@ -9,14 +9,14 @@ from transfer.protocol.statement import Count, Delta, Epsilon, Many, Measured, N
 
 
 class StartV1(Part):
-    """Where the first round started: `length` prompt tokens, from the task's text or of random words."""
+    """The start of the first round: `length` prompt tokens, from the task's text or random words."""
 
     length: Count
     init: str
 
 
 class RoundV1(Part):
-    """One closed round: SHA-256 of the prompts it started from and made, and who counted."""
+    """One closed round: SHA-256 of its first and its resulting prompt, clients counted and clients dropped."""
 
     name: str
     start: Sha256
@@ -27,14 +27,14 @@ class RoundV1(Part):
 
 
 class PublicTextV1(Part):
-    """The public text: SHA-256 of its file, and how many texts it held."""
+    """The public text: SHA-256 of its file, and its number of texts."""
 
     sha256: Sha256
     texts: Count
 
 
 class TransferV1(Part):
-    """How the prompt was carried over; explained at `transfer.post.settings`. `best_step` is the one returned."""
+    """The settings of the transfer, see `transfer.post.settings`; `best_step` is the step of the prompt."""
 
     alpha: float
     temperature: float
@@ -50,7 +50,7 @@ class TransferV1(Part):
 
 
 class ComparedV1(Part):
-    """An earlier prompt that had a say: resource name, SHA-256 of its vectors, campaign, worst client's cost."""
+    """An earlier prompt in the comparison: resource name, SHA-256 of its vectors, campaign, largest client's cost."""
 
     prompt: str
     sha256: Sha256
@@ -75,24 +75,24 @@ class CostV1(Part):
 
     @staticmethod
     def of(guarantee: Guarantee) -> "CostV1":
-        """`guarantee` as a statement has it."""
+        """Return `guarantee` in the form of a statement."""
         return CostV1(epsilon=guarantee.epsilon, delta=guarantee.delta, unit=guarantee.unit)
 
     @property
     def guarantee(self) -> Guarantee:
-        """The cost as it is composed."""
+        """The cost as a guarantee."""
         return Guarantee(self.epsilon, self.delta, self.unit)
 
 
 class CohortV1(Part):
-    """An earlier campaign whose data owners are behind what was compared, and what it cost each by name."""
+    """An earlier campaign behind a compared prompt, and its cost to each data owner by name."""
 
     campaign: str
     costs: dict[str, CostV1]
 
 
 class LibraryV1(Part):
-    """What the library of earlier prompts had to say. `mode` is auto, or the name of the one prompt asked."""
+    """The use of the library of earlier prompts; `mode` is auto, or the name of the one prompt compared."""
 
     mode: str
     used: ComparedV1 | None
@@ -102,12 +102,16 @@ class LibraryV1(Part):
 
 
 class LineageV1(Part):
-    """Where a prompt comes from.
+    """The origin of a prompt.
 
     Attributes:
-        held_out_loss: of the prompt and its baselines, by name, on public text.
-        library: None if it was not asked.
-        republishes: the version whose files these are, None unless it was rolled back to.
+        start: the prompt that the first round started from.
+        rounds: the closed rounds, in order.
+        public_text: the text of the transfer.
+        transfer: settings of the transfer.
+        held_out_loss: loss of the prompt and of its baselines, by name, on held-out public text.
+        library: use of the library; None if the campaign used none.
+        republishes: the earlier version with the same files after a rollback, else None.
     """
 
     start: StartV1
@@ -120,6 +124,6 @@ class LineageV1(Part):
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the keys that only some statements have."""
+        """Leave out the keys that only some statements have."""
         absent = {name for name in ("library", "republishes") if getattr(self, name) is None}
         return {key: value for key, value in handler(self).items() if key not in absent}

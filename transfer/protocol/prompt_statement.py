@@ -1,8 +1,8 @@
-"""What a coordinator signs about a published prompt: version 1 of the schema, read and written here alone.
+"""The signed statement about a published prompt: version 1 of the schema, read and written only here.
 
-Statements made before there was a choice lack some keys: without `unit` a cost is for one record, without `kind`,
-`label_reading` and `answer_tokens` a task has labels of words of one token each, without `library` none was asked,
-and instead of `lm_head` there was `causal`.
+Older statements lack some keys. Without `unit`, a cost is for one record. Without `kind`, `label_reading` and
+`answer_tokens`, a task has label words of one token each. Without `library`, the campaign used none. Instead of
+`lm_head` there may be `causal`.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class LabelV1(Part):
 
 
 class TaskV1(Part):
-    """What is asked of a text; the keys are explained at `transfer.tasks.Task`."""
+    """A task; `transfer.tasks.Task` explains the keys."""
 
     name: str
     template: str
@@ -39,7 +39,7 @@ class TaskV1(Part):
 
     @staticmethod
     def of(task: Task) -> "TaskV1":
-        """`task` as a statement has it."""
+        """Return `task` in the form of a statement."""
         return TaskV1(
             name=task.name,
             template=task.template,
@@ -53,7 +53,7 @@ class TaskV1(Part):
 
     @property
     def task(self) -> Task:
-        """The task as it is encoded and read."""
+        """The task as a value; an impossible one raises a TaskError."""
         return Task(
             name=self.name,
             template=self.template,
@@ -72,7 +72,7 @@ class TaskV1(Part):
 
 
 class PerRoundV1(Part):
-    """What each client's tuning was in each round: one `transfer.privacy.Spend`, and the clipping norm C."""
+    """Each client's tuning in each round: one `transfer.privacy.Spend`, and the clipping norm C."""
 
     noise_multiplier: Annotated[float, Field(ge=0)]
     sample_rate: Annotated[float, Field(gt=0, le=1)]
@@ -82,7 +82,7 @@ class PerRoundV1(Part):
 
 
 class ClientV1(Part):
-    """(ε, δ) of one data owner: of this campaign, and the most it stated for its data set's whole life."""
+    """(ε, δ) of one data owner: for this campaign, and the largest it stated for its data set's whole life."""
 
     client: str
     rounds: Count
@@ -93,10 +93,12 @@ class ClientV1(Part):
 
 
 class PrivacyV1(Part):
-    """The privacy claimed: (ε, δ) of the data owner who paid most, inherited campaigns included.
+    """The privacy claim: (ε, δ) of the data owner with the largest cost, inherited campaigns included.
 
     Attributes:
-        not_private: what the claim says nothing about.
+        per_round: tuning of each client in each round.
+        clients: cost of each data owner.
+        not_private: what the claim does not cover.
     """
 
     unit: Unit = "record"
@@ -112,17 +114,24 @@ class PrivacyV1(Part):
 
     @property
     def guarantee(self) -> Guarantee:
-        """The whole claim."""
+        """The claim as a guarantee."""
         return Guarantee(self.epsilon, self.delta, self.unit)
 
 
 class PromptStatement(Predicate):
-    """Everything that is signed about the files of one prompt version.
+    """The signed statement about the files of one prompt version.
 
     Attributes:
-        task: what the prompt is for; `target`: the model it stands before; `proxy`: the one it was tuned on.
-        lm_head: how the target is read.
-        rounds: how many the campaign had.
+        prompt: name of the prompt.
+        version: number of the version.
+        task: the task of the prompt.
+        target: the model the prompt stands before.
+        proxy: the model the prompt was tuned on.
+        lm_head: head of the target.
+        campaign: name of the campaign.
+        rounds: number of rounds of the campaign.
+        lineage: origin of the prompt.
+        privacy: the privacy claim.
     """
 
     TYPE = PROMPT_PREDICATE
@@ -140,13 +149,13 @@ class PromptStatement(Predicate):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_causal(cls, said: Any) -> Any:
-        if isinstance(said, dict) and "lm_head" not in said and isinstance(said.get("causal"), bool):
-            return {**said, "lm_head": "causal" if said["causal"] else "masked"}
-        return said
+    def _from_causal(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "lm_head" not in content and isinstance(content.get("causal"), bool):
+            return {**content, "lm_head": "causal" if content["causal"] else "masked"}
+        return content
 
 
 def republished(predicate: Mapping[str, Any], version: int, earlier: int) -> dict[str, Any]:
-    """What was signed about version `earlier`, said again of `version`: word for word, whoever wrote it."""
+    """Return the content signed about version `earlier` as that of `version`, with all other keys unchanged."""
     lineage = {**predicate["lineage"], "republishes": earlier}
     return {**predicate, "version": version, "lineage": lineage}

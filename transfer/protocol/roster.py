@@ -1,4 +1,4 @@
-"""The roster of a round: the signing keys of all clients that are asked, which each of them gets to see."""
+"""The roster of a round: the signing keys of all clients that receive the request, shown to each of them."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who is asked in a round, by key alone: clients do not learn each other's names.
+    """The clients of a round, by key alone: clients do not learn each other's names.
 
     Attributes:
-        keys: 32 bytes each, ascending, none twice: one key is one vote.
+        keys: 32 bytes each, ascending and unique: one key is one vote.
 
     Raises:
-        UsageError: they are not.
+        UsageError: a key has another length, or the keys are not ascending and unique.
     """
 
     keys: tuple[bytes, ...]
@@ -31,29 +31,29 @@ class Roster:
 
     @staticmethod
     def of(keys: Iterable[bytes]) -> "Roster":
-        """The roster of these keys, in any order."""
+        """Return the roster of these keys, given in any order."""
         return Roster(tuple(sorted(keys)))
 
     @property
     def digest(self) -> str:
-        """SHA-256, hex: equal for two clients if they were shown the same roster."""
+        """SHA-256 in hex; equal for two clients if and only if they received the same roster."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def require(self, key: bytes, cohort: int) -> None:
-        """Return if `key` is one of at least `cohort` keys.
+        """Refuse a roster without `key`, or with fewer than `cohort` keys.
 
         Raises:
-            PolicyRefusedError: it is not, or they are fewer.
+            PolicyRefusedError: `key` is missing, or there are too few keys.
         """
         if key not in self.keys:
-            raise PolicyRefusedError("the roster of the round does not hold our key")
+            raise PolicyRefusedError("the roster of the round does not hold our key; ask the coordinator why")
         if len(self.keys) < cohort:
             raise PolicyRefusedError(
                 f"the roster of the round holds {len(self.keys)} keys, fewer than the cohort of {cohort} promised"
             )
 
     def to_bytes(self) -> bytes:
-        """The keys, one after the other."""
+        """Concatenate the keys."""
         return b"".join(self.keys)
 
     @staticmethod
@@ -61,6 +61,6 @@ class Roster:
         """Read what `to_bytes` wrote.
 
         Raises:
-            UsageError: anything else.
+            UsageError: `data` is anything else.
         """
         return Roster(tuple(data[at : at + KEY_BYTES] for at in range(0, len(data), KEY_BYTES)))

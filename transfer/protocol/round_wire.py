@@ -28,7 +28,7 @@ def _tuning_value(message: rounds_pb2.Tuning) -> Tuning:
 
 
 def request_to_bytes(request: RoundRequest) -> bytes:
-    """Round request as the bytes that get signed."""
+    """Encode a round request as the bytes to sign."""
     spend = request.tuning.spend
     tuning = rounds_pb2.Tuning(
         steps=spend.steps,
@@ -56,7 +56,7 @@ def request_to_bytes(request: RoundRequest) -> bytes:
 
 
 def request_from_bytes(payload: bytes) -> RoundRequest:
-    """Verified payload as a round request.
+    """Decode a verified payload as a round request.
 
     Raises:
         VerificationError: a field is missing or impossible.
@@ -78,7 +78,7 @@ def request_from_bytes(payload: bytes) -> RoundRequest:
 
 
 def reply_to_bytes(reply: Reply) -> bytes:
-    """Round reply as the bytes that get signed."""
+    """Encode a round reply as the bytes to sign."""
     message = rounds_pb2.RoundReply(round=reply.round, client=reply.client, nonce=reply.nonce)
     if isinstance(reply, Decline):
         message.refusal = rounds_pb2.Refusal.ValueType(reply.refusal.value)
@@ -98,7 +98,7 @@ def reply_to_bytes(reply: Reply) -> bytes:
 
 
 def reply_from_bytes(payload: bytes) -> Reply:
-    """Verified payload as a release or a decline.
+    """Decode a verified payload as a release or a decline.
 
     Raises:
         VerificationError: a field is missing or impossible.
@@ -119,5 +119,5 @@ def reply_from_bytes(payload: bytes) -> Reply:
 
 
 def reply_fields() -> list[str]:
-    """Names of every field that can leave a data owner."""
+    """Return the names of all fields that can leave a data owner."""
     return [field.name for field in rounds_pb2.RoundReply.DESCRIPTOR.fields]

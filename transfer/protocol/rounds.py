@@ -1,8 +1,7 @@
-"""One round as values: what a coordinator asks one client, and what the client answers.
+"""One round as values: a coordinator's request to one client, and the client's reply.
 
-Both travel as signed bytes (`transfer.protocol.signing`, `transfer.protocol.round_wire`). A request is a
-question, not an order: the
-client's own policy decides. Every field of a reply is public by design; nothing else leaves a data owner.
+Both travel as signed bytes (`transfer.protocol.signing`, `transfer.protocol.round_wire`). A request is not an order:
+the client's own policy decides. Every field of a reply is public by design; nothing else leaves a data owner.
 """
 
 import hmac
@@ -27,7 +26,7 @@ NONCE_BYTES = 16
 
 LEAST_CLIP = 1e-12
 LARGEST = 1e6
-"""Bounds of what may be asked for: beyond them the grid of the noise, or a step, leaves floating point."""
+"""Bounds of the clipping norm and the step size: beyond them the noise grid or a step leaves floating point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +34,13 @@ class Tuning:
     """Settings of a client's work in one round.
 
     Attributes:
-        spend: steps T, sample rate q and noise multiplier σ, and the unit they are for: the privacy cost.
+        spend: the privacy cost: steps T, sample rate q, noise multiplier σ and their unit.
         clip_norm: C, largest L2 norm of one unit's gradient; from 1e-12 to 1e6, where noise and grid are exact.
         learning_rate: step size at the first step, > 0 and at most 1e6.
-        optimizer: what steps along the noised gradients; being post-processing, it changes no privacy cost.
+        optimizer: how to step along the noised gradients; as post-processing it does not change the privacy cost.
+
+    Raises:
+        UsageError: `clip_norm` or `learning_rate` is out of range, NaN or ∞, or the optimiser is unknown.
     """
 
     spend: Spend
@@ -57,13 +59,22 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class RoundRequest:
-    """What a coordinator asks one client in one round.
+    """A coordinator's request to one client in one round.
 
     Attributes:
-        prompt: where tuning starts.
-        cohort: fewest clients whose prompts are averaged, as the coordinator promises.
-        roster: keys of all clients that are asked the same.
-        subspace: the only directions it may move in, or None for all.
+        round: resource name of the round.
+        rounds: number of rounds of the campaign.
+        client: name of the client.
+        nonce: 16 bytes that bind the reply to this request.
+        task: the task to tune for.
+        tuning: settings of the client's work.
+        prompt: the prompt that tuning starts from.
+        cohort: smallest number of clients whose prompts are averaged, as promised by the coordinator.
+        roster: keys of all clients that receive the same request.
+        subspace: the only directions the prompt may move in, or None for all.
+
+    Raises:
+        UsageError: round name, nonce, or the shapes of prompt, head and subspace break their rules.
     """
 
     round: str
@@ -94,12 +105,12 @@ class RoundRequest:
 
     @property
     def proxy(self) -> ModelRef:
-        """The model to tune on."""
+        """The proxy to tune on."""
         return self.prompt.model
 
 
 class Refusal(Enum):
-    """Why a client sends no prompt; says nothing about its data."""
+    """Why a client sends no prompt; reveals nothing about its data."""
 
     POLICY = 1
     BUDGET = 2
@@ -109,9 +120,13 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The one thing that leaves a data owner: a noised prompt and what it cost.
+    """The only result that leaves a data owner: a noised prompt and its privacy cost.
 
     Attributes:
+        round: resource name of the round.
+        client: name of the client.
+        nonce: that of the request.
+        prompt: the noised prompt.
         spend: this round's entry in the client's ledger.
         guarantee: ε at δ over the whole life of the client's data set, this round included.
     """
@@ -126,7 +141,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Decline:
-    """A client's signed no."""
+    """A client's signed refusal of one request."""
 
     round: str
     client: str
@@ -138,10 +153,10 @@ Reply = Release | Decline
 
 
 def round_name(campaign: str, index: int) -> str:
-    """Resource name of round `index` ≥ 1 of a campaign."""
+    """Return the resource name of round `index` ≥ 1 of a campaign."""
     return f"campaigns/{campaign}/rounds/{index}"
 
 
 def nonce(secret: bytes, round_name: str, client: str) -> bytes:
-    """Nonce of a round for one client: unpredictable without `secret`, equal when asked again."""
+    """Return the nonce of a round for one client: unpredictable without `secret`, the same for a repeated request."""
     return hmac.digest(secret, f"{round_name}\n{client}".encode(), "sha256")[:NONCE_BYTES]

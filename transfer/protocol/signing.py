@@ -1,8 +1,8 @@
 """Exact bytes with a signature: verified first, parsed afterwards, never re-encoded.
 
-An `Envelope` is DSSE (https://github.com/secure-systems-lab/dsse) with one Ed25519 signature over the
-pre-authentication encoding of payload type and payload, so that bytes signed as one thing can never be read
-as another. Statements about files use in-toto's layout (https://in-toto.io/Statement/v1).
+An `Envelope` is DSSE (https://github.com/secure-systems-lab/dsse) with one Ed25519 signature. The signature covers
+the pre-authentication encoding of payload type and payload, so bytes signed as one type cannot be read as another.
+Statements about files use in-toto's layout (https://in-toto.io/Statement/v1).
 """
 
 import hashlib
@@ -23,12 +23,12 @@ REPLY_TYPE = "application/vnd.promptferry.round-reply.v1+protobuf"
 PROMPT_PREDICATE = "https://promptferry.dev/prompt/v1"
 PROXY_PREDICATE = "https://promptferry.dev/proxy/v1"
 TOKEN_BYTES = 32
-"""Random bytes in an invitation's one-time token."""
+"""Number of random bytes in an invitation's one-time token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Payload bytes of a type, the id of the key that signed, and its 64-byte signature."""
+    """Payload type, payload bytes, the id of the signing key, and its 64-byte signature."""
 
     payload_type: str
     payload: bytes
@@ -39,7 +39,7 @@ class Envelope:
         """Return the payload if `key` signed it as `payload_type`.
 
         Raises:
-            VerificationError: other type, other key, or a signature that does not hold.
+            VerificationError: the envelope has another type or another key, or the signature does not match.
         """
         if self.payload_type != payload_type:
             raise VerificationError(f"envelope holds {self.payload_type!r}, expected {payload_type!r}")
@@ -55,25 +55,25 @@ class Envelope:
 
 
 def sign(payload: bytes, payload_type: str, key: Ed25519PrivateKey) -> Envelope:
-    """Envelope of `payload` signed by `key`."""
+    """Sign `payload` with `key` and return the envelope."""
     return Envelope(
         payload_type, payload, key_id(key.public_key()), key.sign(_encoding(payload_type, payload))
     )
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """SHA-256 of the 32 raw bytes of a public key, in hex."""
+    """Return the SHA-256 of the 32 raw bytes of a public key, in hex."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()
 
 
 def _encoding(payload_type: str, payload: bytes) -> bytes:
-    """DSSE v1 pre-authentication encoding: lengths make the concatenation unambiguous."""
+    """Return the DSSE v1 pre-authentication encoding; its lengths make the concatenation unambiguous."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 def statement(digests: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> bytes:
-    """In-toto statement that binds SHA-256 `digests` by file name to a `predicate`."""
+    """Return the bytes of an in-toto statement that binds SHA-256 `digests` by file name to a `predicate`."""
     content = {
         "_type": STATEMENT_SCHEMA,
         "subject": [{"name": name, "digest": {"sha256": digests[name]}} for name in sorted(digests)],
@@ -85,17 +85,17 @@ def statement(digests: Mapping[str, str], predicate_type: str, predicate: Mappin
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A verified statement: SHA-256 by file name, and what is said about those files."""
+    """A verified statement: SHA-256 by file name, and the content about these files."""
 
     digests: Mapping[str, str]
     predicate: Mapping[str, Any]
 
     @staticmethod
     def verified(envelope: Envelope, key: Ed25519PublicKey, predicate_type: str) -> "Statement":
-        """Verify, then parse.
+        """Verify the envelope, then parse its payload.
 
         Raises:
-            VerificationError: the signature does not hold or the signed text is not such a statement.
+            VerificationError: the signature does not match, or the signed text is not a statement of this type.
         """
         payload = envelope.verify(key, STATEMENT_TYPE)
         try:
@@ -112,10 +112,10 @@ class Statement:
             raise VerificationError(f"signed statement cannot be read: {error!r}") from error
 
     def check(self, name: str, content: bytes) -> None:
-        """Compare one file with what was signed.
+        """Compare the content of the file `name` with the signed digest.
 
         Raises:
-            VerificationError: the file is not in the statement or its digest differs.
+            VerificationError: the file is not in the statement, or its digest differs.
         """
         digest = hashlib.sha256(content).hexdigest()
         if name not in self.digests:
@@ -127,8 +127,8 @@ class Statement:
 
 
 def proof_content(client: str, token: str, node_key: bytes) -> bytes:
-    """The 32 bytes a new signing key signs to prove that it is held: SHA-256(client ‖ token ‖ node key).
+    """Return the 32 bytes a client signs to prove that it has its signing key: SHA-256(client ‖ token ‖ node key).
 
-    The three cannot be cut elsewhere: tokens have one length, and a key begins with a PEM line.
+    The concatenation is unambiguous: all tokens have one length, and a key begins with a PEM line.
     """
     return hashlib.sha256(client.encode() + token.encode() + node_key).digest()

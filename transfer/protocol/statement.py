@@ -1,10 +1,10 @@
-"""What signed statements have in common: how their JSON is read, written and refused; and what is said of a proxy.
+"""The common part of signed statements: how their JSON is read, written and refused; and the statement about a proxy.
 
-A model below, its nested models included, is one version of one schema: a field is a key, and nothing but this file
-and `transfer.protocol.prompt_statement` knows the keys. What changes the meaning of a key, or drops one, is
-version 2 and a
-new predicate type. A key may be added with a default that says what its absence meant, as older statements lack it.
-Keys that a newer writer added are not read; they stay in what was signed, which is shown as it is.
+Each model below, with its nested models, is one version of one schema. A field is a key, and only this module,
+`transfer.protocol.prompt_statement` and `transfer.protocol.prompt_lineage` know the keys. To change the meaning of a
+key or drop one, make version 2 with a new predicate type. To add a key, give it the default that its absence meant
+before, because older statements lack it. Keys that a newer writer added are not read. They remain in the signed
+text, which is shown unchanged.
 """
 
 import math
@@ -24,7 +24,7 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Measured = Annotated[float, Field(allow_inf_nan=True)]
-"""A measurement, about which nothing is promised; NaN and ∞ as Python's JSON has them."""
+"""A measurement without a guarantee; NaN and ∞ are written as in Python's JSON."""
 
 _NAMED = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
@@ -41,7 +41,7 @@ _AS_TEXT = BeforeValidator(_parsed), PlainSerializer(_named, return_type=float |
 Named = Annotated[Measured, *_AS_TEXT]
 """A number whose ∞ and NaN are strings: "inf", "-inf", "nan"."""
 Epsilon = Annotated[float, Field(ge=0, allow_inf_nan=True), *_AS_TEXT]
-"""ε ≥ 0; ∞, which claims nothing, is "inf"."""
+"""ε ≥ 0; ∞, which claims nothing, is written as "inf"."""
 Delta = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -52,16 +52,16 @@ class Part(BaseModel):
 
 
 class Predicate(Part):
-    """What a statement says; `TYPE` names the schema and its version."""
+    """The content of a statement; `TYPE` names the schema and its version."""
 
     TYPE: ClassVar[str]
 
     @classmethod
     def from_predicate(cls, predicate: Mapping[str, Any]) -> Self:
-        """Read what a verified statement says.
+        """Read the content of a verified statement.
 
         Raises:
-            VerificationError: a key is missing or impossible; one line that names it.
+            VerificationError: a key is missing or impossible; the message names it in one line.
         """
         try:
             return cls.model_validate(dict(predicate))
@@ -71,7 +71,7 @@ class Predicate(Part):
             raise VerificationError(f"signed statement cannot be read: {error}") from error
 
     def to_predicate(self) -> dict[str, Any]:
-        """What is signed, ready for JSON."""
+        """Return the content to sign, ready for JSON."""
         return self.model_dump()
 
 
@@ -83,24 +83,26 @@ class ModelV1(Part):
 
     @staticmethod
     def of(model: ModelRef) -> "ModelV1":
-        """`model` as a statement has it."""
+        """Return `model` in the form of a statement."""
         return ModelV1(name=model.name, digest=model.digest)
 
     @property
     def ref(self) -> ModelRef:
-        """The model as code compares it."""
+        """The model as a reference."""
         return ModelRef(self.name, self.digest)
 
 
 class ProxyStatement(Predicate):
-    """What a coordinator signs about the files of a proxy.
+    """What a coordinator signs about the files of a proxy; see `transfer.distillation.proxy.Proxy`.
 
     Attributes:
+        proxy: the proxy itself.
         parent: the target it was cut from.
-        layers: indices of the target's layers it kept.
+        layers: indices of the target's layers in the proxy.
         steps: optimiser steps of its distillation.
-        held_out_kl: see `transfer.distillation.proxy.Proxy`, as of the perplexities; None of models that
-        tell no tokens.
+        held_out_kl: KL(target ‖ proxy) on held-out public text, in nats.
+        held_out_perplexity: the proxy's perplexity there; None for models without an LM head.
+        target_perplexity: the target's perplexity there; None for models without an LM head.
     """
 
     TYPE = PROXY_PREDICATE
@@ -115,7 +117,7 @@ class ProxyStatement(Predicate):
 
 
 def _first(error: ValidationError) -> str:
-    """The first mistake as one line: key, rule, and the value if it is short."""
+    """Return the first mistake as one line: key, rule, and the value if it is short."""
     detail = error.errors(include_url=False)[0]
     key, value = ".".join(map(str, detail["loc"])), detail["input"]
     if detail["type"] == "missing":

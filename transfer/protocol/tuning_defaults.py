@@ -1,13 +1,16 @@
-"""Defaults of a plan's tuning, as numbers that a command can tell about without reading a plan."""
+"""Defaults of a plan's tuning, for help texts that are shown without reading a plan."""
 
 ROUNDS, MIN_CLIENTS, PROMPT_LENGTH = 3, 3, 10
-"""A plan's defaults for what stands outside of the table."""
+"""Defaults of a plan's keys outside the [tuning] table."""
 STEPS, SAMPLE_RATE, CLIP_NORM = 80, 0.0625, 1.0
 DIMENSIONS, HEAD_DIMENSIONS = 32, 128
-"""Directions tuned in under noise where label words are read, and where a head is tuned with the prompt."""
+"""Dimensions of the subspace under noise: for tasks read by label words, and for tasks with a head."""
 DELTA = 1e-6
 
 
 def usual_learning_rate(dimensions: int) -> float:
-    """Step size at a round's first step: coordinates of a few directions each move a whole prompt a little."""
+    """Return the default step size at a round's first step, for a subspace of `dimensions`, or 0 for none.
+
+    It is larger in a subspace, where each coordinate moves the whole prompt a little.
+    """
     return 0.05 if dimensions else 0.02

@@ -1,6 +1,6 @@
-"""The [tuning] table of a plan: what a campaign asks of a client, as both sides read it.
+"""The [tuning] table of a plan: the work a campaign requests from a client, as both sides read it.
 
-It knows no tensors: a data owner is shown the cost of a plan without loading PyTorch.
+This module does not import PyTorch, so that a data owner sees the cost of a plan quickly.
 """
 
 import math
@@ -23,7 +23,7 @@ from transfer.protocol.tuning_defaults import (
 from transfer.tasks import Task
 
 Optimizer = Literal["adam", "sgd"]
-"""What a client makes of a noised gradient: steps of Adam, or of plain SGD."""
+"""How a client uses a noised gradient: steps of Adam, or of plain SGD."""
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -32,7 +32,7 @@ class TuningTable(Settings):
     """Keys of the table; `deploy/plan.toml` explains them.
 
     Raises:
-        UsageError: SGD without a step size.
+        UsageError: `optimizer` is "sgd" and `learning_rate` is missing.
     """
 
     epsilon: Positive | None = None
@@ -53,7 +53,7 @@ class TuningTable(Settings):
         return self
 
     def directions(self, task: Task) -> int:
-        """How many directions are tuned in for a task, 0 for all."""
+        """Return the dimensions of the subspace to tune in for `task`; 0 tunes the whole prompt."""
         if self.dimensions is not None:
             return self.dimensions
         noisy = self.noise_multiplier != 0 and self.epsilon != math.inf
@@ -62,10 +62,17 @@ class TuningTable(Settings):
         return HEAD_DIMENSIONS if task.head_rows else DIMENSIONS
 
     def spend(self, rounds: int) -> Spend:
-        """One round's privacy cost, with the noise all rounds together need.
+        """Return one round's privacy cost, with the noise that all `rounds` together need.
+
+        Guarantee:
+            With `epsilon`, the spends of all `rounds` compose to at most `epsilon` at `delta`, see
+            `transfer.privacy.calibrate`.
+
+        Edge cases:
+            `epsilon` = ∞ or `noise_multiplier` = 0 give a spend without noise, which has no privacy.
 
         Raises:
-            UsageError: neither ε nor a noise multiplier is given, or both.
+            UsageError: neither `epsilon` nor `noise_multiplier` is given, or both; or no noise reaches `epsilon`.
         """
         if (self.epsilon is None) == (self.noise_multiplier is None):
             raise UsageError("[tuning] needs epsilon (inf for no privacy) or noise_multiplier, not both")
@@ -75,5 +82,5 @@ class TuningTable(Settings):
         return Spend(noise or 0.0, self.sample_rate, self.steps, self.unit)
 
     def step_size(self, dimensions: int) -> float:
-        """The step size asked for, or the usual one in so many directions, 0 for all."""
+        """Return `learning_rate`, or else the default for a subspace of `dimensions`, 0 for none."""
         return self.learning_rate or usual_learning_rate(dimensions)

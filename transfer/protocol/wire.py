@@ -1,7 +1,7 @@
-"""Protobuf messages ↔ values: those that several messages hold. `round_wire` has the messages of a round.
+"""Conversion between protobuf messages and values, for parts of several messages; `round_wire` has those of a round.
 
-No other file knows both. Decoding checks everything a value checks and turns every failure into
-`VerificationError`, so that a peer can make this code say no but not misbehave.
+Decoding checks everything that a value's constructor checks, and turns every failure into a `VerificationError`. A
+hostile peer can cause a refusal, but nothing else.
 """
 
 import re
@@ -20,7 +20,7 @@ from transfer.tasks import Label, Task
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turns whatever goes wrong within into a `VerificationError` about `what`."""
+    """Turn every decoding error in the block into a `VerificationError` about `what`."""
     try:
         yield
     except (DecodeError, UsageError, ValueError) as error:
@@ -28,12 +28,12 @@ def reading(what: str) -> Iterator[None]:
 
 
 def enum_message(enum: Any, word: str) -> Any:
-    """The number that a generated `enum` has for a word: SOME_ENUM_WORD of `SomeEnum` for "word"."""
+    """Return the number of a word in a generated `enum`: that of SOME_ENUM_WORD in `SomeEnum` for "word"."""
     return enum.Value(_prefix(enum) + word.upper())
 
 
 def enum_value(enum: Any, message: Any) -> Any:
-    """The word of a number; a ValueError, which `reading` knows, if it has none."""
+    """Return the word of a number, or raise a ValueError, which `reading` converts, if there is none."""
     return enum.Name(message).removeprefix(_prefix(enum)).lower()
 
 
@@ -42,7 +42,7 @@ def _prefix(enum: Any) -> str:
 
 
 def envelope_message(envelope: Envelope) -> common_pb2.Envelope:
-    """Envelope as a message."""
+    """Convert an envelope to a message."""
     return common_pb2.Envelope(
         payload_type=envelope.payload_type,
         payload=envelope.payload,
@@ -52,38 +52,38 @@ def envelope_message(envelope: Envelope) -> common_pb2.Envelope:
 
 
 def envelope_value(message: common_pb2.Envelope) -> Envelope:
-    """Message as an envelope, unverified."""
+    """Convert a message to an envelope without verifying it."""
     return Envelope(message.payload_type, message.payload, message.key_id, message.signature)
 
 
 def envelope_to_bytes(envelope: Envelope) -> bytes:
-    """Envelope as bytes."""
+    """Encode an envelope."""
     return envelope_message(envelope).SerializeToString(deterministic=True)
 
 
 def envelope_from_bytes(data: bytes) -> Envelope:
-    """Bytes as an envelope, unverified.
+    """Decode an envelope without verifying it.
 
     Raises:
-        VerificationError: not an envelope.
+        VerificationError: `data` is not an envelope.
     """
     with reading("envelope"):
         return envelope_value(common_pb2.Envelope.FromString(data))
 
 
 def model_message(model: ModelRef) -> common_pb2.ModelRef:
-    """Model reference as a message."""
+    """Convert a model reference to a message."""
     return common_pb2.ModelRef(name=model.name, digest=model.digest)
 
 
 def model_value(message: common_pb2.ModelRef) -> ModelRef:
-    """Message as a model reference."""
+    """Convert a message to a model reference."""
     with reading("model reference"):
         return ModelRef(message.name, message.digest)
 
 
 def task_message(task: Task) -> common_pb2.Task:
-    """Task as a message."""
+    """Convert a task to a message."""
     labels = [common_pb2.Label(name=label.name, words=label.words) for label in task.labels]
     return common_pb2.Task(
         name=task.name,
@@ -98,7 +98,7 @@ def task_message(task: Task) -> common_pb2.Task:
 
 
 def task_value(message: common_pb2.Task) -> Task:
-    """Message as a task."""
+    """Convert a message to a task."""
     with reading("task"):
         labels = tuple(Label(label.name, tuple(label.words)) for label in message.labels)
         return Task(
