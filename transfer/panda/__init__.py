@@ -1,1 +1,1 @@
-"""PANDA: whether a prompt of the library starts and teaches a transfer."""
+"""PANDA: choose a prompt of the library that starts and teaches a transfer, or none."""

@@ -1,4 +1,4 @@
-"""The library's values: earlier tasks' prompts, what is found out about each, and how one was chosen or not."""
+"""Values of the library: earlier tasks' prompts, their scores, and the choice among them."""
 
 import math
 from collections.abc import Mapping
@@ -17,20 +17,24 @@ from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 
 NULL = "none"
-"""The candidate that uses no library: always in, and the one to beat."""
+"""Name of the candidate without the library: always included, and the one to beat."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LibraryRecord:
-    """A published prompt and what it takes to compare it with a new one.
+    """A published prompt, with what a comparison with a new one needs.
 
     Attributes:
         name: resource name of the version.
-        prompt: of the target.
-        proxy_prompt: of the proxy it was tuned on.
-        texts: public examples of its own task for PANDA's own score; may be none.
-        cohorts: campaigns whose data owners it was learnt from, its own first.
-        guarantee: (ε, δ) of the data owner who paid most; ε is ∞ without privacy.
+        prompt: the target's prompt.
+        proxy_prompt: the proxy's prompt that it was transferred from.
+        task: the task of the prompt.
+        texts: public examples of this task for PANDA's own score; may be empty.
+        cohorts: campaigns whose data owners contributed, the prompt's own first.
+        guarantee: (ε, δ) of the data owner with the largest cost; ε is ∞ without privacy.
+
+    Raises:
+        UsageError: the name is that of the null candidate, or there is no cohort.
     """
 
     name: str
@@ -46,7 +50,12 @@ class LibraryRecord:
             raise UsageError(f"library prompt {self.name!r} needs a name of its own and at least one cohort")
 
     def obstacle(self, target: ModelRef, campaign: str, release: Guarantee) -> str | None:
-        """Why a release of `campaign` may not use this prompt, or None."""
+        """Return why a release of `campaign` to `target` may not use this prompt, or None.
+
+        Guarantee:
+            A release with a finite ε never uses a prompt without one, or one with another unit: the costs of all
+            cohorts could not be summed.
+        """
         if math.isfinite(release.epsilon) and not math.isfinite(self.guarantee.epsilon):
             return "was made without privacy, and this release has some to keep"
         if math.isfinite(release.epsilon) and self.guarantee.unit != release.unit:
@@ -65,7 +74,7 @@ class LibraryRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TransferInput:
-    """A proxy's prompt on its way to a target, and the public texts it is carried over with."""
+    """The input of a transfer: a proxy's prompt, both models, the task and public texts."""
 
     prompt: SoftPrompt
     proxy: LanguageModel
@@ -76,7 +85,7 @@ class TransferInput:
     guarantee: Guarantee
 
     def problem(self, settings: TransferSettings) -> Problem:
-        """What carrying it over means, library or not.
+        """Return the problem of this transfer, with or without the library.
 
         Raises:
             UsageError, TaskError: see `transfer.post.transfer.transfer`.
@@ -86,14 +95,14 @@ class TransferInput:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How alike a library prompt is to the new one; `transfer.panda.scores` has the equations.
+    """Similarity of a library prompt to the new one; `transfer.panda.scores` has the equations.
 
     Attributes:
-        effect: score A; None across proxies.
+        effect: score A; None for a prompt of another proxy.
         alignment: score B.
         leep: score C.
-        gradient: score D; None for another length.
-        paper: PANDA's own; None across proxies or without the prompt's own texts. Never decides anything.
+        gradient: score D; None for a prompt of another length.
+        paper: PANDA's own score; None for a prompt of another proxy or without texts. It decides nothing.
     """
 
     effect: float | None
@@ -104,7 +113,7 @@ class Scores:
 
     @property
     def strength(self) -> float:
-        """ŝ in [0, 1]: the say of this prompt as a teacher. Unlike prompts have none, never a negative one."""
+        """ŝ in [0, 1]: weight of this prompt as a teacher; 0 for a dissimilar prompt."""
         return min(1.0, max(0.0, self.alignment if self.effect is None else self.effect))
 
 
@@ -113,8 +122,10 @@ class Candidate:
     """A library prompt in the table that explains a choice.
 
     Attributes:
-        obstacle: why it was not eligible, None if it was; without eligibility nothing was measured.
-        probe: mean held-out loss after each round of the probe it took part in.
+        name: resource name of the version, or `NULL`.
+        obstacle: why it is not eligible; None if it is.
+        scores: its scores; None if it was not measured.
+        probe: mean held-out loss after each round of the probe in which it took part.
     """
 
     name: str
@@ -125,7 +136,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Held-out loss without the library minus with it: paired mean, and its standard error."""
+    """Held-out loss without the library minus that with it: paired mean and its standard error."""
 
     difference: float
     error: float
@@ -138,21 +149,21 @@ class Comparison:
 
     @property
     def won(self) -> bool:
-        """Better by more than one standard error."""
+        """Whether the library gains more than one standard error."""
         return self.difference > self.error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """A transfer for which the library was asked.
+    """A transfer that compared the prompts of the library.
 
     Attributes:
-        transferred: the result; the very same as `plain` if nothing was chosen.
-        plain: POST without the library.
+        transferred: the result; `plain` itself if no library prompt won.
+        plain: the transfer without the library.
         candidates: the null candidate first, then every record, eligible or not.
-        finalist: the library prompt that went through the whole transfer.
-        start: name of the candidate the finalist's transfer began at: its own, or the null one's.
-        comparison: of the two transfers on held-out text; None without a finalist.
+        finalist: name of the library prompt that went through a whole transfer; None if none was eligible.
+        start: name of the candidate whose prompt the finalist's transfer started from: the finalist or `NULL`.
+        comparison: comparison of the two transfers on held-out text; None without a finalist.
     """
 
     transferred: Transferred
@@ -164,7 +175,7 @@ class Choice:
 
     @property
     def chosen(self) -> str | None:
-        """Name of the library prompt that was used."""
+        """Name of the library prompt in use; None if there is none."""
         return self.finalist if self.comparison and self.comparison.won else None
 
     @property
@@ -181,7 +192,7 @@ class Choice:
 
 
 def shortlist(scores: Mapping[str, Scores]) -> list[str]:
-    """The candidates by mean rank over the scores A to D they have, best first."""
+    """Return the candidates by mean rank over those of the scores A to D that they have, best first."""
     ranks: dict[str, list[int]] = {name: [] for name in scores}
     for score in ("effect", "alignment", "leep", "gradient"):
         known = {name: value for name in scores if (value := getattr(scores[name], score)) is not None}

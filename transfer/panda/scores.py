@@ -1,9 +1,9 @@
-"""How alike two prompts are: scores from what they do to a model, none from their vectors alone.
+"""Similarity of two prompts: scores of their effects on a model, not of their vectors.
 
 Letters: N public texts, P prompt tokens, H hidden size, C classes of the new task, Z classes of the other.
 
-Every score is a function of published prompts and public text, so none costs any ε. All texts are asked in one
-task's words, which keeps the format of a task out of the comparison; only the paper's own score does not.
+Every score is a function of published prompts and public text, so it costs no ε. Scores A, B and D read all texts in
+the new task's template, which keeps the format of tasks out of the comparison.
 """
 
 from collections.abc import Sequence
@@ -16,35 +16,35 @@ from transfer.prompt import SoftPrompt
 from transfer.tokens.batches import Line
 
 TINY = 1e-12
-"""Least probability a logarithm is taken of."""
+"""Lower bound of a probability before its logarithm."""
 
 
 @torch.no_grad()
 def answer_states(model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None) -> torch.Tensor:
-    """The backbone's last hidden states at the answer, [N, H], behind `prompt` or without one."""
-    found = torch.empty(len(lines), model.traits.width)
+    """Return the backbone's last hidden states [N, H] at the answer, behind `prompt` or without one."""
+    states = torch.empty(len(lines), model.traits.width)
     for group in model.groups(lines, range(len(lines)), prompt.length if prompt else 0, 1):
         batch = model.collate([lines[index] for index in group])
         rows = prompt.vectors.expand(len(batch), -1, -1) if prompt else None
-        found[group] = model.states(batch, rows)
-    return found
+        states[group] = model.states(batch, rows)
+    return states
 
 
 def effect_cosines(new: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
-    """Score A: cosine of centred prompt effects in one model, new [H] against library [K, H] → [K] in [−1, 1].
+    """Return score A: cosines [K] in [−1, 1] of centred prompt effects in one model, new [H] and library [K, H].
 
-    v = mean_x [h(x; p) − h(x; ∅)];  s_k = cos(v_new − v̄, v_k − v̄) with v̄ the library's mean, so that what every
-    prompt does counts for nothing. One prompt has no mean to leave: it is compared as it stands.
+    v = mean_x [h(x; p) − h(x; ∅)];  s_k = cos(v_new − v̄, v_k − v̄) with v̄ the library's mean. Centring removes the
+    effect that all prompts share. A library of one prompt is not centred.
     """
     centre = library.mean(dim=0) if len(library) > 1 else torch.zeros_like(new)
     return cosine_similarity((new - centre).unsqueeze(0), library - centre, dim=1)
 
 
 def alignment(new: torch.Tensor, other: torch.Tensor) -> float:
-    """Score B: linear CKA of two prompts' effects by text, [N, H] against [N, H′] → [0, 1], whatever the models.
+    """Return score B in [0, 1]: linear CKA of two prompts' effects by text, [N, H] and [N, H′], in any two models.
 
     δ_x = h(x; p) − h(x; ∅);  G = C·δδᵀ·C with C the centring matrix;  ⟨G, G′⟩_F / (‖G‖_F·‖G′‖_F) (Kornblith et
-    al. 2019). 0 if a prompt does the same to every text.
+    al. 2019). The score is 0 if a prompt has the same effect on every text.
     """
     ours, theirs = (_gram(effects) for effects in (new, other))
     scale = ours.norm() * theirs.norm()
@@ -53,25 +53,25 @@ def alignment(new: torch.Tensor, other: torch.Tensor) -> float:
 
 def _gram(effects: torch.Tensor) -> torch.Tensor:
     centred = (effects - effects.mean(dim=0)).double()
-    return centred @ centred.T
+    return centred @ centred.T  # [N, H] → [N, N], so that models of different H compare
 
 
 def leep(new: torch.Tensor, other: torch.Tensor) -> float:
-    """Score C: LEEP (Nguyen et al. 2020) of the answers q = softmax(z), logits [N, C] against [N, Z] → (−∞, 0].
+    """Return score C in (−∞, 0]: LEEP (Nguyen et al. 2020) of the answers q = softmax(z), logits [N, C] and [N, Z].
 
     P(y, z) = mean_x q_new(y|x)·q_k(z|x);  s = mean_x Σ_y q_new(y|x)·log Σ_z P(y|z)·q_k(z|x): how well the other
-    task's answers tell the new one's, the label sets being what they are.
+    task's answers predict the new one's, for any two label sets.
     """
     ours, theirs = (logits.double().softmax(dim=-1) for logits in (new, other))
-    joint = ours.T @ theirs / len(ours)
-    told = theirs @ (joint / joint.sum(dim=0).clamp_min(TINY)).T
-    return (ours * told.clamp_min(TINY).log()).sum(dim=1).mean().item()
+    joint = ours.T @ theirs / len(ours)  # [C, Z]
+    predicted = theirs @ (joint / joint.sum(dim=0).clamp_min(TINY)).T  # [N, C]
+    return (ours * predicted.clamp_min(TINY).log()).sum(dim=1).mean().item()
 
 
 def descent_cosine(gradient: torch.Tensor, start: torch.Tensor, other: torch.Tensor) -> float | None:
-    """Score D: cos(−∇L(p₀), p_k − p₀), all [P, H] → [−1, 1]: does the first step point to the library's prompt?
+    """Return score D in [−1, 1]: cos(−∇L(p₀), p_k − p₀), all [P, H]; None for prompts of another length.
 
-    A statement to first order about the way from one common start p₀; None for prompts of another length.
+    It says, to first order, whether the first step from the common start p₀ points to the library's prompt.
     """
     if other.shape != start.shape:
         return None
@@ -79,14 +79,14 @@ def descent_cosine(gradient: torch.Tensor, start: torch.Tensor, other: torch.Ten
 
 
 def task_similarity(new: torch.Tensor, other: torch.Tensor) -> float:
-    """PANDA's own score (Zhong et al. 2022, eq. 2): cos of mean states of each task's own texts → [−1, 1].
+    """Return PANDA's own score in [−1, 1] (Zhong et al. 2022, eq. 2): cos of mean states of each task's own texts.
 
-    ĥ = mean_x h(x; p) over about 100 of the task's own examples, [N, H] and [N′, H] of one model. It follows the
-    format of the tasks more than their content, and is here to be compared with.
+    ĥ = mean_x h(x; p) over about 100 of the task's own examples, [N, H] and [N′, H] in one model. It depends on the
+    format of the tasks more than on their content, and serves for comparison only.
     """
     return cosine(new.mean(dim=0), other.mean(dim=0))
 
 
 def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Cosine of two tensors of one shape; 0 if either is 0."""
+    """Return the cosine of two tensors of one shape; 0 if either is 0."""
     return cosine_similarity(one.flatten(), other.flatten(), dim=0).item()

@@ -1,12 +1,12 @@
-"""PANDA without labels: a library prompt starts and teaches a transfer, and stays only if held-out text says so.
+"""PANDA without labels: a library prompt starts and teaches a transfer, if this lowers the held-out loss.
 
 Letters: N public texts, n of them held out, P prompt tokens, H hidden size, C classes, K library prompts.
 
-PANDA (Zhong et al. 2022, https://arxiv.org/abs/2208.10160) distils from a prompt of another task that was tuned
-on the new task's labels. Here labels are private, so POST's answers stand where labels did: a library prompt is
-carried a few steps towards the new task, and its answers then teach beside the proxy's, as far as both gradients
-agree and less and less. Choosing and judging use public text alone, and the library only ever wins by more than
-chance; otherwise the plain transfer is returned, bit for bit.
+PANDA (Zhong et al. 2022, https://arxiv.org/abs/2208.10160) distils from a prompt of another task that was tuned on
+the new task's labels. Here labels are private, so POST's answers replace them. A library prompt is trained a few
+steps on the new task. Its answers then teach beside the proxy's, as far as both gradients agree, with a weight that
+fades. Choice and comparison use public text alone. If the library gains no more than one standard error, the result
+is the plain transfer, bit for bit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,26 +41,26 @@ from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 
 ANCHORS = 256
-"""Public texts the scores are taken on, none of them held out."""
+"""Largest number of public texts for the scores; none of them is held out."""
 OWN_TEXTS = 100
-"""Examples of a task behind PANDA's own score."""
+"""Largest number of a task's own examples for PANDA's own score."""
 PROBE = (10, 3)
-"""Library prompts in each round of the probe; the best after the last is the finalist.
+"""Library prompts in each round of the probe; the best after the last round is the finalist.
 
-A few steps tell more than any score (PANDA's own tables), so in a small library none is left out by its scores.
+A few steps predict more than any score (PANDA's own tables), so a small library is probed as a whole.
 """
 PROBE_STEPS = 60
 TEACHER_WEIGHT = 1.0
-"""λ₀, the most a library teacher weighs beside the proxy."""
+"""λ₀, the largest weight of a library teacher beside the proxy."""
 MOMENTUM = 0.9
 CONSTANT_SHARE = 0.1
 
 
 class LibraryTeacher:
-    """T²·KL to the cached answers of a frozen library prompt, [N, C or V], as far as it agrees with the task.
+    """A guide by T²·KL to the cached answers [N, C or V] of a frozen library prompt.
 
-    The weight of its gradient is λ₀·ŝ·max(0, cos(g_task, g_library))·fade: the cosine is averaged over steps, and
-    fade is 1 for a tenth of them and then falls to 0, so the task alone has the last word.
+    The weight of its gradient is λ₀·ŝ·max(0, cos(g_task, g_library))·fade. The cosine is a running mean over steps.
+    The fade is 1 for a tenth of the steps and then falls to 0, so the task alone decides the end.
     """
 
     def __init__(self, answers: torch.Tensor, temperature: float, strength: float) -> None:
@@ -69,11 +69,11 @@ class LibraryTeacher:
         self.agreement: float | None = None
 
     def losses(self, logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
-        """See `transfer.post.problem.Losses`."""
+        """Return the loss [B] of each chosen text; see `transfer.post.problem.Losses`."""
         return divergences(self.answers[list(chosen)], logits, self.temperature)
 
     def weight(self, done: float, task: torch.Tensor, own: torch.Tensor) -> float:
-        """See `transfer.post.transfer.Guide`."""
+        """Return the weight of `own`; see `transfer.post.transfer.Guide`."""
         now = cosine(task, own)
         before = now if self.agreement is None else self.agreement
         self.agreement = MOMENTUM * before + (1 - MOMENTUM) * now
@@ -83,7 +83,7 @@ class LibraryTeacher:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Probed:
-    """A candidate after some steps of the transfer, and its held-out loss after each round of the probe."""
+    """A candidate's prompt after some steps of the transfer, and its held-out loss after each round of the probe."""
 
     prompt: SoftPrompt
     losses: tuple[float, ...] = ()
@@ -95,7 +95,13 @@ def transfer_with_library(
     records: Sequence[LibraryRecord],
     on_step: OnStep = lambda _step, _steps: None,
 ) -> Choice:
-    """Solve the newcomer's problem twice, without the library and with the best of it, and keep what is better."""
+    """Solve `problem` without the library and with the best prompt of it, and return the better result.
+
+    Guarantee:
+        Only eligible records, see `LibraryRecord.obstacle`, contribute. The library reads public text and published
+        prompts alone. Without an eligible record, or with a gain of at most one standard error, the result equals the
+        transfer without a library, bit for bit.
+    """
     settings = problem.settings
     start = initial_prompt(new.prompt, new.proxy, new.target, new.task, settings.start)
     obstacles = {item.name: item.obstacle(new.target.ref, new.campaign, new.guarantee) for item in records}
@@ -104,17 +110,17 @@ def transfer_with_library(
     plain = descend(problem, start, settings.steps, on_step=tick)
     if not eligible:
         return Choice(plain, plain, _table(obstacles, {}, {}))
-    found = score(new, problem, start, list(eligible.values()))
-    starts = {NULL: start} | {name: eligible[name].prompt for name in shortlist(found)}
+    scores = score(new, problem, start, list(eligible.values()))
+    starts = {NULL: start} | {name: eligible[name].prompt for name in shortlist(scores)}
     probed, finalist = probe(problem, starts, tick)
     begin = min((NULL, finalist), key=lambda name: probed[name].losses[-1])
     answers = problem.answers(probed[finalist].prompt)
-    teacher = LibraryTeacher(answers, settings.temperature, found[finalist].strength)
+    teacher = LibraryTeacher(answers, settings.temperature, scores[finalist].strength)
     taught = descend(problem, starts[begin], settings.steps, teacher, tick)
     without, used = (problem.losses_of(item.prompt.vectors, problem.held_out) for item in (plain, taught))
     comparison = Comparison.of(without, used)
-    kept = taught if comparison.won else plain
-    return Choice(kept, plain, _table(obstacles, found, probed), finalist, begin, comparison)
+    better = taught if comparison.won else plain
+    return Choice(better, plain, _table(obstacles, scores, probed), finalist, begin, comparison)
 
 
 def _table(
@@ -128,7 +134,7 @@ def _table(
 
 
 def _ticker(on_step: OnStep, steps: int) -> OnStep:
-    """Counts the steps of several descents as those of one."""
+    """Return a callback that counts the steps of several descents as those of one."""
     done = count(1)
     return lambda _step, _steps: on_step(next(done), steps)
 
@@ -142,10 +148,10 @@ def _all_steps(eligible: int, steps: int) -> int:
 def probe(
     problem: Problem, starts: Mapping[str, SoftPrompt], on_step: OnStep = lambda _step, _steps: None
 ) -> tuple[dict[str, Probed], str]:
-    """Successive halving of `starts`, library prompts best first and the null one: all, and the finalist's name.
+    """Reduce `starts` (library prompts, best first, and the null one) in rounds; return all, and the finalist's name.
 
-    In each round those left go on for some steps and the better ones stay. The null one is in every round, and
-    never the finalist.
+    In each round the remaining candidates train for `PROBE_STEPS` steps and the better ones stay. The null candidate
+    takes part in every round and is never the finalist.
     """
     probed: dict[str, Probed] = {}
     field = [name for name in starts if name != NULL]
@@ -162,32 +168,33 @@ def probe(
 def score(
     new: TransferInput, problem: Problem, start: SoftPrompt, records: Sequence[LibraryRecord]
 ) -> dict[str, Scores]:
-    """Every record's scores on public texts that are trained on, in the words of the new task."""
+    """Return the scores of every record by name, on public texts of the training part."""
     anchors = problem.trained[:ANCHORS]
     texts = [new.texts[index] for index in anchors]
-    asked = new.proxy.encoder(new.task)
-    ours, theirs = asked.encode(texts), [problem.lines[index] for index in anchors]
-    bare = answer_states(new.proxy, ours, None)
+    encoder = new.proxy.encoder(new.task)
+    ours, theirs = encoder.encode(texts), [problem.lines[index] for index in anchors]
+    bare = answer_states(new.proxy, ours, None)  # [N, H]
     states = answer_states(new.proxy, ours, new.prompt)
-    answers = new.proxy.answer_logits(ours, new.prompt, asked.words)
+    answers = new.proxy.answer_logits(ours, new.prompt, encoder.words)  # [N, C]
+    # effects are vectors in the proxy's state space: only records of the same proxy have one there
     near = [item for item in records if item.proxy_prompt.model.digest == new.proxy.ref.digest]
     means = [(answer_states(new.proxy, ours, item.proxy_prompt) - bare).mean(dim=0) for item in near]
     cosines = effect_cosines((states - bare).mean(dim=0), torch.stack(means)).tolist() if near else []
     effects = dict(zip((item.name for item in near), cosines, strict=True))
     target_bare = answer_states(new.target, theirs, None)
     (gradient,) = problem.gradients(start.vectors.clone().requires_grad_(True), anchors)
-    found = {}
+    scores = {}
     for item in records:
         other = new.target.encoder(item.task)
-        told = new.target.answer_logits(other.encode(texts), item.prompt, other.words)
-        found[item.name] = Scores(
+        other_answers = new.target.answer_logits(other.encode(texts), item.prompt, other.words)  # [N, Z]
+        scores[item.name] = Scores(
             effect=effects.get(item.name),
             alignment=alignment(states - bare, answer_states(new.target, theirs, item.prompt) - target_bare),
-            leep=leep(answers, told),
+            leep=leep(answers, other_answers),
             gradient=descent_cosine(gradient, start.vectors, item.prompt.vectors),
             paper=_paper(new, states[:OWN_TEXTS], item) if item.name in effects else None,
         )
-    return found
+    return scores
 
 
 def _paper(new: TransferInput, states: torch.Tensor, item: LibraryRecord) -> float | None:
