@@ -48,7 +48,7 @@ GUIDES = (
     ROOT / ".github" / "SECURITY.md",
 )
 PROGRAMS = {
-    name: command_tree.made(app)
+    name: command_tree.command_of(app)
     for name, app in {
         "promptferry": client.prompts.command.app,
         "promptferry-client": client.commands.main.app,

@@ -35,7 +35,7 @@ def walk(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tuple
             yield from walk(each, (*words, name))
 
 
-TREE = [item for name, app in APPS.items() for item in walk(command_tree.made(app), (name,))]
+TREE = [item for name, app in APPS.items() for item in walk(command_tree.command_of(app), (name,))]
 NOUNS = [words for words, command in TREE if isinstance(command, click.Group)]
 VERBS = [words for words, command in TREE if not isinstance(command, click.Group)]
 WORDS = [*NOUNS, *VERBS]

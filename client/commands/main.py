@@ -18,7 +18,7 @@ from transfer import hints
 from transfer.errors import DataError, UsageError
 from transfer.terminal import console
 from transfer.terminal.console import DirectoryOption, Format, FormatOption
-from transfer.terminal.doctor import tell
+from transfer.terminal.doctor import report
 from transfer.terminal.session import Session, of
 
 app = console.application("Tune prompts on private text that never leaves this machine.")
@@ -174,4 +174,4 @@ def doctor(context: typer.Context) -> None:
     session = of(context)
     with console.doing("looking at the settings"):
         from client.commands import doctor as checkup
-    tell(session, checkup.examine(session.directory))
+    report(session, checkup.examine(session.directory))

@@ -47,7 +47,7 @@ def _told(place: Path) -> dict[str, Any]:
 def _listed(proxies: list[dict[str, Any]]) -> Table:
     table = Table("proxy", "digest", "made of")
     for item in proxies:
-        made = f"{item['parent']}: {distil_options.measured(item)}" if "parent" in item else ""
+        made = f"{item['parent']}: {distil_options.summary(item)}" if "parent" in item else ""
         table.add_row(item["name"], item["digest"], made)
     return table
 
@@ -128,7 +128,7 @@ def distil(
     place.parent.mkdir(mode=0o700, exist_ok=True)
     with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
         made = make(large, wanted, texts, settings, place, resume=resume, on_step=show)
-    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.made)
+    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.headline)
 
 
 def _require_free(place: Path) -> None:

@@ -18,7 +18,7 @@ from coordinator.commands.session import Session, of
 from transfer import hints
 from transfer.terminal import console
 from transfer.terminal.console import DirectoryOption, Format, FormatOption
-from transfer.terminal.doctor import tell
+from transfer.terminal.doctor import report
 from transfer.terminal.hub import Download, download
 
 app = console.application("Adapt a large language model to text that stays with its owners.")
@@ -129,4 +129,4 @@ def doctor(context: typer.Context) -> None:
     session = of(context)
     with console.doing("loading PyTorch"):
         from coordinator.commands import doctor as checkup
-    tell(session, checkup.examine(session.directory))
+    report(session, checkup.examine(session.directory))

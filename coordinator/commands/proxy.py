@@ -82,7 +82,7 @@ def distil(
         with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
             make(large, wanted, texts, settings, place, resume=resume, on_step=show)
         proxy = proxies.register(store, ours, place)
-    session.emit({"name": name, "digest": proxy.model.ref.digest, **proxy.measured}, distil_options.made)
+    session.emit({"name": name, "digest": proxy.model.ref.digest, **proxy.measured}, distil_options.headline)
 
 
 @app.command("register")
@@ -105,7 +105,7 @@ def register(
 
         proxies.copy(directory, place)
         proxy = proxies.register(store, identity(config), place)
-    session.emit({"name": name, "digest": proxy.model.ref.digest, **proxy.measured}, distil_options.made)
+    session.emit({"name": name, "digest": proxy.model.ref.digest, **proxy.measured}, distil_options.headline)
 
 
 @app.command("list")
@@ -185,5 +185,5 @@ def _shown(proxy: dict[str, Any]) -> Group:
     parent = f"{proxy['parent']} {proxy['parent_digest'][:16]}"
     origin = f"of {parent}, in {proxy['directory']}"
     return Group(
-        line(f"{proxy['name']} {proxy['digest']}"), table, line(distil_options.measured(proxy)), line(origin)
+        line(f"{proxy['name']} {proxy['digest']}"), table, line(distil_options.summary(proxy)), line(origin)
     )

@@ -1,1 +1,1 @@
-"""The frame of all three commands: arguments, results, errors, `doctor`; no other room here knows it."""
+"""The frame of all three commands: arguments, results, errors, `doctor`; no other room here imports it."""

@@ -1,4 +1,4 @@
-"""The tree of commands that click runs, made of a typer application: what typer leaves open is settled here."""
+"""The tree of click commands of a typer application, with what typer lacks: --version, exact help, usage errors."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,22 +11,22 @@ from typer.core import TyperGroup
 
 
 class MissingVerbError(click.UsageError):
-    """A command or noun was called with nothing behind it."""
+    """A command or noun stands without the verb it needs."""
 
     def __init__(self, context: click.Context) -> None:
         super().__init__(f"{context.command_path} needs a command; see `{context.command_path} -h`", context)
         self._context = context
 
     def show_help(self) -> None:
-        """Print its help to stdout."""
-        self._context.get_help()  # typer prints it, and returns nothing
+        """Print the command's help to stdout."""
+        self._context.get_help()  # typer prints the help and returns an empty text
 
 
 class Noun(TyperGroup):
-    """A command that needs another one behind it."""
+    """A command that needs a subcommand."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words behind it.
+        """Read the words behind the command.
 
         Raises:
             MissingVerbError: there are none.
@@ -36,14 +36,14 @@ class Noun(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-def made(app: typer.Typer) -> click.Command:
-    """The command of `app`, with --version and with every help text as it was written."""
+def command_of(app: typer.Typer) -> click.Command:
+    """Return the command of `app`, with --version, and with help texts that rich prints literally."""
     command = typer.main.get_command(app)
     for each in _all(command):
         each.help = escape(each.help or "")
-        told = _told(each)
+        helps = _argument_helps(each)
         for parameter in each.params:
-            parameter.help = escape(getattr(parameter, "help", None) or told.get(parameter.name or "", ""))
+            parameter.help = escape(getattr(parameter, "help", None) or helps.get(parameter.name or "", ""))
     click.version_option(package_name="promptferry", message="%(prog)s %(version)s")(command)
     return command
 
@@ -55,14 +55,14 @@ def _all(command: click.Command) -> Iterator[click.Command]:
             yield from _all(each)
 
 
-def _told(command: click.Command) -> dict[str, str]:
-    """Help of each positional argument, which typer 0.20 loses under click 8.5."""
-    written = inspect.unwrap(command.callback) if command.callback else None
-    hints = get_type_hints(written, include_extras=True) if written else {}
+def _argument_helps(command: click.Command) -> dict[str, str]:
+    """Return the help of each positional argument, which typer 0.20 loses under click 8.5."""
+    function = inspect.unwrap(command.callback) if command.callback else None
+    hints = get_type_hints(function, include_extras=True) if function else {}
     return {
-        name: said.help or ""
+        name: argument.help or ""
         for name, hint in hints.items()
         if get_origin(hint) is Annotated
-        for said in get_args(hint)[1:]
-        if isinstance(said, typer.models.ArgumentInfo)
+        for argument in get_args(hint)[1:]
+        if isinstance(argument, typer.models.ArgumentInfo)
     }

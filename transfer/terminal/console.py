@@ -1,4 +1,4 @@
-"""What the three commands share: results on stdout, everything else on stderr, one line an error.
+"""The common part of the three commands: results on stdout, everything else on stderr, one line per error.
 
 app = console.application("What this command is for.")
 
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+"""Exit status after Ctrl-C, as in shells."""
 Value = TypeVar("Value")
 
 
@@ -55,20 +55,20 @@ class Format(StrEnum):
 
 
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="How results are written; may also stand last.")
+    Format, typer.Option("--format", help="Format of results. You may also write it last.")
 ]
 DirectoryOption = Annotated[
     Path,
     typer.Option(
         "--dir",
-        help="Directory that holds the settings file; may also stand last.",
+        help="Directory of the settings file. You may also write it last.",
         show_default="current directory",
     ),
 ]
 
 
 def application(description: str) -> typer.Typer:
-    """A typer application, or a noun of one; called with nothing it prints its help and ends with status 2."""
+    """Return a typer application, or a noun of one; without a verb it prints its help and ends with status 2."""
     return typer.Typer(
         cls=command_tree.Noun,
         help=description,
@@ -84,34 +84,34 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
     A `PromptferryError` becomes `error: …` on stderr and, if `--format json` was given, also
     `{"error": symbol, "message": …}` on stdout.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    _hush()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _silence_libraries()
     try:
         # not app(): typer's own hook prints the local variables of every frame, which may hold private text
-        command = command_tree.made(app)
-        result = command.main(args=_hoisted(given, command), standalone_mode=False)
+        command = command_tree.command_of(app)
+        result = command.main(args=_hoisted(words, command), standalone_mode=False)
         sys.stdout.flush()
-        if result == INTERRUPTED:  # typer's word for Ctrl-C
-            _fail("interrupted", "interrupted", INTERRUPTED, given)
+        if result == INTERRUPTED:  # typer returns this status after Ctrl-C
+            _fail("interrupted", "interrupted", INTERRUPTED, words)
         sys.exit(result if isinstance(result, int) else 0)
     except PromptferryError as error:
-        _fail(error.symbol, str(error), error.exit_status, given)
+        _fail(error.symbol, str(error), error.exit_status, words)
     except command_tree.MissingVerbError as error:
-        with redirect_stdout(sys.stderr):  # the help that was not asked for is no result
+        with redirect_stdout(sys.stderr):  # help that nobody requested is not a result
             error.show_help()
-        _fail("usage", error.format_message(), error.exit_code, given, told=True)
+        _fail("usage", error.format_message(), error.exit_code, words, printed=True)
     except click.ClickException as error:
-        _fail("usage", " ".join(error.format_message().split()), error.exit_code, given)
-    except (KeyboardInterrupt, click.Abort):  # before typer listens, or where a question was asked
-        _fail("interrupted", "interrupted", INTERRUPTED, given)
+        _fail("usage", " ".join(error.format_message().split()), error.exit_code, words)
+    except (KeyboardInterrupt, click.Abort):  # before typer handles signals, or at a prompt for input
+        _fail("interrupted", "interrupted", INTERRUPTED, words)
     except BrokenPipeError:
-        # whoever read our output has left; closing stdout at exit would fail the same way again
+        # the reader of stdout has gone; closing stdout at exit would fail the same way again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
-def _hush() -> None:
-    """The model libraries draw no bars, give no advice and call nobody: a command tells of its work itself."""
+def _silence_libraries() -> None:
+    """Keep the model libraries from drawing bars, giving advice and calling home; commands report progress."""
     for setting in ("PROGRESS_BARS", "TELEMETRY", "UPDATE_CHECK"):
         os.environ[f"HF_HUB_DISABLE_{setting}"] = "1"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -120,7 +120,7 @@ def _hush() -> None:
 
 
 def _hoisted(words: Sequence[str], command: click.Command) -> list[str]:
-    """`words` with options of the whole command moved before its verb, so that they may stand at the end too."""
+    """Return `words` with --dir and --format moved before the verb, so that you may also write them last."""
     known = {name for parameter in command.params for name in parameter.opts}
     options = known & {"--dir", "--format"} if isinstance(command, click.Group) else set()
     front: list[str] = []
@@ -144,19 +144,19 @@ def _value(option: str, following: Iterator[str]) -> str:
 
 
 def _fail(
-    symbol: str, message: str, status: int, arguments: Sequence[str], *, told: bool = False
+    symbol: str, message: str, status: int, arguments: Sequence[str], *, printed: bool = False
 ) -> NoReturn:
-    """End with an error; `told` if whoever reads stderr knows it already."""
+    """End with an error; `printed` if stderr shows it already."""
     if wants_json(arguments):
         sys.stdout.write(json.dumps({"error": symbol, "message": message}, ensure_ascii=False) + "\n")
         sys.stdout.flush()
-    if not told:
+    if not printed:
         sys.stderr.write(f"error: {message}\n")
     sys.exit(status)
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """True if the last `--format` says json; read off the words, so wrong usage is told in JSON too."""
+    """Return whether the last `--format` is json; it reads the raw words, so that usage errors are JSON too."""
     chosen = ""
     for word, following in pairwise([*arguments, ""]):
         if word == "--format":
@@ -167,7 +167,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 
 def emit(value: Value, form: Format, render: Callable[[Value], RenderableType]) -> None:
-    """Write a result to stdout: as one JSON document, or as `render(value)` (text, or any rich table)."""
+    """Write a result to stdout, as one JSON document or as `render(value)` (text or a rich table)."""
     if form is Format.JSON:
         sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, indent=2) + "\n")
         return
@@ -179,5 +179,5 @@ def emit(value: Value, form: Format, render: Callable[[Value], RenderableType]) 
 
 
 def line(text: str) -> Text:
-    """One line that no terminal width breaks; a table's own title would wrap in the table's width."""
+    """Return one line that no terminal width breaks; a table's own title would wrap at the table's width."""
     return Text(text, no_wrap=True, overflow="ignore")

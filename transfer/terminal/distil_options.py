@@ -1,4 +1,4 @@
-"""What the coordinator's and a client's `proxy` commands share: options of `distil`, and how a proxy is told of."""
+"""Options of `proxy distil` and the one-line description of a proxy, shared by both sides' commands."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,33 +15,33 @@ DEFAULTS = DistilSettings()
 FROZEN = ",".join(DEFAULTS.freeze)
 
 Layers = Annotated[
-    str, typer.Option("--layers", help="How many layers to keep (first and last), or which: 0,3,5.")
+    str, typer.Option("--layers", help="Number of layers to keep (first and last), or their indices: 0,3,5.")
 ]
-Steps = Annotated[int, typer.Option("--steps", min=0, help="Most optimiser steps; 0 only cuts.")]
+Steps = Annotated[
+    int, typer.Option("--steps", min=0, help="Largest number of optimiser steps; 0 only cuts the layers.")
+]
 Freeze = Annotated[
     str, typer.Option("--freeze", help="Copied parts that are not trained: embeddings, head, both or none.")
 ]
 Arithmetic = Annotated[
-    Precision, typer.Option("--precision", help="bf16 pays where the processor multiplies it natively.")
+    Precision, typer.Option("--precision", help="bf16 is faster where the processor multiplies it natively.")
 ]
-Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Batches that make one step.")]
+Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Batches per optimiser step.")]
 KlAt = Annotated[
-    Places, typer.Option("--kl-at", help="A masked model's tokens to compare: the masked ones, or all.")
+    Places, typer.Option("--kl-at", help="Tokens of a masked model to compare: the masked ones, or all.")
 ]
 PromptedShare = Annotated[
     float,
     typer.Option("--prompted-share", min=0, max=1, help="Share of batches read behind a random soft prompt."),
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on where a distillation of this name was interrupted.")
-]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted distillation of this name.")]
 
 
 def parse_layers(text: str) -> int | tuple[int, ...]:
     """Read --layers: 3 is a number of layers, 0,5 are indices.
 
     Raises:
-        UsageError: neither.
+        UsageError: `text` is neither.
     """
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
@@ -50,7 +50,7 @@ def parse_layers(text: str) -> int | tuple[int, ...]:
 
 
 def parse_freeze(text: str) -> tuple[str, ...]:
-    """Read --freeze: parts with commas between them, both or none; `DistilSettings` knows which there are."""
+    """Read --freeze: parts separated by commas, both or none; `DistilSettings` checks the parts."""
     if text == "both":
         return PARTS
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
@@ -58,17 +58,17 @@ def parse_freeze(text: str) -> tuple[str, ...]:
 
 @contextmanager
 def resumable(place: Path) -> Iterator[None]:
-    """Say, when Ctrl-C ends a distillation, how it can go on."""
+    """Within the block, let Ctrl-C end a distillation with advice on how to continue it."""
     try:
         yield
     except KeyboardInterrupt:
         if checkpoints_of(place).exists():
-            say("its checkpoints are kept: the same command with --resume goes on from the last one")
+            say("checkpoints are kept; run the same command with --resume to continue from the last one")
         raise
 
 
-def measured(proxy: Mapping[str, Any]) -> str:
-    """What a proxy is and is worth, as one line."""
+def summary(proxy: Mapping[str, Any]) -> str:
+    """Return layers, steps and measurements of a proxy in one line."""
     return (
         f"layers {list(proxy['layers'])}, {proxy['steps']} steps, held-out KL {proxy['held_out_kl']:.3f}, "
         f"perplexity {shown(proxy['held_out_perplexity'])} (target {shown(proxy['target_perplexity'])})"
@@ -76,10 +76,10 @@ def measured(proxy: Mapping[str, Any]) -> str:
 
 
 def shown(perplexity: float | None) -> str:
-    """A perplexity, or a dash for that of a model that tells no tokens."""
+    """Return a perplexity as text; a dash for a model without an LM head."""
     return "–" if perplexity is None else f"{perplexity:.1f}"
 
 
-def made(proxy: Mapping[str, Any]) -> str:
-    """The same, behind name and digest."""
-    return f"proxy {proxy['name']} {proxy['digest']}: {measured(proxy)}"
+def headline(proxy: Mapping[str, Any]) -> str:
+    """Return name, digest and `summary` of a proxy in one line."""
+    return f"proxy {proxy['name']} {proxy['digest']}: {summary(proxy)}"

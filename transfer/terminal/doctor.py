@@ -1,4 +1,4 @@
-"""The frame of both `doctor` commands: checks one after the other, and a table of what they found."""
+"""The frame of both `doctor` commands: checks one after another, and a table of their results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Result of one check; `detail` is what was found, or what is wrong and how to mend it."""
+    """Result of one check; `detail` is the state of a healthy part, or the fault and how to repair it."""
 
     check: str
     healthy: bool
@@ -30,7 +30,7 @@ def examine(
 ) -> list[Check]:
     """Read the settings in `path` and run every check on them.
 
-    A check that fails does not hide the next; settings that cannot be read end the examination.
+    A failed check does not stop the next. If the settings cannot be read, no check runs.
     """
     try:
         settings = read()
@@ -46,8 +46,8 @@ def examine(
     return findings
 
 
-def tell(session: Session, findings: list[Check]) -> None:
-    """Write the findings to stdout; the exit status says whether all is well."""
+def report(session: Session, findings: list[Check]) -> None:
+    """Write the findings to stdout; end with status 1 if a check failed."""
     session.emit(findings, _table)
     if not all(finding.healthy for finding in findings):
         raise typer.Exit(PromptferryError.exit_status)

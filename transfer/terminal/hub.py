@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: nothing else of ours ever asks the network for one."""
+"""Download of models from the Hugging Face hub; no other code here does that."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ Download = Annotated[
     bool,
     typer.Option(
         "--download",
-        help="Fetch a hub name into the local Hugging Face cache first. Nothing else asks the network for models.",
+        help="First download a hub name into the local Hugging Face cache. Nothing else downloads models.",
     ),
 ]
 FILES = ("*.safetensors", "*.safetensors.index.json", "*config.json", "*token*.json", "vocab.*", "merges.txt")
@@ -22,11 +22,10 @@ NOT_THESE = ("*/*", "consolidated*")
 
 
 def download(name: str) -> None:
-    """Fetch the model of a hub name into the local cache; what is a directory here is left as it is.
+    """Fetch the model of a hub name into the local cache; do nothing if `name` is a directory here.
 
     Raises:
-        ModelError: there is no such model, it may not be read, it holds no safetensors, or the hub cannot be
-            reached.
+        ModelError: there is no such model, you may not read it, it has no safetensors, or the hub cannot be reached.
     """
     if Path(name).expanduser().exists():
         return
@@ -38,10 +37,12 @@ def download(name: str) -> None:
     except Exception as error:
         raise ModelError(f"{name}: cannot be downloaded: {_reason(error)}") from error
     if not any(Path(place).glob("*.safetensors")):
-        raise ModelError(f"{name}: cannot be used: the hub holds no weights of it as safetensors")
+        raise ModelError(
+            f"{name}: cannot be used: the hub holds no weights of it as safetensors; take another model"
+        )
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, on one line, without the hub's advice."""
+    """Return the reason in one line, without the hub's advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

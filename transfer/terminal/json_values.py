@@ -1,4 +1,4 @@
-"""Values as what JSON knows: for statements that are signed, and for results that machines read."""
+"""Conversion of values to JSON types, for results that machines read."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """`value` as what JSON knows: dataclasses as objects, paths and times as text, ε = ∞ as "inf"."""
+    """Return `value` in JSON types: dataclasses as objects, paths and times as text, ε = ∞ as "inf"."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

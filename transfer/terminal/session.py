@@ -1,4 +1,4 @@
-"""What every command starts from: whose directory, and how results are written."""
+"""The session of a command: its directory, and the format of its results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The options that may stand anywhere in a command.
+    """The options that you may write anywhere in a command.
 
     Attributes:
-        directory: holds the settings.
-        form: text or JSON.
+        directory: directory of the settings file.
+        form: format of results, text or JSON.
     """
 
     directory: Path
@@ -31,6 +31,6 @@ class Session:
 
 
 def of(context: typer.Context) -> Session:
-    """The session the application's callback made."""
+    """Return the session that the application's callback created."""
     session: Session = context.obj
     return session

@@ -1,4 +1,4 @@
-"""How both daemons end: asked by a signal, finished in order, and gone in bounded time."""
+"""The end of both daemons: requested by a signal, in order, and in bounded time."""
 
 import logging
 import os
@@ -12,9 +12,9 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def stopped_by_signals(within_s: float) -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; a process still there `within_s` seconds later is ended.
+    """Yield an event that SIGTERM and SIGINT set; end the process if it still runs `within_s` seconds later.
 
-    For whom a hard end loses nothing: everything that was finished must be durable already.
+    Use it only where being killed loses nothing, that is, where all finished work is already on disk.
     """
     stop = threading.Event()
     end = threading.Timer(within_s, os._exit, (0,))
