@@ -1,1 +1,1 @@
-"""Files written whole or not at all, and text as people's programs write it."""
+"""Files that are written whole or not at all, and text files from any program."""

@@ -1,4 +1,4 @@
-"""Files of an artifact by name, size and digest, and files written whole or not at all."""
+"""References to files by name, size and digest, and files that are written whole or not at all."""
 
 import glob
 import hashlib
@@ -23,12 +23,12 @@ class FileRef:
     """One file of an artifact.
 
     Attributes:
-        path: plain file name: no directory part, no leading dot, so that it cannot point elsewhere.
-        size: in bytes.
+        path: plain file name, without directory part or leading dot, so that it cannot point elsewhere.
+        size: size in bytes, ≥ 0.
         digest: SHA-256, 64 lower-case hex digits.
 
     Raises:
-        VerificationError: a field is none of that.
+        VerificationError: a field breaks its rule.
     """
 
     path: str
@@ -45,22 +45,22 @@ class FileRef:
 
     @staticmethod
     def of_bytes(path: str, content: bytes) -> "FileRef":
-        """Reference to `content` under the name `path`."""
+        """Return a reference to `content` under the name `path`."""
         return FileRef(path, len(content), hashlib.sha256(content).hexdigest())
 
     @staticmethod
     def of_file(path: Path) -> "FileRef":
-        """Reference to a file on disk."""
+        """Return a reference to a file on disk."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return FileRef(path.name, file.tell(), digest)
 
 
 def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Create `path`, durably; after a crash it is there whole or not there.
+    """Create `path` durably; after a crash it is complete or absent.
 
     Raises:
-        AlreadyExistsError: something is there; it is left as it is.
+        AlreadyExistsError: `path` exists; it is left unchanged.
         UsageError: the directory cannot be written.
     """
     draft = _draft(path)
@@ -78,7 +78,7 @@ def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write `path` anew, durably; after a crash it has the old content or the new.
+    """Replace the content of `path` durably; after a crash it has the old content or the new.
 
     Raises:
         UsageError: the directory cannot be written.
@@ -94,14 +94,14 @@ def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def remove_drafts(path: Path) -> None:
-    """Remove what processes that were killed while writing `path` left beside it; no other may be writing it."""
+    """Remove drafts of `path` that killed processes left beside it; call it only while no process writes `path`."""
     for draft in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"):
         draft.unlink()
 
 
 @contextmanager
 def appearing(place: Path) -> Iterator[Path]:
-    """A draft directory that becomes `place` if the block ends well and vanishes if not.
+    """Yield a draft directory that becomes `place` if the block succeeds and is removed if not.
 
     Raises:
         UsageError: the directory cannot be written.
@@ -120,7 +120,7 @@ def appearing(place: Path) -> Iterator[Path]:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make creations and renames in a directory survive a power cut."""
+    """Flush a directory, so that creations and renames in it survive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Public text: what proxies are distilled on and prompts are transferred with. Labels are never read."""
+"""Public text, for distilling proxies and transferring prompts. Its labels are never read."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from transfer.files.text import MALFORMED, NotTextError, decoded, is_unicode, js
 
 
 def read_texts(path: Path) -> list[str]:
-    """Texts of a .jsonl file (field `text`) or of a .txt file (one a line); empty ones are left out.
+    """Read the texts of a .jsonl file (field `text`) or of a .txt file (one per line), without empty ones.
 
     Raises:
-        DataError: the file is missing, not UTF-8, of another kind, malformed, or holds no text.
+        DataError: the file is missing, has another kind, is not UTF-8 or malformed, or holds no text.
     """
     kind = path.suffix.lower()
     if kind not in {".jsonl", ".txt"}:
-        raise DataError(f"{path}: public text must be .jsonl or .txt")
+        raise DataError(f"{path}: public text must be .jsonl or .txt; convert the file")
     try:
         content = decoded(path.read_bytes())
     except OSError as error:
@@ -27,13 +27,13 @@ def read_texts(path: Path) -> list[str]:
         texts = lines(content)
     texts = [text.strip() for text in texts if text.strip()]
     if not texts:
-        raise DataError(f"{path}: holds no text")
+        raise DataError(f"{path}: holds no text; at least one line must have some")
     return texts
 
 
 def _text(place: str, record: object) -> str:
     if record is MALFORMED:
-        raise DataError(f'{place}: not a JSON object: one a line, {{"text": …}}')
+        raise DataError(f'{place}: not a JSON object; write one per line: {{"text": …}}')
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
         raise DataError(f"{place}: field 'text' is missing or not a string")
     text: str = record["text"]

@@ -1,7 +1,9 @@
-"""Text as people's programs write it: UTF-8 with or without a byte order mark, lines ended in any of three ways.
+"""Text files from any program: UTF-8 with or without a byte order mark, and any of three line ends.
 
-What is not UTF-8 is refused with how to save it. Nothing here quotes the text, nor does an exception carry it, so
-that private text may be read by it as well.
+A file that is not UTF-8 is refused with advice on how to save it.
+
+Guarantee: no message quotes the text of a file, and no exception carries it, so private text may be read with this
+module. Only `toml` is different: its messages may quote a settings file.
 """
 
 import codecs
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MALFORMED = object()
-"""Stands for the value of a line that is not JSON."""
+"""In place of the value of a line that is not JSON."""
 
 _UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 _LINE_END = re.compile("\r\n|\r|\n")
@@ -22,33 +24,33 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NotTextError(ValueError):
-    """Bytes that are no text: `line` by number, 0 where it is the whole file, and `rule`, how to mend it."""
+    """Bytes that are not text: `line` is a number, or 0 for the whole file; `rule` is the fault and its repair."""
 
     def __init__(self, line: int, rule: str) -> None:
         super().__init__(rule)
         self.line, self.rule = line, rule
 
     def of(self, path: object) -> str:
-        """The message for a file."""
+        """Return the message for the file `path`."""
         return f"{path}:{self.line}: {self.rule}" if self.line else f"{path}: {self.rule}"
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number in JSON, as it is spelt: of any size, and 1.0 is not 1."""
+    """A number in JSON as the file spells it: of any size, and 1.0 differs from 1."""
 
     spelt: str
 
 
 def decoded(content: bytes) -> str:
-    """The text in `content`, line ends as they are, without a byte order mark.
+    """Decode `content`; keep its line ends and drop a byte order mark.
 
     Raises:
-        NotTextError: it is UTF-16, not UTF-8, or holds a NUL byte.
+        NotTextError: `content` is UTF-16, not UTF-8, or contains a NUL byte.
     """
     if is_utf_16(content):
         raise NotTextError(0, 'UTF-16: save the file as UTF-8 (in Excel as "CSV UTF-8")')
-    content = content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\x1a")  # what DOS ended a file with
+    content = content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\x1a")  # DOS ends files with this byte
     if b"\0" in content:
         line = _line(content, content.index(b"\0"))
         raise NotTextError(line, "a NUL byte, so no text or UTF-16: save the file as UTF-8")
@@ -56,23 +58,24 @@ def decoded(content: bytes) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         line = _line(content, error.start)
-    raise NotTextError(line, "not UTF-8: save the file as UTF-8")  # not above: the other carries the content
+    # outside the handler, because UnicodeDecodeError carries the content and would be this error's context
+    raise NotTextError(line, "not UTF-8: save the file as UTF-8")
 
 
 def is_utf_16(content: bytes) -> bool:
-    """Whether `content` starts as Windows' "Unicode" text does; random bytes hardly ever do."""
+    """Return whether `content` starts like Windows' "Unicode" text, which random bytes hardly ever do."""
     return content.startswith(_UTF_16) and (len(content) == len(codecs.BOM_UTF16_LE) or b"\0" in content)
 
 
 def lines(text: str) -> list[str]:
-    """Lines of `text`, ended by CR LF, LF or CR. Not `splitlines`, which also ends them at U+2028 and others."""
+    """Split `text` at CR LF, LF or CR only; `str.splitlines` also splits at U+2028 and others."""
     return _LINE_END.split(text)
 
 
 def json_lines(text: str) -> Iterator[tuple[int, Any]]:
-    """Number and value of each line that is not blank; `MALFORMED` where it is not JSON.
+    """Yield number and value of each line that is not blank; the value is `MALFORMED` if the line is not JSON.
 
-    A number is a `Number`. A byte order mark in mid-file is left out: it comes of joining files.
+    Each JSON number becomes a `Number`. Byte order marks inside a file, which come from joining files, are dropped.
     """
     for number, line in enumerate(lines(text), start=1):
         if line := line.strip().removeprefix("\ufeff").strip():
@@ -80,15 +83,15 @@ def json_lines(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether `text` is free of surrogates, which JSON can spell and nothing can write."""
+    """Return whether `text` has no surrogates, which JSON can spell but no encoding can write."""
     return _SURROGATE.search(text) is None
 
 
 def toml(content: bytes) -> dict[str, Any]:
-    """Tables of a TOML file.
+    """Parse the content of a TOML file.
 
     Raises:
-        NotTextError: it is no text, or not TOML.
+        NotTextError: `content` is not text, or not TOML.
     """
     text = "\n".join(lines(decoded(content)))
     try:

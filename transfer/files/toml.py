@@ -1,7 +1,7 @@
-"""Settings files: one TOML file a side, read into a frozen pydantic model or refused in one line.
+"""Settings files: one TOML file per side, read into a frozen pydantic model or refused in one line.
 
-A model derives from `Settings`; a path in it is typed `Located`, and a relative one is meant relative to the
-file it stands in, wherever the process was started. Secrets never stand in a settings file, only their paths.
+A model derives from `Settings`. A path in it has the type `Located`: a relative path starts at the settings file's
+directory, wherever you start the process. Settings files contain no secrets, only paths to them.
 
     class Policy(Settings):
         max_epsilon: float
@@ -37,7 +37,7 @@ from transfer.files.text import NotTextError, is_unicode, toml
 
 
 class Settings(BaseModel):
-    """A table of a settings file: frozen, and closed to keys it does not know; `called` is what its file is."""
+    """A table of a settings file: frozen, and without unknown keys; `called` names the kind of file in messages."""
 
     called: ClassVar[str] = "settings file"
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
@@ -52,7 +52,7 @@ def _located(value: Any, handler: ValidatorFunctionWrapHandler, info: Validation
 
 
 def at_home(path: Path) -> Path:
-    """`path` with `~` and `~user` filled in; one that begins with ~ and names no user is meant as it is."""
+    """Return `path` with `~` and `~user` expanded; leave a path unchanged if its ~ names no user."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -69,20 +69,20 @@ def load(path: Path, model: type[Model]) -> Model:
     """Read a TOML file into `model`.
 
     Raises:
-        ConfigError: the file is missing or not TOML, or a key is unknown, missing or impossible; one line
-            that names file, table and key, and the nearest known key.
+        ConfigError: the file is missing or not TOML, or a key is unknown, missing or impossible; the message names
+            file, table and key, and the nearest known key, in one line.
     """
     return parse(tables(path, model.called), path, model)
 
 
 def parse(raw: dict[str, Any], path: Path, model: type[Model]) -> Model:
-    """Validate tables that were read, or are about to be written, as the content of `path`.
+    """Validate tables read from `path`, or to be written there.
 
     Raises:
         ConfigError: see `load`.
     """
     try:
-        # strict, and yet an array may become a tuple: only pydantic's JSON mode has both
+        # only pydantic's JSON mode is strict and still turns an array into a tuple
         content = json.dumps(raw, default=lambda value: value.isoformat())
         return model.model_validate_json(content, context={"directory": path.parent})
     except ValidationError as error:
@@ -94,13 +94,13 @@ def parse(raw: dict[str, Any], path: Path, model: type[Model]) -> Model:
 
 
 def filled(example: str, values: Mapping[tuple[str, str], Any]) -> str:
-    """The commented example of a settings file with the values of some (table, key) pairs put in.
+    """Return the commented `example` of a settings file with `values` filled in by (table, key).
 
-    Comments and order stay; a setting that is commented out (`# key = …`) is switched on, and one whose value
-    is None is commented out.
+    Comments and order stay. A commented setting (`# key = …`) becomes active, and a value of None comments its
+    setting out.
 
     Raises:
-        ConfigError: a pair does not stand in the example, or a value is not Unicode, as file names can be.
+        ConfigError: the example lacks a pair, or a value is not Unicode, which file names may be.
     """
     left, table, lines = dict(values), "", []
     for line in example.splitlines():
@@ -110,7 +110,7 @@ def filled(example: str, values: Mapping[tuple[str, str], Any]) -> str:
         changed = (table, key) in left
         lines.append(_setting(key, left.pop((table, key)), line) if changed else line)
     for table, key in left:
-        raise ConfigError(f"[{table}] {key} does not stand in the example settings")
+        raise ConfigError(f"[{table}] {key} is not in the example settings; add it there")
     return "\n".join(lines) + "\n"
 
 
@@ -121,7 +121,7 @@ def _setting(key: str, value: Any, line: str) -> str:
 
 
 def tables(path: Path, called: str) -> dict[str, Any]:
-    """What a TOML file holds, which `called` says what it is.
+    """Read the tables of a TOML file; `called` names the kind of file in messages.
 
     Raises:
         ConfigError: the file is missing or not TOML.
@@ -135,7 +135,7 @@ def tables(path: Path, called: str) -> dict[str, Any]:
 
 
 def _first(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first mistake as text; a misspelt key before the key that is missing because of it."""
+    """Return the first mistake as text; a misspelt key comes before the key that is missing because of it."""
     details = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
     text = _describe(details[0], model)
     return text if len(details) == 1 else f"{text} (and {len(details) - 1} more)"
@@ -166,29 +166,29 @@ def _suggestion(key: str, known: Sequence[str]) -> str:
 
 
 def _keys(model: type[BaseModel], tables: Sequence[int | str]) -> list[str]:
-    """Keys the table at `tables` may hold."""
-    found: type[BaseModel] | None = model
+    """Return the keys that the table at `tables` may have."""
+    current: type[BaseModel] | None = model
     annotation: Any = model
     for part in tables:
-        found = _table(annotation)
-        if found is not None and part in (names := _names(found)):
-            annotation = found.model_fields[names[str(part)]].annotation
+        current = _table(annotation)
+        if current is not None and part in (names := _names(current)):
+            annotation = current.model_fields[names[str(part)]].annotation
         else:
             inner = get_args(annotation) or (None,)
             annotation = inner[0] if isinstance(part, int) else inner[-1]  # a list's item, a dict's table
-    found = _table(annotation)
-    return sorted(_names(found)) if found is not None else []
+    current = _table(annotation)
+    return sorted(_names(current)) if current is not None else []
 
 
 def _names(model: type[BaseModel]) -> dict[str, str]:
-    """Attribute by the key that stands in the file."""
+    """Return attribute names by key in the file."""
     return {field.alias or name: name for name, field in model.model_fields.items()}
 
 
 def _table(annotation: Any) -> type[BaseModel] | None:
-    """The model behind an annotation such as `Policy` or `Policy | None`."""
+    """Return the model behind an annotation such as `Policy` or `Policy | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, UnionType, Annotated):
-        return next((found for part in get_args(annotation) if (found := _table(part))), None)
+        return next((table for part in get_args(annotation) if (table := _table(part))), None)
     return None
