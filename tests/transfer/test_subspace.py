@@ -38,7 +38,7 @@ def test_other_bytes_are_refused(model, data, words):
 @pytest.mark.parametrize(
     ("directions", "words"),
     [
-        (torch.ones(2, 3), "are not"),
+        (torch.ones(2, 3), "must be"),
         (torch.ones(7, 2, 3), "1 ≤ D ≤ P·H"),
         (torch.full((1, 2, 3), float("nan")), "finite"),
         (torch.ones(1, 2, 3, dtype=torch.float64), "float32"),
