@@ -1,1 +1,1 @@
-"""The room with private text: the only code that opens it, holds it, or takes gradients of it."""
+"""Private text: the only code that opens it, keeps it in memory, or computes gradients of it."""

@@ -1,4 +1,4 @@
-"""The file with the private records, and the data set its records are to the ledger."""
+"""The file with the private records, and the data set of the ledger that its records belong to."""
 
 import logging
 from pathlib import Path
@@ -15,31 +15,38 @@ logger = logging.getLogger(__name__)
 
 
 class DataFile:
-    """The private records of one file, and the data set the ledger knows them as."""
+    """The private records of one file, and the data set of the ledger that they belong to."""
 
     def __init__(self, path: Path, ledger: Ledger) -> None:
         self._path = path
         self._ledger = ledger
-        self._held: tuple[object, PrivateRecords, str] | None = None
+        self._current: tuple[object, PrivateRecords, str] | None = None
 
     def open(self, task: Task, model: LanguageModel, unit: Unit) -> tuple[PrivateRecords, str]:
-        """Records and data set id, every text known to encode; read again if file, task, model or unit changed."""
+        """Return the records and their data set id; read again only if file, task, model or unit changed.
+
+        Every text is encoded once, so a text that the tokeniser refuses fails here, before any budget is spent.
+
+        Raises:
+            DataError: the file or a record cannot be read.
+            BudgetRefusedError: the records belong to data sets of different units.
+        """
         key = (task, model.ref.digest, unit, _stamp(self._path))
-        if self._held is None or self._held[0] != key:
+        if self._current is None or self._current[0] != key:
             records = read(self._path, task.label_names, unit)
             lengths = Lengths.of(model.encoder(task), records.texts, records.answers)
-            _tell(self._path, lengths, len(records.texts))
+            _warn_of_cuts(self._path, lengths, len(records.texts))
             users = (self._ledger.fingerprint(user, "user") for user in records.users)
             data_set = self._ledger.data_set([*map(self._ledger.fingerprint, records.texts), *users])
-            self._held = (key, records, data_set)
-        return self._held[1], self._held[2]
+            self._current = (key, records, data_set)
+        return self._current[1], self._current[2]
 
 
-def _tell(path: Path, lengths: Lengths, records: int) -> None:
-    """Once for each reading, in this machine's log alone."""
+def _warn_of_cuts(path: Path, lengths: Lengths, records: int) -> None:
+    """Log once per reading what the task cuts. The log stays on this machine."""
     if lengths.cut_records or lengths.cut_answers:
         logger.warning(
-            "%s: %d of %d texts and %d answers are longer than the task takes and are cut; %s tells more",
+            "%s: %d of %d texts and %d answers are longer than the task allows and are cut; for details run %s",
             *(path, lengths.cut_records, records, lengths.cut_answers, hints.client("data check")),
         )
 
@@ -48,5 +55,5 @@ def _stamp(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
     except OSError:
-        return ()  # reading it will say what is wrong
+        return ()  # `read` fails next and reports the cause
     return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,6 +1,6 @@
-"""A record's label as one of the classes: by name, also where names are numbers, or else by index.
+"""A record's label as one of the task's classes, given by name or by index.
 
-However a file holds a label, as a JSON number, a JSON string or a cell of CSV, it is the same class.
+A label means the same class as a JSON number, a JSON string or a CSV cell. Class names may be numbers themselves.
 """
 
 import re
@@ -20,8 +20,8 @@ _LARGEST = 9
 class Classes:
     """The classes of a task by name, in the order of their indices.
 
-    A label that is no name as it is spelt is the class of the same number (`1.0` and `01` are class "1") or truth
-    value (`TRUE` is class "true"). An integer is an index only where no class is named by a number.
+    A label that equals no name is compared by value: `1.0` and `01` mean class "1", `TRUE` means class "true".
+    An integer is an index only if no class name is a number.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -30,10 +30,10 @@ class Classes:
         self._known = f"(labels: {', '.join(names)})"
 
     def index(self, value: object) -> int:
-        """Index of the class that the label of a record means.
+        """Return the index of the class that a label means.
 
         Raises:
-            DataError: it means none, or several.
+            DataError: the label means no class, or several.
         """
         spelt = _spelt(value)
         if spelt in self._names:
@@ -44,17 +44,17 @@ class Classes:
             return same[0]
         if same:
             either = " or ".join(repr(self._names[index]) for index in same)
-            raise DataError(f"{_quoted(str(spelt))} could be {either}: write it as the task does, in quotes")
+            raise DataError(f"{_quoted(str(spelt))} could be {either}: spell it as the task does, in quotes")
         return self._by_index(value)
 
     def _by_index(self, value: object) -> int:
         spelt = value.spelt if isinstance(value, Number) else value
         if not isinstance(spelt, str):
-            raise DataError(f"{kind(value)} where an index or a name should be {self._known}")
+            raise DataError(f"{kind(value)}, but must be an index or a name {self._known}")
         named = any(isinstance(meaning, Decimal) for meaning in self._meanings)
         if named or not _INTEGER.fullmatch(spelt):
             if not named and isinstance(value, Number):
-                raise DataError(f"a number where an index or a name should be {self._known}")
+                raise DataError(f"a number, but must be an index or a name {self._known}")
             raise DataError(f"unknown label {_quoted(spelt)} {self._known}")
         index = int(spelt) if len(spelt) <= _LARGEST else -1
         if not 0 <= index < len(self._names):
@@ -69,7 +69,7 @@ def kind(value: object) -> str:
             return "null"
         case bool():
             return "a boolean"
-        case Number() | float():  # the latter is NaN or Infinity
+        case Number() | float():  # a float is NaN or Infinity
             return "a number"
         case str():
             return "a string"
@@ -90,7 +90,7 @@ def _spelt(value: object) -> str | None:
 
 
 def _meaning(spelt: str) -> Decimal | bool | None:
-    """The number or truth value that a label spells."""
+    """The number or truth value of a label's text; None if it has neither."""
     if spelt.lower() in ("true", "false"):
         return spelt.lower() == "true"
     return Decimal(spelt) if _NUMBER.fullmatch(spelt) else None

@@ -1,4 +1,4 @@
-"""How long records are in a model's tokens, and what a task's limits cut of them. It never leaves the machine."""
+"""The lengths of records in a model's tokens, and how much a task's limits cut. They never leave the machine."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from transfer.tokens.encoder import Encoder
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Of a data owner's records, as one task and one tokeniser make them lines.
+    """Lengths of a data owner's records as lines of one task and one tokeniser.
 
     Attributes:
-        max_tokens: the task's limit on a line, template and all.
-        longest: tokens of the longest line, uncut.
-        median: tokens of a line in the middle, uncut.
-        cut_records: how many lose the end of their text.
-        cut_tokens: how many tokens they lose together.
-        cut_answers: how many answers in free text are longer than `answer_tokens`.
+        max_tokens: the task's limit on a line, template included.
+        longest: tokens of the longest line before cutting.
+        median: median tokens of a line before cutting.
+        cut_records: number of records that lose the end of their text.
+        cut_tokens: number of tokens lost in all records together.
+        cut_answers: number of free-text answers longer than `answer_tokens`.
     """
 
     max_tokens: int
@@ -29,10 +29,10 @@ class Lengths:
 
     @classmethod
     def of(cls, encoder: Encoder, texts: Sequence[str], answers: Sequence[str]) -> "Lengths":
-        """Measure at least one text, and the answers if the task has such."""
+        """Measure one or more texts, and the answers if the task has free-text answers."""
         whole = [encoder.length(text) for text in texts]
-        kept = [len(line.ids) for line in encoder.encode(texts)]
-        cut = [max(0, length - left) for length, left in zip(whole, kept, strict=True)]
+        limited = [len(line.ids) for line in encoder.encode(texts)]
+        cut = [max(0, length - left) for length, left in zip(whole, limited, strict=True)]
         return cls(
             max_tokens=encoder.task.max_tokens,
             longest=max(whole),

@@ -1,7 +1,7 @@
 """Private text and its answers, read from .jsonl, .csv or .tsv. No other module opens it.
 
-Messages name the file, the line and the field and never quote a text or a user: a label value is quoted, cut to 40
-characters. No exception of a parser, which would carry the text, is ever chained to an error raised here.
+Messages name the file, the line and the field. They never quote a text or a user; a label is quoted up to 40
+characters. Parser exceptions carry the text, so none is ever chained to an error raised here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,19 +15,19 @@ from transfer.errors import DataError
 from transfer.files.text import NotTextError, decoded, is_unicode
 from transfer.privacy import Unit
 
-FAULTS_TOLD = 20
-"""Faults of a file that are told one by one."""
+MOST_FAULTS = 20
+"""Most faults of a file that are reported one by one."""
 _FORMATS = {".jsonl": rows.jsonl, ".csv": rows.table, ".tsv": rows.table}
 _MISSING = object()
 _Record = dict[str, str | int]
-"""Fields of a record, its label as an index."""
+"""Fields of a record; the label is an index."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PrivateRecords:
-    """Texts, and for each its label's index or its answer in free text; `repr` shows nothing of them.
+    """Texts, each with the index of its label or with its free-text answer; `repr` shows none of them.
 
-    `users` names whose record each is, where the unit of privacy is the user.
+    `users` names the user of each record if the unit of privacy is the user.
     """
 
     texts: tuple[str, ...]
@@ -45,22 +45,22 @@ class PrivateRecords:
         return type(self).__name__
 
     def by_user(self) -> list[list[int]]:
-        """Indices of each user's records; users and their records in the order of the file.
+        """Return the indices of each user's records; users and records keep the order of the file.
 
         Raises:
             DataError: the records name no users.
         """
         if not self.users:
             raise DataError("private records name no users: read them for the unit 'user'")
-        found: dict[str, list[int]] = {}
+        indices: dict[str, list[int]] = {}
         for index, user in enumerate(self.users):
-            found.setdefault(user, []).append(index)
-        return list(found.values())
+            indices.setdefault(user, []).append(index)
+        return list(indices.values())
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Examined:
-    """All that is in a file: its good records, the first faults of the others, and how many more there are."""
+    """A whole file: its good records, the first faults of the others, and the number of further faults."""
 
     records: PrivateRecords | None
     faults: tuple[str, ...]
@@ -68,33 +68,32 @@ class Examined:
 
 
 def read(path: Path, labels: Sequence[str], unit: Unit = "record") -> PrivateRecords:
-    """Reads every record of a file.
+    """Read every record of a file.
 
-    `.jsonl`: an object a line with `text` and `label`, other fields ignored, blank lines skipped. `.csv`, `.tsv`: a
-    header with `text` and `label`, other columns ignored, parted by commas, semicolons or tabs. A label is a name
-    or an index, see `client.private.labels`. If there are no labels the answer is free text and stands in `answer`
-    instead.
+    A `.jsonl` file has one object per line with `text` and `label`; blank lines are skipped. A `.csv` or `.tsv` file
+    has a header with `text` and `label`; commas, semicolons or tabs separate its columns. Other fields are ignored.
+    A label is a name or an index, see `client.private.labels`. Without labels the answer is free text, in `answer`.
 
     Args:
         path: UTF-8, with or without a byte order mark.
-        labels: names of the classes, in the order of their indices; none for answers in free text.
-        unit: for "user" each record says in `user` whose it is: the same string, the same person.
+        labels: names of the classes, in the order of their indices; none for free-text answers.
+        unit: for "user", each record names its user in `user`; equal strings are the same person.
 
     Raises:
         DataError: `FILE:LINE: field …: what is wrong`, one line, without any private text.
     """
     good = []
-    for found in _records(path, labels, unit):
-        if isinstance(found, DataError):
-            raise found
-        good.append(found)
+    for record in _records(path, labels, unit):
+        if isinstance(record, DataError):
+            raise record
+        good.append(record)
     if not good:
         raise DataError(f"{path}: no records")
     return _gathered(good)
 
 
 def examine(path: Path, labels: Sequence[str], unit: Unit = "record") -> Examined:
-    """Reads a file as `read` does, and past what is wrong with a record.
+    """Read a file as `read` does, but continue after a faulty record.
 
     Raises:
         DataError: there are no records, or the file as a whole cannot be read.
@@ -102,11 +101,11 @@ def examine(path: Path, labels: Sequence[str], unit: Unit = "record") -> Examine
     good: list[_Record] = []
     faults: list[str] = []
     more = 0
-    for found in _records(path, labels, unit):
-        if not isinstance(found, DataError):
-            good.append(found)
-        elif len(faults) < FAULTS_TOLD:
-            faults.append(str(found))
+    for record in _records(path, labels, unit):
+        if not isinstance(record, DataError):
+            good.append(record)
+        elif len(faults) < MOST_FAULTS:
+            faults.append(str(record))
         else:
             more += 1
     if not good and not faults:
@@ -115,7 +114,7 @@ def examine(path: Path, labels: Sequence[str], unit: Unit = "record") -> Examine
 
 
 def _records(path: Path, labels: Sequence[str], unit: Unit) -> Iterator[_Record | DataError]:
-    """Each good record, or each fault of the others."""
+    """Yield each good record, and each fault of the others."""
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
         raise DataError(f"{path}: unknown format {path.suffix!r}: use .jsonl, .csv or .tsv")
@@ -166,7 +165,7 @@ def _value(name: str, value: object, classes: Classes) -> str | int:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{kind(value)} where a string should be")
+        raise DataError(f"{kind(value)}, but must be a string")
     if not value.strip():
         raise DataError("empty")
     if not is_unicode(value):

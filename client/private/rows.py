@@ -1,7 +1,7 @@
-"""Records in the text of a .jsonl or .csv file, each with its line, or what is wrong with that line.
+"""The rows of a .jsonl or .csv file, each with its line number, or with the fault of that line.
 
-Messages never quote a text. Parser exceptions carry the document they failed on, so none is ever chained to an
-error made here: it is dropped before the error is made.
+Messages never quote a text. Parser exceptions carry the document they failed on. None is ever chained to an error
+made here: it is dropped before the error is made.
 """
 
 import csv
@@ -14,40 +14,40 @@ from transfer.errors import DataError
 from transfer.files.text import MALFORMED, json_lines
 
 Row = tuple[str, dict[str, object] | DataError]
-"""FILE:LINE, and the fields that stand there."""
+"""FILE:LINE, and the fields of that line."""
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-"""What may part the columns of a table; the header tells which it is."""
+"""What may separate the columns of a table; the header decides."""
 _SEP = re.compile(r'"?sep=(.)"?(?:\r\n|\r|\n|$)')
-"""Excel's own first line."""
+"""Excel's own first line, which names the delimiter."""
 
 Cells = list[str] | str
-"""A row of a table, or why it is none."""
+"""A row of a table, or the reason why it cannot be read."""
 
 
 def jsonl(name: str, content: str, wanted: Sequence[str]) -> Iterator[Row]:
-    """Objects, one a line; blank lines are skipped."""
+    """Yield the objects of a file with one per line; skip blank lines."""
     for number, record in json_lines(content):
         place = f"{name}:{number}"
         if record is MALFORMED:
             shape = ", ".join(f'"{key}": …' for key in wanted)
-            yield place, DataError(f"{place}: malformed JSON: one object a line, {{{shape}}}")
+            yield place, DataError(f"{place}: malformed JSON: write one object per line, {{{shape}}}")
         elif not isinstance(record, dict):
             needed = " and ".join(wanted)
-            yield place, DataError(f"{place}: {kind(record)} where an object with {needed} should be")
+            yield place, DataError(f"{place}: {kind(record)}, but must be an object with {needed}")
         else:
             yield place, record
 
 
 def table(name: str, content: str, wanted: Sequence[str]) -> Iterator[Row]:
-    """Rows below a header, parted as the header is; rows with nothing in them are skipped.
+    """Yield the rows below a header, split at the header's delimiter; skip empty rows.
 
     Raises:
         DataError: the header does not name every wanted column once.
     """
-    said = _SEP.match(content)
-    content, above = (content[said.end() :], 1) if said else (content, 0)
-    delimiter = said[1] if said else _delimiter(content, wanted)
+    statement = _SEP.match(content)
+    content, above = (content[statement.end() :], 1) if statement else (content, 0)
+    delimiter = statement[1] if statement else _delimiter(content, wanted)
     rows = _rows(content, delimiter, above)
     line, header = next(rows, (0, ""))
     if not line:
@@ -57,7 +57,7 @@ def table(name: str, content: str, wanted: Sequence[str]) -> Iterator[Row]:
     if lacking := _lacking(header, wanted):
         raise DataError(
             f"{name}:{line}: field {lacking!r}: the header must name it once ({','.join(wanted)}); it has "
-            f"{len(header)} columns, parted by {DELIMITERS.get(delimiter, repr(delimiter))}"
+            f"{len(header)} columns, separated by {DELIMITERS.get(delimiter, repr(delimiter))}"
         )
     places = {field: _places(header, field)[0] for field in wanted}
     for line, cells in rows:
@@ -70,7 +70,7 @@ def table(name: str, content: str, wanted: Sequence[str]) -> Iterator[Row]:
 
 
 def _rows(content: str, delimiter: str, above: int = 0) -> Iterator[tuple[int, Cells]]:
-    """Each row with the line it starts in; `above` lines stand before `content`."""
+    """Yield each row with the number of its first line; `above` lines precede `content`."""
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     while True:
         before = reader.line_num
@@ -88,19 +88,20 @@ def _next(reader: Iterator[list[str]]) -> Cells:
         return next(reader, [])
     except csv.Error as error:
         unclosed = str(error) == "unexpected end of data"
+    # raised outside the handler: the parser's exception carries the text and must not be chained
     fault = "a quote is never closed" if unclosed else "a quote is misplaced or a field is too long"
     return f"malformed CSV: {fault}"
 
 
 def _unread(first: int, last: int) -> str:
-    """What a fault hides: a quote that is left open takes in the lines behind it."""
+    """The lines that a fault hides: an open quote swallows the lines after it."""
     return f"; lines {first} to {last} were not read" if last > first else ""
 
 
 def _delimiter(content: str, wanted: Sequence[str]) -> str:
-    """The first by which the header names all that is wanted, or else that which finds most columns."""
+    """The first delimiter that gives every wanted column, or else the one that gives most columns."""
     headers = {delimiter: _header(content, delimiter) for delimiter in DELIMITERS}
-    return max(headers, key=lambda tried: (not _lacking(headers[tried], wanted), len(headers[tried])))
+    return max(headers, key=lambda each: (not _lacking(headers[each], wanted), len(headers[each])))
 
 
 def _header(content: str, delimiter: str) -> list[str]:
@@ -109,12 +110,12 @@ def _header(content: str, delimiter: str) -> list[str]:
 
 
 def _lacking(header: Sequence[str], wanted: Sequence[str]) -> str:
-    """The first field that is not named once, "" if all are."""
+    """The first field that the header does not name once; "" if it names all."""
     return next((field for field in wanted if len(_places(header, field)) != 1), "")
 
 
 def _places(header: Sequence[str], field: str) -> list[int]:
-    """Columns of a field: those named so, or else those named so but for case and spaces."""
+    """The columns of a field: those of its exact name, or else those that differ in case or spaces."""
     names = [name.strip() for name in header]
     if field in names:
         return [index for index, name in enumerate(names) if name == field]
@@ -122,12 +123,12 @@ def _places(header: Sequence[str], field: str) -> list[int]:
 
 
 def _fault(header: Sequence[str], cells: Cells, delimiter: str) -> str:
-    """What is wrong with a row, "" if nothing is: columns without a name may be missing or, if empty, too many."""
+    """The fault of a row, "" if it has none. Unnamed columns may be missing; surplus ones may be empty."""
     if isinstance(cells, str):
         return cells
     counts = f"{len(cells)} column{'s' * (len(cells) != 1)} where the header has {len(header)}"
     if len(cells) < max(index for index, name in enumerate(header, 1) if name.strip()):
-        return f"{counts}: fill in the missing, or quote a line break"
+        return f"{counts}: fill in the missing ones, or quote a line break"
     if any(cell.strip() for cell in cells[len(header) :]):
         return f"{counts}: quote {DELIMITERS.get(delimiter, repr(delimiter))}"
     return ""

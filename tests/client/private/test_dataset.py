@@ -26,7 +26,7 @@ def test_what_is_cut_is_logged_once_for_each_reading(
         told = [record.getMessage() for record in caplog.records]
         assert len(records.texts) == 3
         assert len(told) == 1
-        assert told[0].startswith(f"{path}: 1 of 3 texts and 0 answers are longer than the task takes")
+        assert told[0].startswith(f"{path}: 1 of 3 texts and 0 answers are longer than the task allows")
         assert "great" not in told[0]
         path.write_text('{"text": "fine", "label": 0}\n')
         data.open(tiny_task, model, "record")

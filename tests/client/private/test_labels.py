@@ -69,7 +69,7 @@ def test_a_label_is_the_same_class_in_every_file(tmp_path, names, label, meant):
         (NUMBERS, 4, "unknown label '4'"),
         (NUMBERS, 1.5, "unknown label '1.5'"),
         (("1", "other"), 0, "unknown label '0'"),
-        (("1", "01"), 1.0, "'1.0' could be '1' or '01': write it as the task does, in quotes"),
+        (("1", "01"), 1.0, "'1.0' could be '1' or '01': spell it as the task does, in quotes"),
         (("true", "True"), "TRUE", "'TRUE' could be 'true' or 'True'"),
         (("negative", "positive"), 2, "no label has this index"),
         (("negative", "positive"), -1, "no label has this index"),

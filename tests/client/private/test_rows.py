@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.private.records import FAULTS_TOLD, examine, read
+from client.private.records import MOST_FAULTS, examine, read
 from client.remote import publisher_key
 from client.vault import vault
 from coordinator.home import pki
@@ -54,9 +54,7 @@ def test_a_header_without_its_columns_says_how_it_was_parted_and_quotes_nothing(
     path = saved(tmp_path / "a.csv", "secret one;secret two;secret three\nx;y;z\n")
     with pytest.raises(DataError) as caught:
         read(path, LABELS)
-    told = (
-        "1: field 'text': the header must name it once (text,label); it has 3 columns, parted by semicolons"
-    )
+    told = "1: field 'text': the header must name it once (text,label); it has 3 columns, separated by semicolons"
     assert str(caught.value) == f"{path}:{told}"
 
 
@@ -87,7 +85,7 @@ def test_all_faults_are_told_to_a_limit(tmp_path):
         "4: malformed CSV: a quote is misplaced or a field is too long",
         "5: 3 columns where the header has 2: quote commas",
     ]
-    assert (len(told), found.more_faults) == (FAULTS_TOLD, 34 - FAULTS_TOLD)
+    assert (len(told), found.more_faults) == (MOST_FAULTS, 34 - MOST_FAULTS)
 
 
 def test_a_public_text_reads_what_private_text_does(tmp_path):
