@@ -1,1 +1,1 @@
-"""The privacy ledger: what is spent on each data set, written down before it is spent."""
+"""The privacy ledger: it records what is spent on each data set before it is spent."""

@@ -1,10 +1,10 @@
-"""Rows in SQLite that can only be appended, each bound to the one before and the last remembered twice.
+"""An append-only chain of rows in SQLite. Each row is bound to the one before; the last is also in the head file.
 
-A row is canonical JSON with its number and the SHA-256 of the row before; the first is bound to a genesis
-value. After each commit the head (number and digest of the last row) is signed and appended to the head file,
-synced, so that a cut or an older copy of the database is noticed when it is opened. A crash between the two leaves
-the head file behind, which is harmless: opening catches it up. Where the ledger is sealed, so is the text of each
-row, at its number; digests are those of the plain text.
+A row is canonical JSON with its number and the SHA-256 of the row before; the first row is bound to a genesis value.
+After each commit the head (number and digest of the last row) is signed, appended to the head file and synced.
+Opening the database compares the two and so detects a truncated or older copy. A crash between commit and head leaves
+the head file one step behind; this is harmless, and opening corrects it. In a sealed ledger the text of each row is
+sealed too, bound to its number; digests are those of the plain text.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from client.vault.seal import NONE, Seal
 from transfer.errors import LedgerError, VerificationError
 
 BUSY_TIMEOUT_S = 60.0
-"""How long a writer waits for another, who may be computing an ε meanwhile."""
+"""How long a writer waits for another writer, which may be computing an ε."""
 
 _FULL = 2
 
@@ -39,7 +39,7 @@ class Row:
 class Chain:
     """The rows of one database file. Use it in the thread and the process that opened it.
 
-    Reading is checking: rows already read are kept, and each new one must continue them.
+    Every row is checked when it is read: it must continue the rows read before.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Chain:
         self._rows: list[Row] = []
 
     def rows(self, after: int = 0) -> list[Row]:
-        """The rows with a number above `after`, oldest first.
+        """Return the rows with a number above `after`, oldest first.
 
         Raises:
             LedgerError: a row does not continue the one before.
@@ -61,11 +61,11 @@ class Chain:
         return self._rows[after:]
 
     def head(self) -> tuple[int, str]:
-        """Number and digest of the last row read or appended; (0, genesis) if there is none."""
+        """Return number and digest of the last row read or appended; (0, genesis) if there is none."""
         return (len(self._rows), self._rows[-1].digest) if self._rows else (0, self._head_file.genesis)
 
     def append(self, body: Body) -> Row:
-        """Adds a row within `writing`."""
+        """Add a row; call it within `writing`."""
         count, previous = self.head()
         content: Body = {**body, "number": count + 1, "previous": previous}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -77,9 +77,9 @@ class Chain:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One transaction, alone among all processes.
+        """Open one transaction, exclusive among all processes.
 
-        What it appends is durable once the block is left, and undone if the block raises.
+        Guarantee: appended rows are durable when the block ends, and undone if it raises.
         """
         self._connection.execute("BEGIN IMMEDIATE")
         before = len(self._rows)
@@ -97,7 +97,7 @@ class Chain:
             self._head_file.remember(*self.head())
 
     def verify(self) -> int:
-        """Reads everything again and compares it with the head file; returns the number of rows.
+        """Read everything again, compare it with the head file, and return the number of rows.
 
         Raises:
             LedgerError: names the first bad row, or says that newer rows are missing.
@@ -106,12 +106,12 @@ class Chain:
         self._rows.clear()
         rows = self.rows()
         if self._connection.execute("SELECT count(*) FROM chain").fetchone()[0] != len(rows):
-            raise LedgerError(f"{self._path}: holds entries out of order: restore the ledger")
+            raise LedgerError(f"{self._path} has entries out of order: restore the ledger")
         newest = self._head_file.newest(heads)
         if newest.number > len(rows):
             raise LedgerError(
-                f"{self._path} was rolled back or cut: it holds {len(rows)} entries, "
-                f"{self._head_file.path} remembers {newest.number}: {restore()}"
+                f"{self._path} was rolled back or cut: it has {len(rows)} entries, "
+                f"{self._head_file.path} records {newest.number}: {restore()}"
             )
         digests = [self._head_file.genesis, *(row.digest for row in rows)]
         for head in heads:
@@ -124,7 +124,7 @@ class Chain:
         return len(rows)
 
     def forget_lost(self) -> None:
-        """Makes the rows there are the ones remembered, in place of newer ones declared lost."""
+        """Make the last row that exists the head, in place of newer rows that were declared lost."""
         self._head_file.start(*self.head())
 
     def _read(self) -> None:
@@ -142,11 +142,11 @@ class Chain:
         try:
             text = self._text(number, stored)
             body = json.loads(text)
-            holds = (number, body["number"], body["previous"]) == (count + 1, count + 1, previous)
-            holds = holds and digest == _digest(text)
+            valid = (number, body["number"], body["previous"]) == (count + 1, count + 1, previous)
+            valid = valid and digest == _digest(text)
         except (ValueError, TypeError, KeyError, RecursionError, VerificationError):
-            holds = False
-        if not holds:
+            valid = False
+        if not valid:
             raise LedgerError(f"{self._path}: entry {count + 1} was changed, moved or removed: {restore()}")
         return Row(number, body, digest)
 
@@ -159,10 +159,10 @@ class Chain:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Connection to an existing file whose commits survive a power cut.
+    """Open an existing file so that its commits survive a power cut.
 
     Raises:
-        LedgerError: SQLite cannot promise that here.
+        LedgerError: SQLite cannot guarantee that here.
     """
     uri = path.resolve().as_uri() + "?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
@@ -182,7 +182,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def require_durable(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuses a connection that is not in WAL mode with synchronous FULL, as SQLite itself reports.
+    """Refuse a connection that SQLite does not report as WAL mode with synchronous FULL.
 
     Raises:
         LedgerError: names the setting and its value.
@@ -197,7 +197,7 @@ def require_durable(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Raises SQLite's and the system's errors as LedgerError."""
+    """Raise SQLite's and the system's errors as LedgerError."""
     try:
         yield
     except sqlite3.Error as error:

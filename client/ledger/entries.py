@@ -1,4 +1,4 @@
-"""Entries of the privacy ledger as values, and what follows from a sequence of them."""
+"""Entries of the privacy ledger as values, and what a sequence of them implies."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from transfer.errors import LedgerError, UsageError
 from transfer.privacy import Spend, Unit, unit_of
 
 MOST_DECLINES = 10_000
-"""Declines a ledger keeps: honest rounds of decades, some 10 MB on disk, and read in well under a second.
+"""Most declines in a ledger: decades of honest rounds, some 10 MB on disk, read in well under a second.
 
-How many there are, and some of what they say, is up to whoever asks: both are bounded, so that no coordinator can
-fill the owner's disk or slow the ledger with questions.
+The coordinator decides how many requests it sends and part of what a decline says. Both are bounded, so that no
+coordinator can fill the owner's disk or slow down the ledger.
 """
 LONGEST_WHY = 500
-"""Characters of a reason: room for several rules of a policy at once."""
+"""Most characters of a reason: enough for several policy rules at once."""
 
 
 class Kind(StrEnum):
-    """What an entry says."""
+    """The kind of an entry."""
 
     RECORDS = "records"
     """New records became part of the data set."""
@@ -30,25 +30,25 @@ class Kind(StrEnum):
     SPEND = "spend"
     """A privacy cost was reserved for the round `subject`."""
     REPLY = "reply"
-    """The answer to the round `subject` was kept."""
+    """The reply to the round `subject` was stored."""
     STOP = "stop"
-    """Its owner stopped the round `subject` before it had an answer."""
+    """The owner stopped the round `subject` before it had a reply."""
     AGAIN = "again"
-    """The round `subject`, which was stopped, is tuned under the spend that was reserved for it."""
+    """The stopped round `subject` is tuned again under the spend that was reserved for it."""
     DECLINE = "decline"
     """A request for the round `subject` was declined; it concerns no data set and costs nothing."""
 
 
 _COURSE = Kind.SPEND, Kind.REPLY, Kind.STOP, Kind.AGAIN
-"""What can become of a round that is paid for."""
+"""The kinds of entries about a round that is paid for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """What was declined and why; the same request declined for the same reason again is the same.
+    """What was declined and why. Declines of one request for one reason are equal.
 
     Attributes:
-        round_name: the round asked for.
+        round_name: the round of the request.
         refusal: kind of refusal, the name of a `transfer.protocol.rounds.Refusal` in lower case.
         why: one line.
     """
@@ -59,7 +59,7 @@ class Declined:
 
     @classmethod
     def of(cls, round_name: str, refusal: str, why: str) -> Self:
-        """With a reason cut to its bound, and `�` for what cannot be printed: a server may have had a hand in it."""
+        """Cut the reason to its bound and replace unprintable characters by `�`: a server may have chosen them."""
         cut = why if len(why) <= LONGEST_WHY else f"{why[: LONGEST_WHY - 1]}…"
         return cls(round_name, refusal, "".join(sign if sign.isprintable() else "�" for sign in cut))
 
@@ -70,12 +70,12 @@ class Entry:
 
     Attributes:
         number: position in the chain, from 1.
-        time: UTC, ISO 8601; for reading only, nothing depends on it.
-        digest: hash of the chain up to here, hex.
+        time: UTC, ISO 8601; for people only, nothing depends on it.
+        digest: hash of the chain up to this entry, hex.
         subject: a round, or the data set that was merged.
-        spend: what was reserved.
-        content: SHA-256 (hex) of the fingerprints or the reply kept beside the chain, or of the
-            request that was reserved for.
+        spend: the privacy cost that was reserved.
+        content: SHA-256 (hex) of the fingerprints or the reply stored beside the chain, or of the
+            request that the spend was reserved for.
         declined: what was declined and why.
     """
 
@@ -91,17 +91,17 @@ class Entry:
 
 
 def entry(row: Row) -> Entry:
-    """The entry a row of the chain holds.
+    """Read the entry of a row of the chain.
 
     Raises:
-        LedgerError: it holds none.
+        LedgerError: the row is no entry.
     """
     body = row.body
     try:
         kind = Kind(str(body["kind"]))
         subject, spend, declined = str(body["subject"]), None, None
         if kind is Kind.SPEND:
-            unit = cast(Unit, body.get("unit", "record"))  # entries from before there was a choice have none
+            unit = cast(Unit, body.get("unit", "record"))  # older entries name no unit
             facts = float(body["noise_multiplier"]), float(body["sample_rate"]), int(body["steps"])
             spend = Spend(*facts, unit)
         if kind is Kind.DECLINE:
@@ -119,12 +119,12 @@ def entry(row: Row) -> Entry:
         )
     except (KeyError, ValueError, TypeError, UsageError) as error:
         raise LedgerError(
-            f"entry {row.number} of the ledger is of an unknown form: update promptferry"
+            f"entry {row.number} of the ledger has an unknown form: update promptferry"
         ) from error
 
 
 def body(kind: Kind, data_set: str, subject: str, *, content: str = "", **facts: str | int | float) -> Body:
-    """What a row says of an entry made now; `facts` are those of its kind alone."""
+    """Return the row body of an entry made now; `facts` are the fields of its kind alone."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "kind": kind.value,
@@ -137,18 +137,18 @@ def body(kind: Kind, data_set: str, subject: str, *, content: str = "", **facts:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All entries so far, and the questions they answer.
+    """All entries so far, and what follows from them.
 
     Attributes:
-        entries: oldest first, without declines, which answer none of the questions.
-        declines: oldest first, by what they say.
+        entries: oldest first, without declines, from which nothing follows.
+        declines: oldest first, by what was declined and why.
     """
 
     entries: tuple[Entry, ...]
     declines: Mapping[Declined, Entry]
 
     def homes(self) -> dict[str, str]:
-        """Every data set id ever used, oldest first, with the id of the data set it belongs to now."""
+        """Map every data set id ever used, oldest first, to the id of the data set it now belongs to."""
         homes: dict[str, str] = {}
         for entry in self.entries:
             if entry.kind is Kind.RECORDS:
@@ -159,17 +159,17 @@ class History:
         return homes
 
     def data_sets(self) -> list[str]:
-        """Ids of all data sets, oldest first, without those merged into another."""
+        """Return the ids of all data sets, oldest first, without those merged into another."""
         return list(dict.fromkeys(self.homes().values()))
 
     def owners(self, numbers: Iterable[int | None]) -> list[str]:
-        """Data sets, oldest first, whose records were learnt by one of these entries."""
+        """Return the data sets, oldest first, whose records were added by one of these entries."""
         wanted, homes = set(numbers), self.homes()
         owning = {homes[e.data_set] for e in self.entries if e.kind is Kind.RECORDS and e.number in wanted}
         return [name for name in self.data_sets() if name in owning]
 
     def spends(self, data_set: str) -> Iterator[Spend]:
-        """Everything spent on a data set and on those merged with it."""
+        """Yield everything spent on a data set and on those merged with it."""
         homes = self.homes()
         home = homes.get(data_set)
         for entry in self.entries:
@@ -177,19 +177,19 @@ class History:
                 yield entry.spend
 
     def unit(self, data_set: str) -> Unit | None:
-        """The unit of everything spent on a data set; None if nothing was."""
+        """Return the unit of everything spent on a data set; None if nothing was spent."""
         return unit_of(self.spends(data_set))
 
     def stopped(self) -> dict[str, str]:
-        """Rounds that were stopped and not tuned again since, and the request each was reserved for."""
+        """Map each round that was stopped and not tuned again to the request it was reserved for."""
         last = {entry.subject: entry for entry in self.entries if entry.kind in _COURSE}
         return {name: entry.content for name, entry in last.items() if entry.kind is Kind.STOP}
 
     def is_over(self, round_name: str, request: str) -> bool:
-        """Whether a round is paid for, and was not stopped or not on the way to an answer to this request."""
+        """Tell whether a round is paid for and was not stopped while it answered this request."""
         paid = self.of_round(Kind.SPEND, round_name) is not None
         return paid and self.stopped().get(round_name) != request
 
     def of_round(self, kind: Kind, round_name: str) -> Entry | None:
-        """The round's reservation or reply."""
+        """Return the first entry of a kind about a round, such as its reservation or reply."""
         return next((e for e in self.entries if e.kind is kind and e.subject == round_name), None)

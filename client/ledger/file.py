@@ -1,11 +1,11 @@
-"""The file a privacy ledger is kept in: a hash chain of entries, record fingerprints and replies, in SQLite.
+"""The file of a privacy ledger: a hash chain of entries, record fingerprints and replies, in SQLite.
 
-It goes through the standard library's `sqlite3`: nothing lies between us and the sync to disk. Fingerprints
-and replies are kept beside the chain and bound to it by the SHA-256 in their entry.
+It uses the standard library's `sqlite3`, so that nothing stands between this code and the sync to disk. Fingerprints
+and replies are stored beside the chain and bound to it by the SHA-256 in their entry.
 
-In an encrypted directory one key of the vault, by `version`, seals the fingerprint key, each row's text and each
-reply; version 0 seals nothing. Fingerprints have to be looked up and stay as they are: HMACs under the sealed key,
-which tell how many records there are. So do numbers, digests and sizes.
+In an encrypted directory one key of the vault seals the fingerprint key, the text of each row and each reply.
+`version` names that key; version 0 seals nothing. Fingerprints must be looked up, so they are not sealed: they are
+HMACs under the sealed key and reveal how many records there are. Numbers, digests and sizes are not sealed either.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class LedgerFile:
 
     Attributes:
         path: the file.
-        key: 32 random bytes of this file, for fingerprints. The chain is bound to it.
+        key: 32 random bytes of this file, for fingerprints; the chain is bound to them.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class LedgerFile:
 
     @classmethod
     def create(cls, place: LedgerPlace) -> None:
-        """Makes an empty ledger file, mode 0600, with a new key. Its head is made first: no ledger is without.
+        """Make an empty ledger file, mode 0600, with a new key. The head comes first, so no ledger lacks one.
 
         Raises:
-            AlreadyExistsError: a ledger, or the head file of a lost one, is there.
+            AlreadyExistsError: a ledger, or the head file of a lost ledger, exists.
         """
         key = secrets.token_bytes(32)
         head_file = _head_file(place, key)
@@ -59,7 +59,7 @@ class LedgerFile:
             raise AlreadyExistsError(f"{place.path} exists already: it is never overwritten")
         if place.head.exists() and [head.number for head in head_file.heads()] != [0]:
             raise AlreadyExistsError(
-                f"{place.head} remembers a ledger: restore {place.path}, or move both away"
+                f"{place.head} belongs to a ledger: restore {place.path}, or move both away"
             )
         with chain.reported(place.path), closing(sqlite3.connect(":memory:")) as draft:
             draft.executescript(ledger_schema.SCHEMA)
@@ -71,7 +71,7 @@ class LedgerFile:
 
     @classmethod
     def open(cls, place: LedgerPlace) -> Self:
-        """Opens an existing file without verifying what it holds.
+        """Open an existing file without verifying its contents.
 
         Raises:
             LedgerError: it is missing, no ledger, or not durable where it is.
@@ -79,7 +79,7 @@ class LedgerFile:
         """
         path = place.path
         if not path.is_file():
-            lost = f"{place.head} remembers one: restore it"
+            lost = f"{place.head} belongs to one: restore it"
             new = "`promptferry-client init` makes one"
             raise LedgerError(f"no ledger at {path}: {lost if place.head.exists() else new}")
         with chain.reported(path):
@@ -92,72 +92,72 @@ class LedgerFile:
                 raise
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[History]:
-        """One transaction on the history so far; durable once the block is left, undone if it raises."""
+        """Open one transaction on the history so far; durable when the block ends, undone if it raises."""
         with chain.reported(self.path), self._chain.writing():
             yield self._history()
 
     def history(self) -> History:
-        """All entries so far."""
+        """Return all entries so far."""
         with chain.reported(self.path):
             return self._history()
 
     def head(self) -> tuple[int, str]:
-        """Number and digest of the newest entry."""
+        """Return number and digest of the newest entry."""
         self.history()
         return self._chain.head()
 
     def append(
         self, kind: Kind, data_set: str, subject: str, spend: Spend | None = None, content: str = ""
     ) -> None:
-        """Adds an entry that holds everything in itself, within `writing`."""
+        """Add an entry without content beside the chain; call it within `writing`."""
         self._append(kind, data_set, subject, content, **(asdict(spend) if spend else {}))
 
     def decline(self, declined: Declined) -> None:
-        """Adds a decline, within `writing`."""
+        """Add a decline; call it within `writing`."""
         self._append(Kind.DECLINE, "", declined.round_name, refusal=declined.refusal, why=declined.why)
 
     def learn(self, data_set: str, fingerprints: Iterable[bytes]) -> None:
-        """Adds new records to a data set, within `writing`."""
+        """Add new records to a data set; call it within `writing`."""
         ordered = sorted(fingerprints)
         number = self._append(Kind.RECORDS, data_set, "", content=_digest(ordered))
         self._connection.executemany("INSERT INTO records VALUES (?, ?)", ((f, number) for f in ordered))
 
     def learnt(self, fingerprint: bytes) -> int | None:
-        """Number of the entry by which a record was learnt, within `writing`."""
+        """Return the number of the entry that added a record, or None; call it within `writing`."""
         query = "SELECT entry FROM records WHERE fingerprint = ?"
         row = self._connection.execute(query, (fingerprint,)).fetchone()
         return None if row is None else int(row[0])
 
     def keep_reply(self, data_set: str, round_name: str, reply: bytes) -> None:
-        """Adds a reply, within `writing`."""
+        """Add a reply; call it within `writing`."""
         number = self._append(Kind.REPLY, data_set, round_name, content=_digest([reply]))
         sealed = self._seal.seal(f"replies/{number}", reply)
         self._connection.execute("INSERT INTO replies VALUES (?, ?)", (number, sealed))
 
-    def reply(self, kept: Entry) -> bytes:
-        """The bytes kept by a reply's entry.
+    def reply(self, stored: Entry) -> bytes:
+        """Return the bytes that a reply's entry stored.
 
         Raises:
-            LedgerError: they are not those that were kept.
+            LedgerError: the bytes differ from those that were stored.
         """
         with chain.reported(self.path):
             query = "SELECT reply FROM replies WHERE entry = ?"
-            row = self._connection.execute(query, (kept.number,)).fetchone()
+            row = self._connection.execute(query, (stored.number,)).fetchone()
         try:
-            reply = self._seal.unseal(f"replies/{kept.number}", row[0]) if row else None
+            reply = self._seal.unseal(f"replies/{stored.number}", row[0]) if row else None
         except VerificationError:
             reply = None
-        if reply is None or _digest([reply]) != kept.content:
-            raise LedgerError(f"{self.path}: the reply of entry {kept.number} was changed: {restore()}")
+        if reply is None or _digest([reply]) != stored.content:
+            raise LedgerError(f"{self.path}: the reply of entry {stored.number} was changed: {restore()}")
         return reply
 
     def verify(self) -> int:
-        """Reads everything again, compares it with the head file, and returns the number of entries.
+        """Read everything again, compare it with the head file, and return the number of entries.
 
         Raises:
             LedgerError: names the first bad entry, or says that newer ones are missing.
@@ -173,7 +173,7 @@ class LedgerFile:
         return count
 
     def verify_contents(self) -> None:
-        """Compares records and replies with the chain.
+        """Compare records and replies with the chain.
 
         Raises:
             LedgerError: names the first entry whose records or reply were changed.
@@ -184,19 +184,21 @@ class LedgerFile:
             for number, fingerprint in rows:
                 records.setdefault(number, []).append(fingerprint)
             replies = {row[0] for row in self._connection.execute("SELECT entry FROM replies")}
-            for kept in self._history().entries:
-                if kept.kind is Kind.RECORDS and _digest(records.pop(kept.number, [])) != kept.content:
+            for each in self._history().entries:
+                if each.kind is Kind.RECORDS and _digest(records.pop(each.number, [])) != each.content:
                     raise LedgerError(
-                        f"{self.path}: records of entry {kept.number} were changed: {restore()}"
+                        f"{self.path}: records of entry {each.number} were changed: {restore()}"
                     )
-                if kept.kind is Kind.REPLY:
-                    self.reply(kept)
-                    replies.discard(kept.number)
+                if each.kind is Kind.REPLY:
+                    self.reply(each)
+                    replies.discard(each.number)
         if strays := sorted(records | dict.fromkeys(replies)):
-            raise LedgerError(f"{self.path}: holds content of an entry {strays[0]} that is not: {restore()}")
+            raise LedgerError(
+                f"{self.path} has content for entry {strays[0]}, which does not exist: {restore()}"
+            )
 
     def forget_lost(self) -> None:
-        """Makes the entries there are the ones remembered, in place of newer ones declared lost."""
+        """Make the last entry that exists the head, in place of newer entries that were declared lost."""
         with chain.reported(self.path):
             self._chain.forget_lost()
 
@@ -207,11 +209,11 @@ class LedgerFile:
 
     def _history(self) -> History:
         for row in self._chain.rows(after=self._read):
-            read = entry(row)
-            if read.declined:
-                self._declines[read.declined] = read
+            new = entry(row)
+            if new.declined:
+                self._declines[new.declined] = new
             else:
-                self._entries.append(read)
+                self._entries.append(new)
             self._read = row.number
         return History(tuple(self._entries), self._declines)
 
@@ -226,5 +228,5 @@ def _head_file(place: LedgerPlace, key: bytes) -> HeadFile:
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    """SHA-256, hex, of byte strings of a fixed length each, or of a single one."""
+    """Return the SHA-256 (hex) of byte strings of one fixed length, or of a single byte string."""
     return hashlib.sha256(b"".join(parts)).hexdigest()

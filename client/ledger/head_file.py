@@ -1,8 +1,8 @@
-"""The head of a chain, signed, in a file that can be on another disk than the rows.
+"""The signed heads of a chain, in a file that can be on another disk than the rows.
 
-A line is the number and the digest of what was the last row then, with the owner's Ed25519 signature over both and
-the chain they are of: whoever can write the file, but has no key, can repeat an old head and make no new one. To
-take rows *and* head back to what both once were cannot be noticed, hence the other disk.
+A line is the number and the digest of the last row of its time, with the owner's Ed25519 signature over both and the
+chain's genesis. Without the key, whoever writes the file can repeat an old head but cannot make a new one. If rows
+*and* head go back to an earlier state together, nothing shows it: keep the head on another disk.
 """
 
 import os
@@ -23,7 +23,7 @@ _LINE = re.compile(r"([0-9]{1,18}) ([0-9a-f]{64}) ([0-9a-f]{128})")
 
 
 def restore() -> str:
-    """What to do about a ledger that is not what its head says."""
+    """The next step for a ledger that does not match its head."""
     return f"restore the newest copy, or accept the loss with {hints.client('ledger declare-loss')}"
 
 
@@ -45,11 +45,11 @@ class HeadFile:
     signer: Ed25519PrivateKey = field(repr=False)
 
     def start(self, number: int, digest: str) -> None:
-        """Makes this the only head, whatever is there."""
+        """Make this the only head, whatever the file contains."""
         replace(self.path, self._line(number, digest))
 
     def remember(self, number: int, digest: str) -> None:
-        """Adds a head; durable on return."""
+        """Add a head; durable on return."""
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, self._line(number, digest))
@@ -58,7 +58,7 @@ class HeadFile:
             os.close(descriptor)
 
     def heads(self) -> list[Head]:
-        """What stands in the file, by rising number, none without a file; a line torn by a crash is no head."""
+        """Return the heads in the file by rising number, none without a file; skip a line torn by a crash."""
         try:
             lines = self.path.read_text(encoding="ascii", errors="replace").split("\n")
         except FileNotFoundError:
@@ -66,15 +66,13 @@ class HeadFile:
         return sorted(Head(int(m[1]), m[2], m[3]) for m in map(_LINE.fullmatch, lines) if m)
 
     def newest(self, heads: list[Head]) -> Head:
-        """The newest of these, signed by us for this chain. Its digest covers all rows before.
+        """Return the newest of `heads` after checking its signature. Its digest covers all rows before it.
 
         Raises:
-            LedgerError: there is none, or the signature does not hold.
+            LedgerError: there is none, or it is not signed by this client for this chain.
         """
         if not heads:
-            raise LedgerError(
-                f"{self.path} is missing or holds no signed head: mount its disk, or {restore()}"
-            )
+            raise LedgerError(f"{self.path} is missing or has no signed head: mount its disk, or {restore()}")
         head, key = heads[-1], self.signer.public_key()
         envelope = Envelope(
             HEAD_TYPE, self._payload(head.number, head.digest), key_id(key), bytes.fromhex(head.signature)
@@ -90,7 +88,9 @@ class HeadFile:
 
     def _line(self, number: int, digest: str) -> bytes:
         signature = sign(self._payload(number, digest), HEAD_TYPE, self.signer).signature.hex()
-        return f"\n{number} {digest} {signature}\n".encode()  # led by a newline: whole even after a torn line
+        return (
+            f"\n{number} {digest} {signature}\n".encode()
+        )  # a leading newline keeps it whole after a torn line
 
     def _payload(self, number: int, digest: str) -> bytes:
         return f"{self.genesis} {number} {digest}".encode()

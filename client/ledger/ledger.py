@@ -1,15 +1,12 @@
-"""The durable privacy ledger: what is spent on each data set, written down before it is spent.
+"""The durable privacy ledger: it records what is spent on each data set before it is spent.
 
-`reserve` commits a round's spend before training may begin; a reservation without a reply after a crash stays
-spent (`client.ledger.reservation`). Nothing is ever refunded or deleted (see `client.ledger.file` and
-`client.ledger.chain`).
+`reserve` commits a round's spend before training may begin. A crash leaves the round spent
+(`client.ledger.reservation`) and nothing is ever refunded or deleted (`client.ledger.file`, `client.ledger.chain`).
 
-A data set is known by its records, not by its file: a file that shares a record with a known data set is that
-data set, so renaming, relabelling, adding and removing records start no new budget. Where the unit of privacy is
-the user, a file that shares a user is that data set as well. Records and users are remembered as keyed
-fingerprints; the key never leaves the ledger.
-
-All spends of a data set are of one unit, since those of different ones do not compose. Adjacency: add or remove it.
+A data set is its records, not its file: a file that shares a record, or a user if the user is the unit of privacy,
+with a known data set is that data set. Renaming, relabelling, adding and removing records start no new budget.
+Records and users are stored as keyed fingerprints; the key never leaves the ledger. All spends of a data set are for
+one unit, since different units do not compose. Adjacency: add or remove one unit.
 """
 
 import hmac
@@ -39,17 +36,17 @@ class Ledger:
 
     @classmethod
     def create(cls, place: LedgerPlace) -> Self:
-        """Makes and opens a new ledger file, mode 0600.
+        """Make and open a new ledger file, mode 0600.
 
         Raises:
-            AlreadyExistsError: a ledger, or the head file of a lost one, is there.
+            AlreadyExistsError: a ledger, or the head file of a lost ledger, exists.
         """
         LedgerFile.create(place)
         return cls.open(place)
 
     @classmethod
     def open(cls, place: LedgerPlace) -> Self:
-        """Opens and verifies an existing ledger.
+        """Open and verify an existing ledger.
 
         Raises:
             LedgerError: it is missing, damaged, changed, rolled back, or not durable where it is.
@@ -65,13 +62,14 @@ class Ledger:
 
     @classmethod
     def declare_loss(cls, place: LedgerPlace, assumed: Spend) -> Self:
-        """Opens a ledger whose newest entries are gone for good, charging `assumed` to each data set left.
+        """Open a ledger whose newest entries are lost for good, charging `assumed` to each data set left.
 
-        The owner answers for `assumed` being no less than what the lost entries had spent. It is charged in the
-        data set's own unit, and in that of `assumed` where nothing spent is left.
+        Guarantee: ε stays an upper bound if `assumed` is at least what the lost entries had spent; the owner answers
+        for that. Every stopped round is over. Edge cases: a data set without spends is charged in the unit of
+        `assumed`; a data set whose records were lost as well is charged nothing.
 
         Raises:
-            LedgerError: what is left does not hold together.
+            LedgerError: the entries left are damaged.
         """
         ledger = cls(LedgerFile.open(place))
         try:
@@ -82,7 +80,7 @@ class Ledger:
                     subject = f"lost after {last} of {data_set}"
                     charged = replace(assumed, unit=history.unit(data_set) or assumed.unit)
                     ledger._file.append(Kind.SPEND, data_set, subject, charged)
-                for name in history.stopped():  # what is lost may be its answer
+                for name in history.stopped():  # its reply may be among the lost entries
                     ledger._file.append(Kind.AGAIN, "", name)
             ledger._file.forget_lost()
             ledger.verify()
@@ -92,7 +90,7 @@ class Ledger:
         return ledger
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -102,19 +100,19 @@ class Ledger:
         self.close()
 
     def fingerprint(self, text: str, unit: Unit = "record") -> bytes:
-        """Keyed hash of a record, of its text alone, or of a user; blind to case, spacing and Unicode form.
+        """Return the keyed hash of a record's text or of a user, ignoring case, spacing and Unicode form.
 
         The label is left out on purpose: a relabelled record is still the same person's record.
         """
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
         plain = " ".join(folded.split()).encode("utf-8", "surrogatepass")
-        kind = b"" if unit == "record" else b"user\n"  # no folded text holds a line break
+        kind = b"" if unit == "record" else b"user\n"  # no folded text has a line break
         return hmac.digest(self._file.key, kind + plain, "sha256")
 
     def data_set(self, fingerprints: Iterable[bytes]) -> str:
-        """Id of the data set these records and users belong to; those that are new are learnt.
+        """Return the id of the data set of these records and users; add those that are new.
 
-        Records of several known data sets make them one, charged with the spends of all.
+        If they belong to several known data sets, these become one, charged with the spends of all.
 
         Raises:
             BudgetRefusedError: these data sets were spent for different units; nothing was written.
@@ -136,15 +134,15 @@ class Ledger:
     def reserve(
         self, data_set: str, round_name: str, spend: Spend, budget: Budget, request: str = ""
     ) -> Reservation:
-        """Writes down `spend` for a round if `budget` covers it after all earlier ones. Durable on return.
+        """Write down `spend` for a round if `budget` covers it after all earlier ones.
 
-        The same round asked again gets its first reservation, whatever the budget is by now. That is fresh once more
-        if the round was stopped and `request` (SHA-256, hex) is the one it was reserved for.
+        Guarantee: the spend is durable on return and counts in every later call. A reservation is fresh once, and
+        once more after each `stop` if `request` (SHA-256, hex) is the same. Edge cases: a round reserved before gets
+        its first reservation, whatever the budget is by now; only an infinite budget covers σ = 0.
 
         Raises:
-            BudgetRefusedError: the budget does not cover it, or earlier spends on the data set are for another
-                unit; nothing was written.
-            LedgerError: the data set is unknown, or the round was reserved for another or another spend.
+            BudgetRefusedError: the budget does not cover it, or the unit is another one; nothing was written.
+            LedgerError: the data set is unknown, or the round was reserved for another data set or another spend.
         """
         with self._file.writing() as history:
             home = history.homes().get(data_set)
@@ -165,17 +163,22 @@ class Ledger:
             return Reservation(round_name, home, spend, again, self._reply(history, round_name))
 
     def stop(self, round_name: str) -> None:
-        """Writes down that its owner stopped a reserved round before it had an answer. Durable on return."""
+        """Write down that the owner stopped a reserved round before it had a reply.
+
+        Guarantee: durable on return; the same request may then be tuned once more. Without a reservation, do nothing.
+        """
         with self._file.writing() as history:
             if (reserved := history.of_round(Kind.SPEND, round_name)) is not None:
                 self._file.append(Kind.STOP, reserved.data_set, round_name, content=reserved.content)
 
     def is_over(self, round_name: str, request: str) -> bool:
-        """Whether a round is paid for and may not be tuned again to answer this request (SHA-256, hex)."""
+        """Tell whether a round is paid for and may not be tuned again to answer this request (SHA-256, hex)."""
         return self._file.history().is_over(round_name, request)
 
     def store_reply(self, round_name: str, reply: bytes) -> None:
-        """Keeps the exact bytes that answer a reserved round. Durable on return: send them only then.
+        """Store the exact bytes that answer a reserved round; send them only after return.
+
+        Guarantee: durable on return, and the round never gets another reply. The same bytes again change nothing.
 
         Raises:
             LedgerError: the round is not reserved, or has another reply.
@@ -191,10 +194,7 @@ class Ledger:
                 raise LedgerError(f"round {round_name} has another reply already: a round is answered once")
 
     def decline(self, declined: Declined) -> None:
-        """Writes down what is declined and why, once. Durable on return: decline only then.
-
-        Beyond `MOST_DECLINES` nothing is written; the log says so when that is reached.
-        """
+        """Write down a decline once, `MOST_DECLINES` at most. It is durable on return: send it only then."""
         with self._file.writing() as history:
             room = MOST_DECLINES - len(history.declines)
             new = declined not in history.declines and room > 0
@@ -204,39 +204,39 @@ class Ledger:
             logger.warning("%s: %d declines, further ones are only logged", self._file.path, MOST_DECLINES)
 
     def reply(self, round_name: str) -> bytes | None:
-        """The bytes kept for a round, if any."""
+        """Return the bytes stored for a round, if any."""
         return self._reply(self._file.history(), round_name)
 
     def entries(self) -> list[Entry]:
-        """All entries, oldest first, but for declines."""
+        """Return all entries but declines, oldest first."""
         return list(self._file.history().entries)
 
     def declines(self) -> list[Entry]:
-        """All entries of declines, oldest first."""
+        """Return all declines, oldest first."""
         return list(self._file.history().declines.values())
 
     def data_sets(self) -> list[str]:
-        """Ids of all data sets, oldest first, without those merged into another."""
+        """Return the ids of all data sets, oldest first, without those merged into another."""
         return self._file.history().data_sets()
 
     def spends(self, data_set: str) -> list[Spend]:
-        """Everything spent on a data set, oldest first; nothing for an unknown one."""
+        """Return everything spent on a data set, oldest first; nothing for an unknown one."""
         return list(self._file.history().spends(data_set))
 
     def unit(self, data_set: str) -> Unit | None:
-        """The unit of everything spent on a data set; None if nothing was."""
+        """Return the unit of everything spent on a data set; None if nothing was spent."""
         return self._file.history().unit(data_set)
 
     def epsilon(self, data_set: str, delta: float) -> float:
-        """ε at `delta` of everything spent on a data set."""
+        """Return ε at `delta` of everything spent on a data set."""
         return epsilon(self.spends(data_set), delta)
 
     def head(self) -> tuple[int, str]:
-        """Number and digest (hex) of the newest entry; 0 and a digest of the key if there is none."""
+        """Return number and digest (hex) of the newest entry; 0 and a digest of the key if there is none."""
         return self._file.head()
 
     def verify(self) -> int:
-        """Reads the whole ledger again; returns the number of entries.
+        """Read the whole ledger again and return the number of entries.
 
         Raises:
             LedgerError: names the first bad entry, or says that newer ones are missing.
@@ -244,5 +244,5 @@ class Ledger:
         return self._file.verify()
 
     def _reply(self, history: History, round_name: str) -> bytes | None:
-        kept = history.of_round(Kind.REPLY, round_name)
-        return None if kept is None else self._file.reply(kept)
+        entry = history.of_round(Kind.REPLY, round_name)
+        return None if entry is None else self._file.reply(entry)

@@ -1,4 +1,4 @@
-"""Where a ledger is kept, the key that vouches for its head, and what it is sealed with."""
+"""The place of a ledger, the key that signs its head, and the vault that seals it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +10,13 @@ from client.vault.vault import UNLOCKED, Vault
 
 @dataclass(frozen=True, slots=True)
 class LedgerPlace:
-    """All that opening a ledger takes.
+    """Everything needed to open a ledger.
 
     Attributes:
         path: the database file.
         signer: the owner's signing key, which signs every head.
-        apart: the head file, best on another disk; None for `<path>.head`.
-        vault: unseals the ledger; its newest key seals a new one.
+        apart: the head file, preferably on another disk; None for `<path>.head`.
+        vault: unseals the ledger; its newest key seals a new ledger.
     """
 
     path: Path

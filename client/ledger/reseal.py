@@ -1,4 +1,4 @@
-"""A ledger put under another seal, so that nothing of what was is left in its files."""
+"""Replacement of a ledger's seal, which leaves nothing of the old contents in its files."""
 
 import sqlite3
 from contextlib import closing
@@ -9,13 +9,14 @@ from client.vault.seal import Seal
 from transfer.errors import LedgerError
 
 _SEALED = (("chain", "row"), ("replies", "reply"), ("identity", "key"))
-"""Every sealed column; a value is bound to its table and its row id, which is the number of its entry."""
+"""Every sealed column; a value is bound to its table and to its row id, the number of its entry."""
 
 
 def reseal(place: LedgerPlace, seal: Seal) -> None:
-    """Seals everything in the ledger anew, in one transaction: killed, it has the old seal or the new.
+    """Seal everything in the ledger again, in one transaction.
 
-    SQLite overwrites what it frees (`secure_delete`), and file and write-ahead log are written anew.
+    Guarantee: if the process is killed, the ledger has either the old seal or the new one. SQLite overwrites what it
+    frees (`secure_delete`) and rewrites the file and the write-ahead log.
 
     Raises:
         LedgerError: another process is reading the ledger.

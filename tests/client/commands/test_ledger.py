@@ -90,5 +90,5 @@ def test_a_directory_restored_from_a_backup_is_noticed_by_a_head_on_another_disk
         ("plan", "--noise", 1, "--sample-rate", 0.1, "--steps", 1),
     ):
         assert ready(*words) == 1
-        assert "was rolled back or cut: it holds 0 entries" in ready.err
-        assert "disk/head remembers 3" in ready.err
+        assert "was rolled back or cut: it has 0 entries" in ready.err
+        assert "disk/head records 3" in ready.err

@@ -106,7 +106,7 @@ def test_a_loss_declared_over_declines_is_charged_as_without_them(path: Path) ->
     with Ledger.open(at(path)) as ledger:
         ledger.reserve(data_set, "r1", UNIT, BUDGET)
     path.write_bytes(kept)
-    with pytest.raises(LedgerError, match=r"was rolled back or cut: it holds 4 entries, .* remembers 5"):
+    with pytest.raises(LedgerError, match=r"was rolled back or cut: it has 4 entries, .* records 5"):
         Ledger.open(at(path))
     with Ledger.declare_loss(at(path), UNIT) as ledger:
         assert ledger.spends(data_set) == [UNIT]
@@ -179,5 +179,5 @@ def test_the_two_hundredth_decline_takes_as_many_steps_as_the_second(ledger: Led
 def test_an_entry_of_an_unknown_form_is_still_refused(path: Path, ledger: Ledger, body: dict) -> None:
     with ledger._file.writing():
         ledger._file._chain.append({"time": "", "data_set": "", "subject": "r1", "content": "", **body})
-    with pytest.raises(LedgerError, match="entry 1 of the ledger is of an unknown form: update promptferry"):
+    with pytest.raises(LedgerError, match="entry 1 of the ledger has an unknown form: update promptferry"):
         LedgerFile.open(at(path)).history()

@@ -47,7 +47,7 @@ def test_a_spend_for_another_unit_is_refused_in_words_and_changes_nothing(
             ledger.reserve(data_set, "r2", second, UNLIMITED)
         assert str(refused.value) == (
             f"{data_set} was spent for one {first.unit} so far, this round is for one {second.unit}: the two do "
-            f"not compose; set declared_{first.unit}s in [data] again, or use data of which nothing was spent yet"
+            f"not compose; set declared_{first.unit}s in [data] again, or use data on which nothing was spent yet"
         )
         assert ledger.head() == head
     with Ledger.open(at(path)) as ledger:
@@ -124,7 +124,7 @@ def test_an_entry_of_a_unit_nobody_knows_is_of_an_unknown_form(path: Path):
         object.__setattr__(made := Spend(0.05, 1.0, 1), "unit", "household")
         with ledger._file.writing():
             ledger._file.append(Kind.SPEND, data_set, "r1", made)
-    with pytest.raises(LedgerError, match="entry 2 of the ledger is of an unknown form: update promptferry"):
+    with pytest.raises(LedgerError, match="entry 2 of the ledger has an unknown form: update promptferry"):
         Ledger.open(at(path))
 
 

@@ -26,7 +26,7 @@ def test_a_missing_head_file_is_noticed(path: Path):
 @pytest.mark.parametrize("content", ["", "\n", f"\n23 {'0' * 64}\n", "nonsense"])
 def test_a_head_file_without_a_signed_head_is_noticed(path: Path, content: str):
     at(path).head.write_text(content)
-    with pytest.raises(LedgerError, match=r"holds no signed head: .*ledger declare-loss") as noticed:
+    with pytest.raises(LedgerError, match=r"has no signed head: .*ledger declare-loss") as noticed:
         Ledger.open(at(path))
     assert "\n" not in str(noticed.value)
 
@@ -101,7 +101,7 @@ def test_a_head_file_left_behind_or_torn_by_a_crash_is_caught_up(path: Path, tor
         with Ledger.open(at(path)) as ledger:
             assert ledger.verify() == 23
     edit(path, "DELETE FROM chain WHERE number = 23", "DELETE FROM replies WHERE entry = 23")
-    with pytest.raises(LedgerError, match=r"holds 22 entries, .* remembers 23"):
+    with pytest.raises(LedgerError, match=r"has 22 entries, .* records 23"):
         Ledger.open(at(path))
 
 

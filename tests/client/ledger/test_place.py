@@ -61,7 +61,7 @@ def test_a_missing_ledger_is_never_taken_for_an_empty_one(path: Path):
     with Ledger.create(at(path)) as ledger:
         register(ledger, "a")
     path.unlink()
-    with pytest.raises(LedgerError, match=r"no ledger at .*head remembers one: restore it"):
+    with pytest.raises(LedgerError, match=r"no ledger at .*head belongs to one: restore it"):
         Ledger.open(at(path))
-    with pytest.raises(AlreadyExistsError, match="head remembers a ledger"):
+    with pytest.raises(AlreadyExistsError, match="head belongs to a ledger"):
         Ledger.create(at(path))
