@@ -1,1 +1,1 @@
-"""One round at the data owner, from a request to a signed answer; it knows no network and no terminal."""
+"""One round at the data owner, from a request to a signed reply, without network or terminal."""

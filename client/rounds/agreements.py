@@ -1,4 +1,4 @@
-"""The campaigns an owner agreed to, in a file that is sealed where keys and ledger are."""
+"""The campaigns that an owner agreed to, in a file that is sealed if keys and ledger are."""
 
 import json
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from transfer.files.atomic import replace
 
 @dataclass(frozen=True, slots=True)
 class Agreements:
-    """What was agreed to, by campaign.
+    """The agreements of an owner, by campaign.
 
     Attributes:
-        file: made with the first campaign.
+        file: written when the owner first agrees.
         vault: unseals the file; its newest key seals it.
     """
 
@@ -23,25 +23,27 @@ class Agreements:
     vault: Vault = UNLOCKED
 
     def read(self) -> dict[str, str]:
-        """Hash of what was agreed to, by name of the campaign.
+        """Return the hash of what was agreed to, by name of the campaign.
 
         Raises:
             ConfigError: the file cannot be read.
         """
         try:
-            found: dict[str, str] = json.loads(unsealed(self.file.name, self.file.read_bytes(), self.vault))
-            return dict(found)
+            hashes: dict[str, str] = json.loads(unsealed(self.file.name, self.file.read_bytes(), self.vault))
+            return dict(hashes)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, VerificationError) as error:
-            raise ConfigError(f"{self.file}: no list of campaigns: remove it, and be asked again") from error
+            raise ConfigError(
+                f"{self.file} is not a list of accepted campaigns: delete it; you will be asked again for each one"
+            ) from error
 
     def add(self, campaign: str, agreed: str) -> None:
-        """Remembers a campaign; durable on return."""
+        """Store the hash of what was agreed to for a campaign; durable on return."""
         self._write(self.read() | {campaign: agreed}, self.vault.newest)
 
     def reseal(self, seal: Seal) -> None:
-        """Replaces the file, if there is one, by the same under another seal."""
+        """Put the file, if it exists, under another seal."""
         if self.file.exists():
             self._write(self.read(), seal)
 

@@ -1,8 +1,9 @@
-"""One round at the data owner, in order: verify, policy, consent, proxy, records, reserve, tune, sign, keep, answer.
+"""One round at the data owner, in order: verify, policy, consent, proxy, records, reserve, tune, sign, store, reply.
 
-What can be answered twice: a release is kept for ever and sent again byte for byte. A decline is written down, and
-made anew each time, so that an owner who widens the policy or the budget takes part from then on. A round whose spend
-was reserved but whose reply was lost stays spent, unless the owner stopped it (`client.ledger.reservation` says why).
+A request may arrive twice. A release is stored for ever and sent again byte for byte. A decline is written down but
+decided again each time, so that an owner who widens the policy or the budget takes part from then on. A round whose
+spend was reserved but whose reply was lost stays spent, unless the owner stopped it (see
+`client.ledger.reservation`).
 """
 
 import hashlib
@@ -42,14 +43,14 @@ logger = logging.getLogger(__name__)
 
 
 class Participant:
-    """Answers a coordinator's requests; made once, used by one thread.
+    """Answers a coordinator's requests; one thread uses it.
 
     Args:
         data: file with the private records; read again only when it changes.
         consent: returns if the owner takes part in the campaign; see `client.rounds.consent`.
-        tune: how records become a prompt.
-        stop: abandons tuning when set; the same request may be answered later under the same reservation.
-        now: time with its time zone, for the hours of the policy.
+        tune: turns records into a prompt.
+        stop: ends tuning when set; the same request may be answered later under the same reservation.
+        now: returns the time with its time zone, for the hours of the policy.
     """
 
     def __init__(
@@ -74,41 +75,47 @@ class Participant:
         self._releases = Releases(identity, limits, ledger, DataFile(data, ledger), tune, self._stop)
         self._now = now
 
-    def answer(self, request: bytes) -> bytes:
-        """Signed reply bytes to signed request bytes.
+    def answer(self, message: bytes) -> bytes:
+        """Return the signed reply bytes to signed request bytes.
+
+        Guarantee: no private record is read before signature, policy, consent and proxy are checked. Every reply is
+        in the ledger before it is returned, and one round is released at most once. A decline carries a `Refusal` but
+        not its reason.
 
         Raises:
-            VerificationError: the request is not the pinned coordinator's, not for us, or malformed.
-            LedgerError: the ledger cannot be trusted, or a decline not be written down: nothing is answered.
-            Reconnect: the owner was asked, which took its time.
+            VerificationError: the request is not the pinned coordinator's, not for this client, or malformed.
+            LedgerError: the ledger cannot be trusted, or a decline cannot be written down; nothing is answered.
+            Reconnect: the owner was asked, which may have taken minutes.
         """
-        payload = envelope_from_bytes(request).verify(self._identity.publisher, REQUEST_TYPE)
-        asked = request_from_bytes(payload)
-        if asked.client != self._identity.client:
+        payload = envelope_from_bytes(message).verify(self._identity.publisher, REQUEST_TYPE)
+        request = request_from_bytes(payload)
+        if request.client != self._identity.client:
             raise VerificationError(
-                f"{asked.round} asks client {asked.client!r}, this is {self._identity.client!r}"
+                f"{request.round} asks client {request.client!r}, this is {self._identity.client!r}"
             )
-        question = hashlib.sha256(payload).digest()
-        if (kept := self._ledger.reply(asked.round)) is not None:
-            return self._again(asked, question, kept)
-        if self._ledger.is_over(asked.round, question.hex()):
-            return self._decline(asked, Refusal.SPENT, "paid for before, and stopped before the reply")
-        return self._first(asked, question)
+        digest = hashlib.sha256(payload).digest()
+        if (stored := self._ledger.reply(request.round)) is not None:
+            return self._again(request, digest, stored)
+        if self._ledger.is_over(request.round, digest.hex()):
+            return self._decline(request, Refusal.SPENT, "paid for before, but stopped before the reply")
+        return self._first(request, digest)
 
-    def _again(self, asked: RoundRequest, question: bytes, kept: bytes) -> bytes:
-        if kept[:DIGEST_BYTES] != question:
-            return self._decline(asked, Refusal.POLICY, "answered before, and now asked something else")
-        logger.info("%s: asked again, same answer", asked.round)
-        return kept[DIGEST_BYTES:]
+    def _again(self, request: RoundRequest, digest: bytes, stored: bytes) -> bytes:
+        if stored[:DIGEST_BYTES] != digest:
+            return self._decline(
+                request, Refusal.POLICY, "another request for this round was answered before"
+            )
+        logger.info("%s: the same request again, the same reply", request.round)
+        return stored[DIGEST_BYTES:]
 
-    def _first(self, asked: RoundRequest, question: bytes) -> bytes:
+    def _first(self, request: RoundRequest, digest: bytes) -> bytes:
         opened = False
         try:
-            self._require_allowed(asked)
-            self._consent(asked)
-            model = self._model(asked)
-            opened = True
-            if (reply := self._releases.made(asked, question, model)) is not None:
+            self._require_allowed(request)
+            self._consent(request)
+            model = self._model(request)
+            opened = True  # from here on an error's text may quote private data
+            if (reply := self._releases.make(request, digest, model)) is not None:
                 return reply
             refusal, why = Refusal.SPENT, "paid for by another process"
         except Reconnect:
@@ -123,37 +130,37 @@ class Participant:
             refusal, why = Refusal.FAILED, f"{type(error).__name__}; try `promptferry-client data check`"
             if isinstance(error, PromptferryError) and not opened:
                 why = str(error)
-        # not logged above: a log handler that breaks prints every exception in hand, private text and all
-        return self._decline(asked, refusal, why)
+        # not logged in a handler: a failing log handler prints the exception in flight, private text included
+        return self._decline(request, refusal, why)
 
-    def _require_allowed(self, asked: RoundRequest) -> None:
-        index = int(asked.round.rpartition("/")[2])
+    def _require_allowed(self, request: RoundRequest) -> None:
+        index, spend = int(request.round.rpartition("/")[2]), request.tuning.spend
         try:
-            ask = Ask(asked.task.name, asked.proxy.digest, asked.tuning.spend, asked.rounds, asked.cohort)
+            ask = Ask(request.task.name, request.proxy.digest, spend, request.rounds, request.cohort)
         except UsageError as error:
             raise PolicyRefusedError(str(error)) from error
         policy.check(self._limits, ask, self._now())
-        asked.roster.require(self._identity.signing.public_key().public_bytes_raw(), asked.cohort)
-        if index > asked.rounds:
-            raise PolicyRefusedError(f"round {index} of a campaign of {asked.rounds}")
+        request.roster.require(self._identity.signing.public_key().public_bytes_raw(), request.cohort)
+        if index > request.rounds:
+            raise PolicyRefusedError(f"round {index} of a campaign of {request.rounds}")
 
-    def _model(self, asked: RoundRequest) -> LanguageModel:
-        model = self._proxies.model(asked.proxy)
-        if asked.prompt.width != model.width:
+    def _model(self, request: RoundRequest) -> LanguageModel:
+        model = self._proxies.model(request.proxy)
+        if request.prompt.width != model.width:
             raise ModelError(
-                f"the prompt is {asked.prompt.width} wide, proxy {asked.proxy.name!r} {model.width}"
+                f"the prompt has width {request.prompt.width}, proxy {request.proxy.name!r} has {model.width}"
             )
-        require_tunable(model, asked.task, asked.prompt)  # before anything is paid
-        if asked.subspace is not None:
-            asked.subspace.require_orthonormal()
+        require_tunable(model, request.task, request.prompt)  # before anything is paid
+        if request.subspace is not None:
+            request.subspace.require_orthonormal()
         return model
 
-    def _decline(self, asked: RoundRequest, refusal: Refusal, why: str) -> bytes:
-        declined = Declined.of(asked.round, refusal.name.lower(), why)
+    def _decline(self, request: RoundRequest, refusal: Refusal, why: str) -> bytes:
+        declined = Declined.of(request.round, refusal.name.lower(), why)
         logger.warning("%s: declined: %s: %s", declined.round_name, declined.refusal, declined.why)
         try:
             self._ledger.decline(declined)
         except LedgerError as error:
-            logger.warning("%s: no answer, as that cannot be written down: %s", asked.round, error)
+            logger.warning("%s: not answered, the decline cannot be written down: %s", request.round, error)
             raise
-        return signed(Decline(asked.round, asked.client, asked.nonce, refusal), self._identity.signing)
+        return signed(Decline(request.round, request.client, request.nonce, refusal), self._identity.signing)

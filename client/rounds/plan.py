@@ -1,4 +1,4 @@
-"""A coordinator's plan as a data owner reads it: what its rounds would ask of a client, and what they would cost."""
+"""A coordinator's plan as a data owner reads it: what its rounds ask of a client, and what they would cost."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ from transfer.tasks import Task
 
 
 def read(path: Path) -> Ask:
-    """Read a plan file, as the coordinator's operator would launch it, and the task file it names.
+    """Read a plan file as the coordinator's operator launches it, and the task file it names.
 
     Raises:
         ConfigError: names file, table and key.
-        TaskError: the task file is wrong, or is not beside the plan.
+        TaskError: the task file is wrong, or missing beside the plan.
     """
     file = load(path, _PlanFile)
     try:
@@ -30,7 +30,7 @@ def read(path: Path) -> Ask:
 
 
 class _PlanFile(Settings):
-    """A plan's keys; those that do not concern a data owner may hold anything."""
+    """A plan's keys; those that do not concern a data owner may have any value."""
 
     called = "plan"
 
@@ -54,7 +54,7 @@ class _PlanFile(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """ε of a data set's whole life, if a campaign runs to its end.
+    """ε over the whole life of a data set if a campaign runs to its end.
 
     Attributes:
         epsilons: ε at the budget's δ before the campaign and after each of its rounds, [rounds + 1].
@@ -66,9 +66,9 @@ class Forecast:
 
     @staticmethod
     def of(ledger: Ledger, spend: Spend, rounds: int, budget: Budget) -> "Forecast":
-        """Foresee `rounds` rounds at `spend` each.
+        """Forecast `rounds` rounds at `spend` each.
 
-        Which data set they will use is known once its records are read: the most spent one is assumed.
+        Only reading the records tells which data set the rounds use, so the one with the highest ε is assumed.
 
         Raises:
             UsageError: rounds is not ≥ 1.
@@ -81,7 +81,7 @@ class Forecast:
         return Forecast(spend, budget, tuple(costs))
 
     def covers(self, number: int) -> bool:
-        """Whether the budget covers round `number` ≥ 1."""
+        """Tell whether the budget covers round `number` ≥ 1."""
         return self.epsilons[number] <= self.budget.epsilon
 
     @property
@@ -91,8 +91,8 @@ class Forecast:
 
     @property
     def verdict(self) -> Verdict:
-        """What the ledger would say to the whole campaign, in the manner of a rule of the policy."""
+        """The ledger's answer to the whole campaign, in the form of a policy rule."""
         before, after, ends = self.epsilons[0], self.epsilons[-1], self.refused_from
-        until = "" if ends is None else f", the budget ends before round {ends}"
-        why = f"ε {after:.4g} after {before:.4g} so far asked, {self.budget.epsilon:g} allowed{until}"
+        until = "" if ends is None else f"; the budget ends before round {ends}"
+        why = f"would bring ε from {before:.4g} to {after:.4g}; the limit is {self.budget.epsilon:g}{until}"
         return Verdict("max_epsilon", ends is None, why)

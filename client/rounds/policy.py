@@ -1,7 +1,7 @@
-"""The data owner's policy: what a coordinator may ask of this client. What is not allowed is refused.
+"""The data owner's policy: what a coordinator may ask of this client. Everything else is refused.
 
-A coordinator's wish is an `Ask`, free of wire types. `verdicts` judges it rule by rule; `check` raises if
-any rule says no. Whether the privacy budget still covers the spend is the ledger's question, not this one's.
+A coordinator's request is an `Ask`, free of wire types. `verdicts` judges it rule by rule; `check` raises if any rule
+refuses it. The ledger, not the policy, decides whether the privacy budget still covers the spend.
 """
 
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from transfer.errors import PolicyRefusedError, UsageError
 from transfer.privacy import Budget, Spend, Unit
 
 ANY = "*"
-"""As the only entry of `tasks` or `proxies`: every task, or every proxy the pinned coordinator signs for."""
+"""As the only entry of `tasks` or `proxies`: every task, or every proxy that the pinned coordinator signed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Limits set by the data owner. Without `tasks` and `proxies` nothing at all is allowed.
+    """Limits set by the data owner. Without `tasks` and `proxies` nothing is allowed.
 
     Attributes:
-        budget: the most ever revealed of one unit of a data set; δ at most 1/(10·declared_units).
-        declared_units: public round number of units, ≥ 1, in place of the private count.
+        budget: the most ever revealed about one unit of a data set; δ at most 1/(10·declared_units).
+        declared_units: public, rounded number of units, ≥ 1, in place of the private count.
         tasks: names allowed, or ("*",).
         proxies: digests allowed, or ("*",).
         min_noise_multiplier: least σ, ≥ 0.
@@ -31,7 +31,7 @@ class Policy:
         hours: UTC hours [from, until) in which rounds are answered, each 0–24; (22, 6) spans midnight;
             None for always.
         min_cohort: fewest clients whose prompts are averaged, ≥ 1.
-        unit: what is protected as one; rounds that protect another are refused.
+        unit: the unit of privacy; rounds for another unit are refused.
     """
 
     budget: Budget
@@ -73,7 +73,7 @@ class Ask:
 
     Attributes:
         task: name of the task.
-        proxy: digest of the proxy to tune on; in a plan, its name at the coordinator.
+        proxy: digest of the proxy to tune on; in a plan, the proxy's name at the coordinator.
         spend: privacy cost of the round.
         rounds: rounds of the whole campaign, ≥ 1.
         cohort: fewest clients the coordinator promises to average, ≥ 1.
@@ -92,7 +92,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One rule's answer: `rule` is the policy key, `why` names what was asked and what is allowed."""
+    """One rule's answer: `rule` is the policy key, `why` names the value asked and the value allowed."""
 
     rule: str
     allowed: bool
@@ -100,10 +100,10 @@ class Verdict:
 
 
 def check(policy: Policy, ask: Ask, now: datetime) -> None:
-    """Returns if every rule allows the ask. `now` carries its time zone.
+    """Return if every rule allows the ask. `now` has a time zone.
 
     Raises:
-        PolicyRefusedError: names each policy key that does not, with what was asked and what is allowed.
+        PolicyRefusedError: names each policy key that refuses, the value asked and the value allowed.
     """
     refused = [f"{v.rule}: {v.why}" for v in verdicts(policy, ask, now) if not v.allowed]
     if refused:
@@ -111,7 +111,7 @@ def check(policy: Policy, ask: Ask, now: datetime) -> None:
 
 
 def verdicts(policy: Policy, ask: Ask, now: datetime) -> list[Verdict]:
-    """Every rule's answer, always all of them and in the same order. `now` carries its time zone."""
+    """Return the answers of all rules, always in the same order. `now` has a time zone."""
     return [*_who_and_when(policy, ask, now), *_how_much(policy, ask)]
 
 
@@ -141,13 +141,13 @@ def _how_much(policy: Policy, ask: Ask) -> Iterator[Verdict]:
     yield _at_most("max_rounds", ask.rounds, policy.max_rounds)
 
 
-def _one_of(rule: str, asked: str, allowed: tuple[str, ...]) -> Verdict:
-    return _verdict(rule, allowed == (ANY,) or asked in allowed, repr(asked), ", ".join(allowed) or "none")
+def _one_of(rule: str, value: str, allowed: tuple[str, ...]) -> Verdict:
+    return _verdict(rule, allowed == (ANY,) or value in allowed, repr(value), ", ".join(allowed) or "none")
 
 
-def _at_most(rule: str, asked: int, most: int | None) -> Verdict:
+def _at_most(rule: str, value: int, most: int | None) -> Verdict:
     return _verdict(
-        rule, most is None or asked <= most, f"{asked}", "any" if most is None else f"at most {most}"
+        rule, most is None or value <= most, f"{value}", "any" if most is None else f"at most {most}"
     )
 
 
@@ -155,16 +155,16 @@ def _within_hours(hours: tuple[int, int] | None, now: datetime) -> Verdict:
     if now.tzinfo is None:
         raise UsageError(f"time {now} has no time zone: policy hours are UTC")
     hour = now.astimezone(UTC).hour
-    asked = f"{hour:02d} h UTC"  # no minutes: a round asked again within the hour is the same decline in the ledger
+    value = f"{hour:02d} h UTC"  # no minutes: a request repeated within the hour is the same decline in the ledger
     if hours is None:
-        return _verdict("hours", True, asked, "always")
+        return _verdict("hours", True, value, "always")
     start, end = hours
     inside = start <= hour < end if start < end else (hour >= start or hour < end)
-    return _verdict("hours", inside, asked, f"{start:02d}–{end:02d} h UTC")
+    return _verdict("hours", inside, value, f"{start:02d}–{end:02d} h UTC")
 
 
-def _verdict(rule: str, holds: bool, asked: str, allowed: str) -> Verdict:
-    return Verdict(rule, holds, f"{asked} asked, {allowed} allowed")
+def _verdict(rule: str, passes: bool, value: str, limit: str) -> Verdict:
+    return Verdict(rule, passes, f"{value} asked, {limit} allowed")
 
 
 def _require_at_least_one(name: str, value: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Proxies a client holds: one Hugging Face directory each, found by digest, loaded once and kept."""
+"""The proxies of a client: one Hugging Face directory each, identified by digest, loaded once."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,15 +9,15 @@ from transfer.models.language_model import LanguageModel, load
 from transfer.names import checked
 
 Fetch = Callable[[str, Path], object]
-"""Brings the coordinator's proxy of a name to a directory that does not exist yet, verified and whole."""
+"""Fetches the coordinator's proxy of a name to a new directory, which appears verified and whole."""
 
 
 class Proxies:
     """The proxies below one directory.
 
     Args:
-        directory: holds one directory a proxy; made when a proxy is fetched.
-        fetch: asks the coordinator for a proxy that is not here; None for never.
+        directory: has one directory per proxy; made when a proxy is fetched.
+        fetch: fetches a missing proxy from the coordinator; None to fetch none.
     """
 
     def __init__(self, directory: Path, fetch: Fetch | None = None) -> None:
@@ -26,18 +26,18 @@ class Proxies:
         self._loaded: LanguageModel | None = None
 
     def directories(self) -> list[Path]:
-        """Directories that hold a model, by name."""
+        """Return the directories that contain a model, by name."""
         if not self._directory.is_dir():
             return []
         visible = (path for path in self._directory.iterdir() if not path.name.startswith("."))
         return sorted(path for path in visible if (path / "config.json").is_file())
 
     def model(self, ref: ModelRef) -> LanguageModel:
-        """The exact model `ref`, from memory, from disk, or fetched. Only the last one stays in memory.
+        """Return the exact model `ref`, from memory, from disk, or fetched. Only the last one stays in memory.
 
         Raises:
-            NotFoundError: it is not here and may not be fetched, or the coordinator has none of that name.
-            VerificationError: what was fetched, or lies on disk, is not the model asked for.
+            NotFoundError: it is not here and may not be fetched, or the coordinator has no proxy of that name.
+            VerificationError: the model fetched or on disk has another digest.
             ModelError: it cannot be loaded.
         """
         if self._loaded is None or self._loaded.ref.digest != ref.digest:
@@ -67,18 +67,20 @@ class Proxies:
             raise NotFoundError(
                 f"proxy {ref.name!r} with digest {ref.digest[:16]}… is not in {self._directory}"
             )
-        into = next(path for path in self._places(ref) if not path.exists())
+        into = next(path for path in self._places(ref) if not path.exists())  # raises if every place is taken
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fetch(ref.name, into)
         return into
 
     def _places(self, ref: ModelRef) -> Iterator[Path]:
-        """Directory for a proxy; an earlier proxy of the same name keeps its own."""
+        """Yield possible directories for a proxy; an earlier proxy of the same name keeps its own."""
         try:
-            name = checked("proxy", ref.name)  # the name came over the network: it must not lead elsewhere
+            name = checked(
+                "proxy", ref.name
+            )  # the name came over the network: it must not leave the directory
         except UsageError as error:
             raise ModelError(str(error)) from error
         yield self._directory / name
         for length in (12, 64):
             yield self._directory / f"{name}-{ref.digest[:length]}"
-        raise ModelError(f"{self._directory}: the place for proxy {name!r} is taken by something else")
+        raise ModelError(f"{self._directory}: every place for proxy {name!r} is taken: remove an old one")

@@ -1,4 +1,4 @@
-"""A release: what it costs is reserved, private records are tuned on, and the noised prompt is signed and kept."""
+"""A release: its cost is reserved, the prompt is tuned on private records, then signed and stored."""
 
 import logging
 import threading
@@ -28,11 +28,11 @@ from transfer.tasks import Task
 logger = logging.getLogger(__name__)
 
 DIGEST_BYTES = 32
-"""A kept reply stands behind the SHA-256 of the question it answers."""
+"""A stored reply follows the SHA-256 of the request it answers."""
 
 
 class Tune(Protocol):
-    """What turns private records into a noised prompt; see `client.private.dpsgd.tune`."""
+    """Turns private records into a noised prompt; see `client.private.dpsgd.tune`."""
 
     def __call__(
         self,
@@ -47,12 +47,12 @@ class Tune(Protocol):
         subspace: Subspace | None,
         on_step: OnStep,
     ) -> SoftPrompt:
-        """Prompt tuned from `start` in `tuning.spend.steps` noisy steps."""
+        """Return the prompt tuned from `start` in `tuning.spend.steps` noisy steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerIdentity:
-    """Who answers whom: our name and signing key, and the only key whose requests are read."""
+    """The client's name and signing key, and the only publisher key whose requests it reads."""
 
     client: str
     signing: Ed25519PrivateKey = field(repr=False)
@@ -61,11 +61,11 @@ class OwnerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Releases:
-    """Makes releases of one file of private records; used by one thread.
+    """Makes releases from one file of private records; one thread uses it.
 
     Attributes:
-        tune: how records become a prompt.
-        stop: abandons tuning when set.
+        tune: turns records into a prompt.
+        stop: ends tuning when set.
     """
 
     identity: OwnerIdentity
@@ -75,61 +75,71 @@ class Releases:
     tune: Tune
     stop: threading.Event
 
-    def made(self, asked: RoundRequest, question: bytes, model: LanguageModel) -> bytes | None:
-        """Signed reply bytes, kept behind the SHA-256 `question`; None if another process paid for the round.
+    def make(self, request: RoundRequest, digest: bytes, model: LanguageModel) -> bytes | None:
+        """Tune, sign and store the reply to the request with the SHA-256 `digest`; return its bytes.
+
+        Guarantee:
+            Tuning starts only after the spend is durable in the ledger, and only under a fresh reservation. The reply
+            is durable before it is returned. Its guarantee is ε at the budget's δ over the whole life of the data
+            set, this round included, for adding or removing one unit.
+
+        Edge cases:
+            Another process paid for the round: nothing is tuned, None is returned. Tuning fails: the spend stays.
+            `stop` is set: the same request may be answered later under the same reservation. σ = 0: only an infinite
+            budget covers it, and the guarantee is ε = ∞.
 
         Raises:
             BudgetRefusedError: the budget does not cover the round.
-            Stopped: `stop` was set; what was reserved stays spent.
+            Stopped: `stop` was set.
         """
-        spend, budget = asked.tuning.spend, self.limits.budget
-        records, data_set = self.data.open(asked.task, model, spend.unit)
-        if not self.ledger.reserve(data_set, asked.round, spend, budget, question.hex()).fresh:
+        spend, budget = request.tuning.spend, self.limits.budget
+        records, data_set = self.data.open(request.task, model, spend.unit)
+        if not self.ledger.reserve(data_set, request.round, spend, budget, digest.hex()).fresh:
             return None
         logger.info(
-            "%s: asked with a roster of %d keys, digest %s",
-            *(asked.round, len(asked.roster.keys), asked.roster.digest),
+            "%s: the request has a roster of %d keys, digest %s",
+            *(request.round, len(request.roster.keys), request.roster.digest),
         )
         logger.info(
             "%s: tuning for %s, unit %s, %d steps, noise %g, sample rate %g",
-            *(asked.round, asked.task.name, spend.unit),
+            *(request.round, request.task.name, spend.unit),
             *(spend.steps, spend.noise_multiplier, spend.sample_rate),
         )
         started = time.monotonic()
-        prompt = self._tuned(asked, model, records)
+        prompt = self._tuned(request, model, records)
         guarantee = Guarantee(self.ledger.epsilon(data_set, budget.delta), budget.delta, spend.unit)
-        reply = signed(
-            Release(asked.round, asked.client, asked.nonce, prompt, spend, guarantee), self.identity.signing
-        )
-        self.ledger.store_reply(asked.round, question + reply)
+        release = Release(request.round, request.client, request.nonce, prompt, spend, guarantee)
+        reply = signed(release, self.identity.signing)
+        self.ledger.store_reply(request.round, digest + reply)
         logger.info(
             "%s: released after %.1f s; ε is now %.3f of %g at δ %g",
-            *(asked.round, time.monotonic() - started, guarantee.epsilon, budget.epsilon, budget.delta),
+            *(request.round, time.monotonic() - started, guarantee.epsilon, budget.epsilon, budget.delta),
         )
         return reply
 
-    def _tuned(self, asked: RoundRequest, model: LanguageModel, records: PrivateRecords) -> SoftPrompt:
-        with progress(asked.round, bar=False) as show:
+    def _tuned(self, request: RoundRequest, model: LanguageModel, records: PrivateRecords) -> SoftPrompt:
+        with progress(request.round, bar=False) as show:
 
             def on_step(done: int, steps: int) -> None:
+                # Only here, between two steps: where tuning stops must not depend on what it computed.
                 if self.stop.is_set():
-                    self.ledger.stop(asked.round)
+                    self.ledger.stop(request.round)
                     raise Stopped
                 show(done, steps)
 
             return self.tune(
                 model,
                 records,
-                asked.task,
-                asked.prompt,
-                asked.tuning,
+                request.task,
+                request.prompt,
+                request.tuning,
                 declared_units=self.limits.declared_units,
                 randomness=NoiseSource(),
-                subspace=asked.subspace,
+                subspace=request.subspace,
                 on_step=on_step,
             )
 
 
 def signed(reply: Reply, key: Ed25519PrivateKey) -> bytes:
-    """A reply as the bytes that are sent and kept."""
+    """Return a reply as the bytes that are stored and sent."""
     return envelope_to_bytes(sign(reply_to_bytes(reply), REPLY_TYPE, key))

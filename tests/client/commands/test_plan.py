@@ -72,7 +72,7 @@ def test_the_operators_plan_is_foreseen_and_judged_as_it_is(ready: Command, oper
     told = {verdict["rule"]: verdict["why"] for verdict in found["verdicts"]}
     assert told["tasks"] == "'reviews' asked, reviews allowed"
     assert told["min_cohort"] == "3 asked, at least 3 allowed"
-    assert told["max_epsilon"] == f"ε {epsilon([each] * 2, 1e-4):.4g} after 0 so far asked, 8 allowed"
+    assert told["max_epsilon"] == f"would bring ε from 0 to {epsilon([each] * 2, 1e-4):.4g}; the limit is 8"
 
 
 def test_what_is_given_beside_a_plan_comes_first(ready: Command, operators_plan: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_plan_beyond_the_budget_is_refused_with_the_round_it_ends_before(
     ends = ready.json("plan", operators_plan, "--rounds", 8)["refused_from"]
     assert (ends > 1, ready.status) == (True, 0)
     told = ready.json("policy", "check", operators_plan, "--rounds", 8)["verdicts"][-1]["why"]
-    assert told.endswith(f"8 allowed, the budget ends before round {ends}")
+    assert told.endswith(f"the limit is 8; the budget ends before round {ends}")
 
 
 def test_a_proxy_that_is_here_is_judged_by_its_digest(

@@ -40,7 +40,7 @@ def first(tiny_task: Task) -> RoundRequest:
 def test_a_damaged_list_of_campaigns_is_refused_in_one_line(owner: Owner, first: RoundRequest) -> None:
     owner.file.write_text("[1")
     with pytest.raises(
-        ConfigError, match=r"consents\.json: no list of campaigns: remove it, and be asked again"
+        ConfigError, match=r"consents\.json is not a list of accepted campaigns: delete it; you will be asked"
     ):
         owner.consent.require(first)
     assert owner.questions == []
@@ -63,9 +63,9 @@ def test_a_sealed_list_of_campaigns_shows_none_and_is_taken_from_nowhere_else(
     assert b"fever" not in sealed
     other = replace(owner.started().agreements, file=owner.file.with_name("other.json"))
     other.file.write_bytes(sealed)
-    with pytest.raises(ConfigError, match=r"other\.json: no list of campaigns"):
+    with pytest.raises(ConfigError, match=r"other\.json is not a list of accepted campaigns"):
         other.read()
     for content in (plain, sealed[:-1], sealed.replace(b"sealed 2", b"sealed 1"), b""):
         owner.file.write_bytes(content)
-        with pytest.raises(ConfigError, match="remove it, and be asked again"):
+        with pytest.raises(ConfigError, match="delete it; you will be asked again for each one"):
             owner.started().require(first)

@@ -82,8 +82,8 @@ def test_the_owner_is_shown_what_the_rest_of_the_campaign_costs(owner: Owner, fi
         owner.consent.require(replace(first, round="campaigns/fever/rounds/2"))
     before, after = (epsilon([EACH] * count, BUDGET.delta) for count in (1, 3))
     shown = owner.questions[0]
-    assert f"ε {after:.4g} after {before:.4g} so far asked, 8 allowed" in shown
-    assert "2, averaged with 2 others at least" in shown
+    assert f"would bring ε from {before:.4g} to {after:.4g}; the limit is 8, at δ" in shown
+    assert "2, averaged with at least 2 others" in shown
     assert "10 steps, noise 2, rate 0.5" in shown
     assert first.task.name in shown
     assert "d" * 64 in shown

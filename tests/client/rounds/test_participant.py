@@ -425,7 +425,7 @@ def test_a_stop_does_not_outlive_a_declared_loss(owner: Owner) -> None:
 def test_a_prompt_of_another_width_fails_before_it_costs_anything(owner: Owner, caplog) -> None:
     prompt = SoftPrompt(torch.zeros(3, 31), owner.request().proxy)
     assert owner.refusal(owner.participant().answer(owner.sent(prompt=prompt))) is Refusal.FAILED
-    assert "the prompt is 31 wide, proxy 'tiny' 32" in caplog.text
+    assert "the prompt has width 31, proxy 'tiny' has 32" in caplog.text
     assert owner.ledger.entries() == []
 
 

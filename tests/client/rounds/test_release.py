@@ -141,7 +141,7 @@ def test_nothing_is_answered_from_a_full_disk_that_is_not_written_down(
 
     with pytest.raises(LedgerError, match="database or disk is full"):
         ask_for_ever()
-    assert "no answer, as that cannot be written down: " in caplog.text
+    assert "not answered, the decline cannot be written down: " in caplog.text
     connection.execute("PRAGMA max_page_count = 10000")
     declined = {entry.subject for entry in owner.ledger.declines()}
     for reply in map(owner.read, replies):
