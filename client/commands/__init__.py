@@ -1,1 +1,1 @@
-"""The `promptferry-client` command: what a data owner types, and the only room of this side with a terminal."""
+"""The `promptferry-client` command of a data owner; of the owner's rooms, only this one has a terminal."""

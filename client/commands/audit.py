@@ -1,4 +1,4 @@
-"""`promptferry-client audit`: does this installation keep what it promises? Answered by attacking it, here."""
+"""`promptferry-client audit`: attacks this installation to test the privacy that it claims."""
 
 import logging
 import sys
@@ -32,7 +32,7 @@ _LIBRARIES = ("torch", "opacus", "transformers", "numpy", "scipy")
 
 
 class Audit(StrEnum):
-    """What can be audited."""
+    """The audits."""
 
     MECHANISM = "mechanism"
     ONE_RUN = "one-run"
@@ -46,23 +46,23 @@ Page = Annotated[Path | None, typer.Option(help="New HTML file for results and p
 Trials = Annotated[int, typer.Option(help="Mechanism audit: steps with the canary, and as many without.")]
 Canaries = Annotated[int, typer.Option(help="One-run audit: records that a coin puts in or leaves out.")]
 PolicyNoise = Annotated[
-    bool, typer.Option("--policy-noise", help="Mechanism and one-run audit: at the least noise allowed.")
+    bool, typer.Option("--policy-noise", help="Mechanism and one-run audit: at the policy's least noise.")
 ]
-TaskFile = Annotated[Path | None, typer.Option("--task", help=f"{_MEMBERSHIP}: task file; asks for it.")]
-ProxyName = Annotated[str | None, typer.Option(help=f"{_MEMBERSHIP}: proxy, if several are here.")]
+TaskFile = Annotated[Path | None, typer.Option("--task", help=f"{_MEMBERSHIP}: task file; starts it.")]
+ProxyName = Annotated[str | None, typer.Option(help=f"{_MEMBERSHIP}: proxy, if there are several.")]
 PublicText = Annotated[
-    Path | None, typer.Option(help=f"{_MEMBERSHIP}: public text to learn few directions from, as rounds do.")
+    Path | None, typer.Option(help=f"{_MEMBERSHIP}: public text to find few directions in, as rounds do.")
 ]
 Epsilon = Annotated[
     float | None, typer.Option(help=f"{_MEMBERSHIP}: ε of a shadow prompt.", show_default="the policy's")
 ]
 Shadows = Annotated[int, typer.Option(help=f"{_MEMBERSHIP}: shadow prompts.")]
 Records = Annotated[
-    int, typer.Option(help=f"{_MEMBERSHIP}: records, or users, looked at, half of them a shadow.")
+    int, typer.Option(help=f"{_MEMBERSHIP}: records or users to test; each shadow trains on half of them.")
 ]
 Length = Annotated[int, typer.Option(help=f"{_MEMBERSHIP}: prompt tokens.")]
 Steps = Annotated[int, typer.Option(help=f"{_MEMBERSHIP}: noisy steps.")]
-Rate = Annotated[float, typer.Option(help=f"{_MEMBERSHIP}: chance that a record is in a step.")]
+Rate = Annotated[float, typer.Option(help=f"{_MEMBERSHIP}: probability that a record is in a step.")]
 Clip = Annotated[float, typer.Option(help=f"{_MEMBERSHIP}: largest norm of a record's gradient.")]
 StepSize = Annotated[
     float | None,
@@ -91,10 +91,10 @@ def audit(
     learning_rate: StepSize = DEFAULTS.learning_rate,
     dimensions: Dimensions = DEFAULTS.dimensions,
 ) -> None:
-    """Attack this installation, here, and compare what that shows with the privacy that is claimed.
+    """Attack this installation on this machine, and compare the result with the privacy that is claimed.
 
-    The mechanism audit looks at one noised step, the one-run audit at rounds that the daemon's own code answers
-    over made-up records, the membership audit at what prompts tuned on your records give away of them.
+    The mechanism audit tests one noised step. The one-run audit tests rounds that the daemon's own code answers over
+    made-up records. The membership audit tests what prompts tuned on your records reveal about them.
     """
     from client.home import settings as config
 
@@ -105,23 +105,23 @@ def audit(
     )
     noise = _least_noise(settings) if policy_noise else None
     about = {"client": settings.client.name, "campaigns": _campaigns(settings)}
-    asked = ShadowSettings(shadows, records, length, steps, sample_rate, clip_norm, learning_rate, dimensions)
+    setup = ShadowSettings(shadows, records, length, steps, sample_rate, clip_norm, learning_rate, dimensions)
     _require_free(page)
-    read = None if task is None else Task.from_toml(task)
+    task_read = None if task is None else Task.from_toml(task)
     with console.doing("loading PyTorch"):
         _prepare(settings)
     runs: dict[Audit, Callable[[], Run]] = {
         Audit.MECHANISM: lambda: _mechanism(trials, noise),
         Audit.ONE_RUN: lambda: _one_run(canaries, noise),
-        Audit.MEMBERSHIP: lambda: _membership(settings, read, proxy, public_text, epsilon, asked),
+        Audit.MEMBERSHIP: lambda: _membership(settings, task_read, proxy, public_text, epsilon, setup),
     }
     with console.doing("reading models and data"):
-        ready = [(each, runs[each]()) for each in wanted]  # what is wrong is told before the first runs
+        ready = [(each, runs[each]()) for each in wanted]  # faults are reported before the first audit
     findings = []
     for each, run in ready:
         with console.progress(f"{each} audit") as show:
             findings.append(run(show))
-    _tell(session, {**about, **_report(findings)}, page)
+    _emit(session, {**about, **_report(findings)}, page)
     if failed := [finding.audit for finding in findings if not finding.passed]:
         sys.stderr.write(f"error: failed: {', '.join(failed)}\n")
         raise typer.Exit(PromptferryError.exit_status)
@@ -149,7 +149,7 @@ def _membership(
     proxy: str | None,
     public_text: Path | None,
     epsilon: float | None,
-    asked: ShadowSettings,
+    setup: ShadowSettings,
 ) -> Run:
     from client.audit import membership as membership_audit
     from transfer.files.public_text import read_texts
@@ -157,19 +157,19 @@ def _membership(
     from transfer.privacy import Budget
 
     if task is None:
-        raise UsageError("the membership audit needs --task TASK.toml: your records are read with it")
+        raise UsageError("the membership audit needs --task TASK.toml, to read your records")
     allowed = settings.limits().budget
     budget = allowed if epsilon is None else Budget(epsilon, allowed.delta)
     unit = settings.data.unit
-    records = membership_audit.sample(settings.data.path, task, asked.records, unit)
+    records = membership_audit.sample(settings.data.path, task, setup.records, unit)
     public = [] if public_text is None else read_texts(public_text)
     model = load(_proxy(settings, proxy))
-    plan = membership_audit.Shadowing.of(model, task, asked, budget, public, unit)
+    plan = membership_audit.Shadowing.of(model, task, setup, budget, public, unit)
     return lambda show: membership_audit.audit(plan, records, on_step=show)
 
 
 def _proxy(settings: "ClientConfig", name: str | None) -> Path:
-    """Directory of the proxy of that name, or of the only one."""
+    """Return the directory of the proxy of that name, or of the only proxy."""
     from client.rounds.proxies import Proxies
 
     here = {path.name: path for path in Proxies(settings.proxies_directory).directories()}
@@ -185,13 +185,13 @@ def _least_noise(settings: "ClientConfig") -> float:
     noise = settings.policy.min_noise_multiplier
     if not noise:
         raise UsageError(
-            "--policy-noise: [policy] min_noise_multiplier in client.toml is 0: there is no least noise"
+            "--policy-noise: [policy] min_noise_multiplier in client.toml is 0, must be above 0: set a least noise"
         )
     return noise
 
 
 def _require_free(page: Path | None) -> None:
-    """An audit takes minutes: what would keep its page from being written is told before."""
+    """Refuse a page that cannot be written, before the audit takes minutes."""
     if page is not None and page.exists():
         raise AlreadyExistsError(f"{page} exists already: it is never overwritten")
     if page is not None and not page.parent.is_dir():
@@ -199,12 +199,12 @@ def _require_free(page: Path | None) -> None:
 
 
 def _prepare(settings: "ClientConfig") -> None:
-    """Threads as the daemon has them; nothing on stderr but our own progress."""
+    """Set threads as the daemon does; leave nothing on stderr but this command's progress."""
     import torch
     from transformers.utils import logging as transformers_logging
 
     console.log_to_stderr("info")
-    # refusing the round beyond the budget is what the audit wants to see, and no reason to warn
+    # the audit expects the round beyond the budget to be refused: no warning
     logging.getLogger("client.rounds").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if settings.daemon.threads:
@@ -212,7 +212,7 @@ def _prepare(settings: "ClientConfig") -> None:
 
 
 def _campaigns(settings: "ClientConfig") -> list[str]:
-    """Campaigns that the data was used for, by the ledger."""
+    """Return the campaigns that used the data, according to the ledger."""
     from client.home import custody
     from client.ledger.ledger import Ledger
 
@@ -231,7 +231,7 @@ def _report(findings: Sequence["Finding"]) -> dict[str, Any]:
     }
 
 
-def _tell(session: Session, report: dict[str, Any], page: Path | None) -> None:
+def _emit(session: Session, report: dict[str, Any], page: Path | None) -> None:
     if page is not None:
         from client.audit import page as audit_page
         from transfer.files.atomic import write_new
@@ -242,9 +242,9 @@ def _tell(session: Session, report: dict[str, Any], page: Path | None) -> None:
 
 def _shown(report: dict[str, Any]) -> Group:
     table = Table("audit", "", "claimed ε", "measured ε ≥", "at δ", "time")
-    for found in report["findings"]:
-        row = f"{float(found['claimed']):.3g}", f"{float(found['bound']):.3g}", f"{found['delta']:g}"
-        passed = "pass" if found["passed"] else "[red]FAIL"
-        table.add_row(found["audit"], passed, *row, f"{found['seconds']:.0f} s")
-    verdicts = (f"{found['audit']}: {found['verdict']}" for found in report["findings"])
+    for each in report["findings"]:
+        row = f"{float(each['claimed']):.3g}", f"{float(each['bound']):.3g}", f"{each['delta']:g}"
+        passed = "pass" if each["passed"] else "[red]FAIL"
+        table.add_row(each["audit"], passed, *row, f"{each['seconds']:.0f} s")
+    verdicts = (f"{each['audit']}: {each['verdict']}" for each in report["findings"])
     return Group(table, *verdicts, report["note"])

@@ -1,4 +1,4 @@
-"""What `promptferry-client data check` finds: every fault of the private file, and what a task would make of it."""
+"""The report of `promptferry-client data check`: every fault of the private file, and what a task would cut."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from transfer.tasks import Task
 from transfer.tokens.encoder import Encoder
 
 USUAL_PROMPT = 10
-"""Prompt tokens that a plan asks for unless it says otherwise."""
+"""Prompt tokens of a plan that does not set them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Counts of a private file, for its owner's eyes only.
+    """Counts of a private file, for its owner alone.
 
     Attributes:
-        records: how many can be read.
-        labels: how many of them are of each class; empty if answers are free text.
-        users: how many users they are of, and `most_records_of_a_user`; 0 where records are the unit.
-        faults: what is wrong with the others, the first of it; `more_faults` are not told.
-        lengths: what the task cuts of the records; None without a proxy to count tokens with.
+        records: number of records that can be read.
+        labels: number of these records in each class; empty if answers are free text.
+        users: number of their users, and `most_records_of_a_user`; 0 if the record is the unit.
+        faults: the first faults of the other records; `more_faults` counts the rest.
+        lengths: what the task cuts of the records; None without a proxy, which counts tokens.
     """
 
     records: int
@@ -42,36 +42,36 @@ class Report:
 
 
 def check(data: DataSettings, labels: Sequence[str], task: Task | None, proxy: Path | None) -> Report:
-    """Read all of the file.
+    """Read the whole file.
 
     Args:
-        data: which file it is, and the unit of privacy.
-        labels: names of the classes; none for answers in free text.
-        task: what is asked of the records.
-        proxy: directory of a model to ask it of.
+        data: the file and the unit of privacy.
+        labels: names of the classes; none for free-text answers.
+        task: the task the records are for.
+        proxy: directory of a model to check the task on.
 
     Raises:
         DataError: the file as a whole cannot be read.
         ModelError: the proxy is no model, or fails its self-check.
-        TaskError: the task cannot be asked of it.
+        TaskError: the task does not fit the proxy.
     """
     encoder = _encoder(proxy, task) if proxy is not None and task is not None else None
-    found = private_data.examine(data.path, labels, data.unit)
-    records = found.records
+    examined = private_data.examine(data.path, labels, data.unit)
+    records = examined.records
     shares = [len(indices) for indices in records.by_user()] if records and records.users else []
     return Report(
         records=len(records.texts) if records else 0,
         labels={name: records.labels.count(i) if records else 0 for i, name in enumerate(labels)},
         users=len(shares),
         most_records_of_a_user=max(shares, default=0),
-        faults=found.faults,
-        more_faults=found.more_faults,
+        faults=examined.faults,
+        more_faults=examined.more_faults,
         lengths=Lengths.of(encoder, records.texts, records.answers) if encoder and records else None,
     )
 
 
 def shown(report: Report, path: Path, task: Task | None) -> RenderableType:
-    """The report as text, without its faults."""
+    """Return the report as text, without its faults."""
     lines = [f"{path}: {report.records} records"]
     if report.users:
         lines[0] += f" of {report.users} users, at most {report.most_records_of_a_user} of one"
@@ -81,7 +81,7 @@ def shown(report: Report, path: Path, task: Task | None) -> RenderableType:
         lines += _lengths(report.lengths, report.records)
     elif task is not None:
         lines += [
-            f"what max_tokens = {task.max_tokens} cuts is counted with --proxy DIRECTORY: tokens are a model's"
+            f"to count what max_tokens = {task.max_tokens} cuts, give --proxy DIRECTORY: only a model has tokens"
         ]
     text = "\n".join(lines)
     if not report.labels:
@@ -98,17 +98,16 @@ def _encoder(proxy: Path, task: Task) -> Encoder:
     return model.encoder(task)
 
 
-def _lengths(found: Lengths, records: int) -> list[str]:
-    told = [
-        f"lines have up to {found.longest} tokens, {found.median:g} in the median; max_tokens is {found.max_tokens}"
-    ]
-    if found.cut_records:
-        told.append(
-            f"{found.cut_records} of {records} records lose the end of their text, {found.cut_tokens} tokens in all: "
-            "shorten them, or ask for a task with more max_tokens"
+def _lengths(lengths: Lengths, records: int) -> list[str]:
+    most = f"max_tokens is {lengths.max_tokens}"
+    lines = [f"lines have up to {lengths.longest} tokens, the median is {lengths.median:g}; {most}"]
+    if lengths.cut_records:
+        lines.append(
+            f"{lengths.cut_records} of {records} records lose the end of their text, {lengths.cut_tokens} tokens "
+            "in all: shorten them, or ask for a task with more max_tokens"
         )
-    if found.cut_answers:
-        told.append(
-            f"{found.cut_answers} of {records} answers are cut: ask for a task with more answer_tokens"
+    if lengths.cut_answers:
+        lines.append(
+            f"{lengths.cut_answers} of {records} answers are cut: ask for a task with more answer_tokens"
         )
-    return told
+    return lines

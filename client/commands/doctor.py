@@ -1,4 +1,4 @@
-"""What `promptferry-client doctor` looks at, from the settings outwards to the coordinator's clock."""
+"""The checks of `promptferry-client doctor`, from the settings to the coordinator's clock."""
 
 import os
 from collections.abc import Callable
@@ -20,13 +20,13 @@ from transfer.terminal import doctor as checkup
 from transfer.terminal.doctor import Check
 
 SOON = timedelta(days=30)
-"""A certificate that holds for no longer is told about."""
+"""A certificate that expires within this time fails its check."""
 CLOCK_SLACK_S = 60.0
-"""The coordinator refuses the node's signatures from a clock that is 300 s off."""
+"""Largest accepted difference of the clocks. At 300 s the coordinator refuses the node's signatures."""
 
 
 def examine(directory: Path) -> list[Check]:
-    """Check everything a round needs."""
+    """Check everything that a round needs."""
     checks: dict[str, Callable[[ClientConfig], str]] = {
         "policy": _policy,
         "keys": _keys,
@@ -83,7 +83,7 @@ def _delivery(settings: ClientConfig) -> str:
 
 
 def _certificate(settings: ClientConfig) -> str:
-    """What the coordinator shows, and the authority that is pinned here."""
+    """Check the expiry of the coordinator's certificate and of the pinned authority."""
     pinned = enrolment.read(settings)
     link = Link(pinned.fleet, pinned.ca_pem, custody.load(settings).keys.node)
     try:
@@ -102,7 +102,7 @@ def _certificate(settings: ClientConfig) -> str:
 
 
 def _rounds(settings: ClientConfig) -> str:
-    """The Fleet endpoint, and by its Date header whether both clocks agree."""
+    """Check the Fleet endpoint, and with its Date header whether both clocks agree."""
     pinned = enrolment.read(settings)
     link = Link(pinned.fleet, pinned.ca_pem, custody.load(settings).keys.node)
     try:
@@ -112,7 +112,7 @@ def _rounds(settings: ClientConfig) -> str:
         raise UnavailableError(link.explain(error)) from error
     stated = response.headers.get("date")
     if stated is None:
-        return f"{pinned.fleet} answers; it does not tell its time"
+        return f"{pinned.fleet} answers; it does not report its time"
     off_s = (datetime.now(UTC) - parsedate_to_datetime(stated)).total_seconds()
     if abs(off_s) > CLOCK_SLACK_S:
         raise PromptferryError(f"this clock is {off_s:+.0f} s off the coordinator's: set it by NTP")

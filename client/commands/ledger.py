@@ -1,4 +1,4 @@
-"""`promptferry-client ledger`: what was spent."""
+"""`promptferry-client ledger`: shows and verifies what was spent."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,20 +10,20 @@ from rich.text import Text
 from transfer.terminal import console
 from transfer.terminal.session import of
 
-if TYPE_CHECKING:  # importing them takes long
+if TYPE_CHECKING:  # importing them takes seconds
     from client.ledger.entries import Entry
     from transfer.privacy import Spend
 
-app = console.application("The privacy ledger: every spend, written down before it was made.")
+app = console.application("The privacy ledger: every spend, recorded before it is made.")
 
 Noise = Annotated[float, typer.Option(help="Noise multiplier σ; 0 for no privacy.")]
 Rate = Annotated[float, typer.Option(help="Probability that a unit takes part in a step.")]
-Steps = Annotated[int, typer.Option(help="Noisy steps a round.")]
+Steps = Annotated[int, typer.Option(help="Noisy steps per round.")]
 
 
 @app.command("show")
 def show(context: typer.Context) -> None:
-    """Show ε of each data set so far, every entry, and every round that was declined and why."""
+    """Show ε of each data set so far, every entry, and every declined round with its reason."""
     from client.home import custody
     from client.home import settings as config
     from client.ledger.ledger import Ledger
@@ -60,9 +60,9 @@ def _shown(ledger: dict[str, Any]) -> Group:
         entries.add_row(str(entry.number), _minute(entry), entry.kind.value, named, _cost(entry.spend))
     declines = Table("entry", "time, UTC", Column("declined", overflow="fold"), "refusal", "reason")
     for entry in ledger["declines"]:
-        said = entry.declined
-        reason = Text(said.why)  # a server's words may be in it: no markup
-        declines.add_row(str(entry.number), _minute(entry), said.round_name, said.refusal, reason)
+        declined = entry.declined
+        reason = Text(declined.why)  # may quote a server: no markup
+        declines.add_row(str(entry.number), _minute(entry), declined.round_name, declined.refusal, reason)
     return Group(sets, entries, declines) if ledger["declines"] else Group(sets, entries)
 
 
@@ -79,7 +79,7 @@ def _cost(spend: "Spend | None") -> str:
 
 @app.command("verify")
 def verify(context: typer.Context) -> None:
-    """Check every entry of the ledger against the chain and the head file."""
+    """Verify every entry of the ledger against the chain and the head file."""
     from client.home import custody
     from client.home import settings as config
     from client.ledger.ledger import Ledger
@@ -94,7 +94,7 @@ def verify(context: typer.Context) -> None:
 
 @app.command("declare-loss")
 def declare_loss(context: typer.Context, noise: Noise, sample_rate: Rate, steps: Steps) -> None:
-    """Go on with a ledger whose newest entries are lost, charging an assumed spend for them."""
+    """Continue with a ledger whose newest entries are lost, charging an assumed spend for them."""
     from client.home import custody
     from client.home import settings as config
     from client.home.lock import locked
@@ -107,5 +107,5 @@ def declare_loss(context: typer.Context, noise: Noise, sample_rate: Rate, steps:
     with locked(settings.lock_file), Ledger.declare_loss(custody.load(settings).ledger, assumed) as ledger:
         charged = ledger.data_sets()
     session.emit(
-        {"charged": charged}, lambda found: f"charged {', '.join(found['charged']) or 'no data set'}"
+        {"charged": charged}, lambda report: f"charged {', '.join(report['charged']) or 'no data set'}"
     )

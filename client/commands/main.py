@@ -1,6 +1,6 @@
-"""The `promptferry-client` command: a data owner's way to join, to run, and to see what was spent.
+"""The `promptferry-client` command: a data owner joins, runs the daemon and sees what was spent.
 
-What needs PyTorch is imported by the command that needs it: help and usage errors answer at once.
+Each command imports what it needs of PyTorch itself, so help and usage errors appear without that wait.
 """
 
 import sys
@@ -22,7 +22,7 @@ from transfer.terminal.doctor import report
 from transfer.terminal.session import Session, of
 
 app = console.application("Tune prompts on private text that never leaves this machine.")
-data_app = console.application("Look at the private data, here and for your eyes only.")
+data_app = console.application("Look at the private data. Nothing leaves this machine.")
 app.add_typer(data_app, name="data")
 app.add_typer(cli_ledger.app, name="ledger")
 app.add_typer(cli_policy.app, name="policy")
@@ -51,9 +51,12 @@ def init(
     name: Annotated[str, typer.Option(help="Name in the invitation.")],
     data: Annotated[Path, typer.Option(help="Private text, .jsonl, .csv or .tsv with text and label.")],
     epsilon: Annotated[float, typer.Option(help="Most ε ever spent on a record or user; inf for no limit.")],
-    records: Annotated[int | None, typer.Option(help="Public, round number of records.")] = None,
+    records: Annotated[
+        int | None, typer.Option(help="About how many records. Public: give a rounded figure, not the count.")
+    ] = None,
     users: Annotated[
-        int | None, typer.Option(help="Or of users, to protect each with all records of theirs.")
+        int | None,
+        typer.Option(help="About how many users, instead, to protect each user with all of their records."),
     ] = None,
     delta: Annotated[float | None, typer.Option(help="δ of that ε.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Task to allow, or '*'; repeatable.")] = None,
@@ -63,14 +66,14 @@ def init(
     min_cohort: Annotated[int | None, typer.Option(help="Fewest clients in a round.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for tuning.")] = None,
     secret: Annotated[
-        Path | None, typer.Option(help="File of a secret, to encrypt keys and ledger with.")
+        Path | None, typer.Option(help="File with a secret, which encrypts keys and ledger.")
     ] = None,
 ) -> None:
     """Make a client directory: client.toml, keys and an empty privacy ledger."""
     from client.home import directory as client_directory
 
     if (records is None) == (users is None):
-        raise UsageError("say --records N, or --users N to protect each user with all records of theirs")
+        raise UsageError("give --records N, or --users N to protect each user with all of their records")
     values = {
         ("client", "name"): name,
         ("client", "secret"): None if secret is None else str(secret.resolve()),
@@ -91,8 +94,8 @@ def init(
     )
     of(context).emit(
         {"directory": directory, "name": name, "tasks": limits.tasks, "proxies": limits.proxies},
-        lambda made: (
-            f"made {made['directory']}: edit {directory / 'client.toml'}, then "
+        lambda report: (
+            f"made {report['directory']}: edit {directory / 'client.toml'}, then "
             f"{hints.client('enrol INVITATION', directory)}{allowed}"
         ),
     )
@@ -108,11 +111,11 @@ def enrol(
     from client.home import settings as config
 
     session = of(context)
-    done = enrolment.enrol(config.read(session.directory), invitation)
+    pinned = enrolment.enrol(config.read(session.directory), invitation)
     session.emit(
-        {"client": done.client, "coordinator": done.coordinator, "fleet": done.fleet},
-        lambda found: (
-            f"enrolled {found['client']} at {found['coordinator']}; rounds come from {found['fleet']}"
+        {"client": pinned.client, "coordinator": pinned.coordinator, "fleet": pinned.fleet},
+        lambda report: (
+            f"enrolled {report['client']} at {report['coordinator']}; rounds come from {report['fleet']}"
         ),
     )
 
@@ -122,7 +125,7 @@ def run(
     context: typer.Context,
     ask: Annotated[bool, typer.Option("--ask", help="Ask before the first round of each campaign.")] = False,
 ) -> None:
-    """Answer rounds until stopped (the daemon)."""
+    """Run the daemon, which answers rounds until you stop it."""
     from client.daemon import process as daemon
     from client.home import settings as config
 
@@ -135,16 +138,16 @@ def run(
 def check(
     context: typer.Context,
     labels: Annotated[str, typer.Option(help="Names of the classes: a,b,c.")] = "",
-    task: Annotated[Path | None, typer.Option(help="Task file that names them instead.")] = None,
+    task: Annotated[Path | None, typer.Option(help="Task file that names the classes instead.")] = None,
     proxy: Annotated[
-        Path | None, typer.Option(help="Proxy directory: does the task fit it, and what is cut?")
+        Path | None, typer.Option(help="Proxy directory, to check the task on it and count what is cut.")
     ] = None,
 ) -> None:
-    """Tell every fault of the file; count labels, users where they are the unit, and what a task would cut."""
+    """Report every fault of the file; count labels, users if they are the unit, and what a task would cut."""
     if (task is None) == (not labels):
         raise UsageError("name the classes with --labels a,b,c or with --task TASK.toml")
     if proxy is not None and task is None:
-        raise UsageError("--proxy needs --task: the label words stand in the task file")
+        raise UsageError("--proxy needs --task: the label words are in the task file")
     from client.home import settings as config
     from transfer.families.model_directory import directory_of
     from transfer.tasks import Task
@@ -160,7 +163,7 @@ def check(
 
         names = wanted.label_names if wanted else tuple(name.strip() for name in labels.split(","))
         report = data_check.check(settings.data, names, wanted, proxy)
-    session.emit(report, lambda found: data_check.shown(found, settings.data.path, wanted))
+    session.emit(report, lambda result: data_check.shown(result, settings.data.path, wanted))
     more = [f"and {report.more_faults} more faults"] if report.more_faults else []
     for fault in [*report.faults, *more]:
         sys.stderr.write(f"error: {fault}\n")
@@ -170,8 +173,8 @@ def check(
 
 @app.command()
 def doctor(context: typer.Context) -> None:
-    """Check settings, keys, data, ledger and the way to the coordinator."""
+    """Check settings, keys, data, ledger and the connection to the coordinator."""
     session = of(context)
-    with console.doing("looking at the settings"):
+    with console.doing("reading the settings"):
         from client.commands import doctor as checkup
     report(session, checkup.examine(session.directory))

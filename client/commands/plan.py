@@ -1,4 +1,4 @@
-"""`promptferry-client plan | policy`: what a campaign would cost, and what is allowed."""
+"""`promptferry-client plan | policy`: what a campaign would cost, and whether it is allowed."""
 
 import sys
 from dataclasses import replace
@@ -24,12 +24,10 @@ app = console.application("The policy: what a coordinator may ask for.")
 
 BAR_WIDTH = 40
 
-PlanFile = Annotated[
-    Path | None, typer.Argument(help="The operator's plan; what is given beside it comes first.")
-]
+PlanFile = Annotated[Path | None, typer.Argument(help="The operator's plan; options override its values.")]
 Noise = Annotated[float | None, typer.Option(help="Noise multiplier σ; 0 for no privacy.")]
 Rate = Annotated[float | None, typer.Option(help="Probability that a unit takes part in a step.")]
-Steps = Annotated[int | None, typer.Option(help="Noisy steps a round.")]
+Steps = Annotated[int | None, typer.Option(help="Noisy steps per round.")]
 Rounds = Annotated[int | None, typer.Option(help="Rounds of the campaign.")]
 UnitOption = Annotated[str, typer.Option(help="Unit of privacy: record or user.")]
 
@@ -42,9 +40,9 @@ def plan(
     steps: Steps = None,
     rounds: Rounds = None,
 ) -> None:
-    """Show what a campaign would cost on top of what was spent, round by round, and where the budget ends.
+    """Show round by round what a campaign would add to the spend so far, and where the budget ends.
 
-    Ends with status 5 if the budget does not cover even the first.
+    Exits with status 5 if the budget does not cover even the first round.
     """
     from client.home import settings as config
 
@@ -52,35 +50,37 @@ def plan(
     settings = config.read(session.directory)
     with console.doing("computing ε of every round"):
         ask = _ask(settings, file, {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps})
-        found = _forecast(settings, ask if rounds is None else replace(ask, rounds=rounds))
-    told = {
-        "spent": found.epsilons[0],
-        "delta": found.budget.delta,
-        "unit": found.spend.unit,
-        "budget": found.budget.epsilon,
+        forecast = _forecast(settings, ask if rounds is None else replace(ask, rounds=rounds))
+    report = {
+        "spent": forecast.epsilons[0],
+        "delta": forecast.budget.delta,
+        "unit": forecast.spend.unit,
+        "budget": forecast.budget.epsilon,
         "rounds": [
-            {"round": number, "epsilon": cost, "covered": found.covers(number)}
-            for number, cost in enumerate(found.epsilons[1:], 1)
+            {"round": number, "epsilon": cost, "covered": forecast.covers(number)}
+            for number, cost in enumerate(forecast.epsilons[1:], 1)
         ],
-        "refused_from": found.refused_from,
+        "refused_from": forecast.refused_from,
     }
-    session.emit(told, _planned)
-    if found.refused_from == 1:
+    session.emit(report, _planned)
+    if forecast.refused_from == 1:
         sys.stderr.write("error: the budget does not cover round 1\n")
         raise typer.Exit(BudgetRefusedError.exit_status)
 
 
-def _planned(told: dict[str, Any]) -> Group:
-    """The table, with each ε drawn as a bar and the budget as the end of the green ones."""
-    table = Table("round", f"ε at δ {told['delta']:g} for one {told['unit']}", "", f"of ε {told['budget']:g}")
-    longest = max([told["spent"], *(row["epsilon"] for row in told["rounds"])])
-    so_far = {"round": "so far", "epsilon": told["spent"], "covered": True}
-    for row in (so_far, *told["rounds"]):
+def _planned(report: dict[str, Any]) -> Group:
+    """The table of rounds; each ε is a bar, green while the budget covers it."""
+    unit = f"ε at δ {report['delta']:g} for one {report['unit']}"
+    table = Table("round", unit, "", f"of ε {report['budget']:g}")
+    longest = max([report["spent"], *(row["epsilon"] for row in report["rounds"])])
+    so_far = {"round": "so far", "epsilon": report["spent"], "covered": True}
+    for row in (so_far, *report["rounds"]):
         colour, word = ("green", "covered") if row["covered"] else ("red", "[red]refused")
         bar = Bar(longest or 1.0, 0.0, row["epsilon"], width=BAR_WIDTH, color=colour)
-        said = "" if row is so_far else word
-        table.add_row(str(row["round"]), f"{row['epsilon']:.4g}", bar if longest < float("inf") else "", said)
-    ends = told["refused_from"]
+        verdict = "" if row is so_far else word
+        drawn = bar if longest < float("inf") else ""
+        table.add_row(str(row["round"]), f"{row['epsilon']:.4g}", drawn, verdict)
+    ends = report["refused_from"]
     return Group(
         table, "the budget covers every round" if ends is None else f"the budget ends before round {ends}"
     )
@@ -91,7 +91,7 @@ def check(
     context: typer.Context,
     file: PlanFile = None,
     task: Annotated[str, typer.Option(help="Name of the task.")] = "",
-    proxy: Annotated[str, typer.Option(help="Digest of the proxy, or name of one that is here.")] = "",
+    proxy: Annotated[str, typer.Option(help="Digest of the proxy, or name of a local one.")] = "",
     noise: Noise = None,
     sample_rate: Rate = None,
     steps: Steps = None,
@@ -99,7 +99,7 @@ def check(
     cohort: Annotated[int | None, typer.Option(help="Fewest clients that are averaged.")] = None,
     unit: UnitOption = "",
 ) -> None:
-    """Ask policy and ledger what they would say to a plan, rule by rule, before any round is asked."""
+    """Check a plan against policy and ledger, rule by rule, before any round starts."""
     from client.home import settings as config
     from client.rounds.policy import verdicts
 
@@ -107,30 +107,30 @@ def check(
     settings = config.read(session.directory)
     spend = {"noise_multiplier": noise, "sample_rate": sample_rate, "steps": steps, "unit": unit or None}
     given = {"task": task or None, "proxy": proxy or None, "rounds": rounds, "cohort": cohort}
-    with console.doing("asking policy and ledger"):
+    with console.doing("checking policy and ledger"):
         ask = replace(_ask(settings, file, spend), **_without_none(given))
         if not (ask.task and ask.proxy):
             raise UsageError("give a plan file, or --task and --proxy")
         known = replace(ask, proxy=_digest(settings, ask.proxy))
-        found = verdicts(settings.limits(), known, datetime.now(UTC))
         ledger = _forecast(settings, ask).verdict
-    session.emit({"allowed": all(v.allowed for v in (*found, ledger)), "verdicts": [*found, ledger]}, _judged)
-    refused = [verdict.rule for verdict in (*found, ledger) if not verdict.allowed]
+        rules = [*verdicts(settings.limits(), known, datetime.now(UTC)), ledger]
+    session.emit({"allowed": all(verdict.allowed for verdict in rules), "verdicts": rules}, _judged)
+    refused = [verdict.rule for verdict in rules if not verdict.allowed]
     if refused:
         sys.stderr.write(f"error: refused by {', '.join(refused)}\n")
         only_budget = refused == [ledger.rule]
         raise typer.Exit((BudgetRefusedError if only_budget else PolicyRefusedError).exit_status)
 
 
-def _judged(found: dict[str, Any]) -> Table:
+def _judged(report: dict[str, Any]) -> Table:
     table = Table("rule", "", "why")
-    for verdict in found["verdicts"]:
+    for verdict in report["verdicts"]:
         table.add_row(verdict.rule, "allowed" if verdict.allowed else "[red]refused", verdict.why)
     return table
 
 
 def _ask(settings: "ClientConfig", file: Path | None, given: dict[str, Any]) -> "Ask":
-    """What the plan file asks for, with the parts of a spend that are given (not None) in place of its own."""
+    """Return what the plan file asks for; parts of a spend that are given (not None) replace its own."""
     from client.rounds import plan as plans
     from client.rounds.policy import Ask
     from transfer.privacy import Spend, Unit
@@ -162,9 +162,9 @@ def _forecast(settings: "ClientConfig", ask: "Ask") -> "Forecast":
 
 
 def _digest(settings: "ClientConfig", proxy: str) -> str:
-    """The digest of a proxy that is here, known by name; anything else is left as it is."""
+    """Return the digest of a local proxy given by name; anything else stays as it is."""
     from client.rounds.proxies import Proxies
     from transfer.model_ref import ModelRef
 
-    found = (path for path in Proxies(settings.proxies_directory).directories() if path.name == proxy)
-    return next((ModelRef.of_directory(proxy, path).digest for path in found), proxy)
+    named = (path for path in Proxies(settings.proxies_directory).directories() if path.name == proxy)
+    return next((ModelRef.of_directory(proxy, path).digest for path in named), proxy)

@@ -1,4 +1,4 @@
-"""`promptferry-client proxy fetch | distil | list`: the models a client tunes on."""
+"""`promptferry-client proxy fetch | distil | list`: the models that a client tunes on."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ app = console.application("The proxies in this client's directory.")
 
 @app.command("list")
 def list_(context: typer.Context) -> None:
-    """List the proxies that are here, with the digests a policy names and what was measured of them."""
+    """List this client's proxies, with the digests that a policy names and their measurements."""
     from client.home import settings as config
 
     session = of(context)
@@ -27,28 +27,28 @@ def list_(context: typer.Context) -> None:
     with console.doing("reading the proxies"):
         from client.rounds.proxies import Proxies
 
-        here = [_told(path) for path in Proxies(settings.proxies_directory).directories()]
-    session.emit(here, _listed)
+        rows = [_row(path) for path in Proxies(settings.proxies_directory).directories()]
+    session.emit(rows, _listed)
 
 
-def _told(place: Path) -> dict[str, Any]:
-    """Name and digest of a proxy; of one that says so, also its parent, layers, steps and measurements."""
+def _row(place: Path) -> dict[str, Any]:
+    """Name and digest of a proxy; with a record of its making also parent, layers, steps and measurements."""
     from transfer.distillation.proxy import RECORD_FILE, read_record
     from transfer.model_ref import ModelRef
 
-    told = {"name": place.name, "digest": ModelRef.of_directory(place.name, place).digest}
+    row = {"name": place.name, "digest": ModelRef.of_directory(place.name, place).digest}
     if (place / RECORD_FILE).exists():
         record = read_record(place)
         parent = record.pop("parent")
-        told |= {"parent": parent.name, "parent_digest": parent.digest, **record}
-    return told
+        row |= {"parent": parent.name, "parent_digest": parent.digest, **record}
+    return row
 
 
 def _listed(proxies: list[dict[str, Any]]) -> Table:
     table = Table("proxy", "digest", "made of")
     for item in proxies:
-        made = f"{item['parent']}: {distil_options.summary(item)}" if "parent" in item else ""
-        table.add_row(item["name"], item["digest"], made)
+        origin = f"{item['parent']}: {distil_options.summary(item)}" if "parent" in item else ""
+        table.add_row(item["name"], item["digest"], origin)
     return table
 
 
@@ -96,7 +96,7 @@ def distil(
     resume: distil_options.Resume = False,
     fetched: Download = False,
 ) -> None:
-    """Make a proxy from an open-weights target here, on public text, and register it."""
+    """Make a proxy from an open-weights target on this machine, on public text, and register it."""
     from client.home import settings as config
     from transfer.families.model_directory import directory_of
     from transfer.files.public_text import read_texts
@@ -127,8 +127,8 @@ def distil(
         large = load(target)
     place.parent.mkdir(mode=0o700, exist_ok=True)
     with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
-        made = make(large, wanted, texts, settings, place, resume=resume, on_step=show)
-    session.emit({"name": name, "digest": made.model.ref.digest, **made.measured}, distil_options.headline)
+        proxy = make(large, wanted, texts, settings, place, resume=resume, on_step=show)
+    session.emit({"name": name, "digest": proxy.model.ref.digest, **proxy.measured}, distil_options.headline)
 
 
 def _require_free(place: Path) -> None:

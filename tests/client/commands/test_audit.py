@@ -44,7 +44,7 @@ def test_a_verdict_is_a_table_and_a_sentence(owner: Command) -> None:
     assert owner("audit", *SMALL) == 0
     assert "pass" in owner.out
     words = " ".join(owner.out.split())
-    assert "mechanism: the noised sum tells no more about a record than is claimed" in words
+    assert "mechanism: the noised sum reveals no more about a record than is claimed" in words
     assert "This cost no privacy budget, and nothing left this machine." in words
 
 
@@ -77,13 +77,13 @@ def test_the_least_noise_of_the_policy_is_audited_if_asked(owner: Command) -> No
     [
         (
             ("--only", "membership"),
-            "the membership audit needs --task TASK.toml: your records are read with it",
+            "the membership audit needs --task TASK.toml, to read your records",
         ),
         (("--task", "task.toml", "--proxy", "big"), "--proxy big: proxies here: tiny"),
         (("--policy-noise",), "--policy-noise: [policy] min_noise_multiplier in client.toml is 0"),
         (
             ("--only", "one-run", "--only", "mechanism", "--trials", 5),
-            "5 trials prove nothing: 100 are the least",
+            "5 trials prove nothing: use at least 100",
         ),
         (("--canaries", 3), "3 canaries: the audit takes 50 to 5000"),
         (("--shadows", 1), "membership audit: shadows 1 must be ≥ 4"),

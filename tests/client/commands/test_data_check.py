@@ -79,7 +79,7 @@ def test_data_check_counts_what_a_task_would_cut(ready: Command, tiny_causal: Pa
     asked = "data", "check", "--task", task
     assert ready.json(*asked)["lengths"] is None
     assert ready(*asked) == 0
-    assert "what max_tokens = 32 cuts is counted with --proxy" in " ".join(ready.out.split())
+    assert "to count what max_tokens = 32 cuts, give --proxy" in " ".join(ready.out.split())
     cut = ready.json(*asked, "--proxy", tiny_causal)["lengths"]
     assert (cut["max_tokens"], cut["cut_records"], cut["cut_answers"]) == (32, 1, 0)
     assert cut["cut_tokens"] == cut["longest"] - 32 > 100

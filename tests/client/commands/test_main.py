@@ -63,7 +63,7 @@ def test_init_declares_records_or_users_and_not_both(client: Command) -> None:
     for words in ((), ("--users", 10, "--records", 100)):
         assert client(*given, *words) == 2
         assert client.err == (
-            "error: say --records N, or --users N to protect each user with all records of theirs\n"
+            "error: give --records N, or --users N to protect each user with all of their records\n"
         )
     assert client(*given, "--users", 10) == 0
     settings = config.read(client.directory)
@@ -77,7 +77,7 @@ def test_init_declares_records_or_users_and_not_both(client: Command) -> None:
         (("--epsilon", "-1"), "[policy] max_epsilon: input should be greater than 0, got -1.0"),
         (("--name", "Big Clinic"), "client name 'Big Clinic' must be 1 to 63 of a-z, 0-9 and -"),
         (("--records", "0"), "[data] declared_records: input should be greater than or equal to 1, got 0"),
-        (("--data", "absent.jsonl"), "absent.jsonl: no such file; --data names the private text"),
+        (("--data", "absent.jsonl"), "absent.jsonl: no such file: name the private text with --data"),
     ],
 )
 def test_a_wrong_value_makes_no_directory(client: Command, words: tuple[str, ...], message: str) -> None:
