@@ -1,4 +1,4 @@
-"""What a recipient relies on in a prompt's signed statement: what it is for, and how private it is at worst."""
+"""The part of a prompt's signed statement that a recipient relies on: its purpose and its worst-case privacy."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ from transfer.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class Privacy:
-    """The privacy claimed: unit and adjacency, and (ε, δ) of the data owner who paid most.
+    """The claimed privacy: unit, adjacency, and (ε, δ) of the data owner who spent most.
 
     Attributes:
-        epsilon: worst ε over all clients; ∞ claims nothing.
-        not_private: what the claim says nothing about.
+        epsilon: largest ε of all clients; ∞ claims nothing.
+        not_private: what the claim does not cover.
     """
 
     unit: Unit
@@ -28,7 +28,7 @@ class Privacy:
 
     @staticmethod
     def of(stated: PrivacyV1) -> "Privacy":
-        """The worst of the whole claim and of what it says of each client."""
+        """Take the largest ε and δ of the overall claim and of each client's claim."""
         return Privacy(
             unit=stated.unit,
             adjacency=stated.adjacency,
@@ -39,10 +39,10 @@ class Privacy:
         )
 
     def require(self, max_epsilon: float | None, max_delta: float | None) -> None:
-        """Compare with what the user accepts; None accepts anything.
+        """Refuse a claim above what the recipient accepts; None accepts any value.
 
         Raises:
-            VerificationError: the worst client paid more.
+            VerificationError: the largest ε or δ is above the limit.
         """
         for symbol, value, most in (("ε", self.epsilon, max_epsilon), ("δ", self.delta, max_delta)):
             if most is not None and not value <= most:
@@ -51,7 +51,7 @@ class Privacy:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A verified statement about one prompt version, read; `statement` is all of it."""
+    """The content of a verified statement about one prompt version; `statement` is the whole of it."""
 
     prompt: str
     version: int
@@ -67,7 +67,7 @@ class Claim:
         """Read the predicate of a verified statement.
 
         Raises:
-            VerificationError: something is missing or impossible.
+            VerificationError: a field is missing or has an impossible value.
         """
         stated = PromptStatement.from_predicate(statement.predicate)
         return Claim(
@@ -82,7 +82,7 @@ class Claim:
         )
 
     def require(self, prompt: str, version: int) -> None:
-        """Refuse a statement that was signed for something else.
+        """Refuse a statement about another prompt or version.
 
         Raises:
             VerificationError: it is about another prompt or version.

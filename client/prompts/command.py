@@ -1,6 +1,6 @@
 """The `promptferry` command: find, fetch, verify and try published prompts.
 
-What needs a model is imported by the command that needs it: the others answer at once.
+Only the commands that need a model import what loads one; the others answer at once.
 """
 
 from pathlib import Path
@@ -23,17 +23,23 @@ if TYPE_CHECKING:
 app = console.application("Find, fetch, verify and try published prompts.")
 
 Server = Annotated[str, typer.Option(envvar="PROMPTFERRY_SERVER", help="Coordinator, host:port.")]
-Authority = Annotated[Path, typer.Option("--ca", envvar="PROMPTFERRY_CA", help="Its authority, ca.pem.")]
-Key = Annotated[Path, typer.Option(envvar="PROMPTFERRY_KEY", help="Its publisher's key, publisher.pub.")]
+Authority = Annotated[
+    Path, typer.Option("--ca", envvar="PROMPTFERRY_CA", help="The coordinator's CA certificate, ca.pem.")
+]
+Key = Annotated[
+    Path, typer.Option(envvar="PROMPTFERRY_KEY", help="The publisher's public key, publisher.pub.")
+]
 Name = Annotated[str, typer.Argument(help="Name of a prompt.")]
 Directory = Annotated[Path, typer.Argument(help="Directory of a fetched prompt.")]
-Version = Annotated[int | None, typer.Option(min=1, help="A certain version instead of the latest.")]
-MaxEpsilon = Annotated[float | None, typer.Option(min=0, help="Refuse if a client's ε is larger.")]
-MaxDelta = Annotated[float | None, typer.Option(min=0, help="Refuse if a client's δ is larger.")]
-EveryVersion = Annotated[bool, typer.Option("--all", help="Every version.")]
+Version = Annotated[int | None, typer.Option(min=1, help="This version instead of the latest.")]
+MaxEpsilon = Annotated[float | None, typer.Option(min=0, help="Refuse the prompt if a client's ε is larger.")]
+MaxDelta = Annotated[float | None, typer.Option(min=0, help="Refuse the prompt if a client's δ is larger.")]
+EveryVersion = Annotated[bool, typer.Option("--all", help="List every version.")]
 State = Annotated[
     Path | None,
-    typer.Option(help="File of versions seen.", show_default="XDG_STATE_HOME/promptferry/versions.json"),
+    typer.Option(
+        help="File that records the versions seen.", show_default="XDG_STATE_HOME/promptferry/versions.json"
+    ),
 ]
 
 
@@ -51,7 +57,7 @@ def _options(context: typer.Context, form: FormatOption = Format.TEXT) -> None:
 def list_prompts(
     context: typer.Context, server: Server, ca: Authority, key: Key, every: EveryVersion = False
 ) -> None:
-    """List published prompts: the latest version of each."""
+    """List the latest version of each published prompt."""
     from client.prompts import sheet as prompt_sheet
     from client.remote import publisher_key
 
@@ -67,7 +73,7 @@ def list_prompts(
 def show(
     context: typer.Context, name: Name, server: Server, ca: Authority, key: Key, version: Version = None
 ) -> None:
-    """Show what a prompt's signed statement says; all of it with --format json."""
+    """Show a prompt's signed statement; use --format json for all of it."""
     from client.prompts import sheet as prompt_sheet
     from client.prompts.claim import Claim
     from client.remote import publisher_key
@@ -80,7 +86,7 @@ def show(
     claim = Claim.of(statement)
     claim.require(name, offer.version)
     described = {**prompt_sheet.described(claim), "statement": statement.predicate}
-    of(context).emit(described, lambda found: prompt_sheet.sheet(found, claim.statement))
+    of(context).emit(described, lambda shown: prompt_sheet.sheet(shown, claim.statement))
 
 
 @app.command()
@@ -96,7 +102,7 @@ def fetch(
     max_delta: MaxDelta = None,
     state: State = None,
 ) -> None:
-    """Download a prompt as a PEFT directory, verified before it appears."""
+    """Download a prompt as a PEFT directory, which appears only after it is verified."""
     from client.prompts import sheet as prompt_sheet
     from client.prompts.rollback import SeenVersions
     from client.remote import publisher_key
@@ -110,7 +116,7 @@ def fetch(
     trust = Trust(publisher, SeenVersions(state or SeenVersions.default_path()))
     seen = trust.seen.highest(key_id(trust.key), name)
     if version is not None and seen is not None and version < seen:
-        console.say(f"warning: version {version} of {name!r} is older than {seen}, seen before")
+        console.say(f"warning: version {version} of {name!r} is older than version {seen}, seen before")
     with _remote(server, ca) as remote, console.progress(f"fetching {name}") as on_bytes:
         claim = fetch_prompt(remote, Wanted(name, version, max_epsilon, max_delta), trust, out, on_bytes)
     of(context).emit({**prompt_sheet.described(claim), "directory": str(out)}, prompt_sheet.sheet)
@@ -124,7 +130,7 @@ def verify(
     max_epsilon: MaxEpsilon = None,
     max_delta: MaxDelta = None,
 ) -> None:
-    """Check a fetched directory again, offline: signature, files and privacy."""
+    """Verify a fetched directory again, offline: signature, files and privacy."""
     from client.prompts import sheet as prompt_sheet
     from client.remote import publisher_key
 
@@ -148,7 +154,7 @@ def try_prompt(
     key: Key,
     fetched: Download = False,
 ) -> None:
-    """Answer texts with a verified prompt on its target, through stock PEFT."""
+    """Answer texts with a verified prompt on its target, using stock PEFT."""
     from client.prompts import sheet as prompt_sheet
     from client.remote import publisher_key
     from transfer.families.model_directory import directory_of
@@ -166,14 +172,14 @@ def try_prompt(
         from transfer.models import language_model as models
 
         target = models.load(model, lm_head=claim.lm_head)
-    told: list[dict[str, Any]]
+    answers: list[dict[str, Any]]
     with console.doing("answering"):
         if claim.task.kind == "text":
-            told = [{"answer": answer} for answer in trial.answers(directory, claim, target, text)]
+            answers = [{"answer": answer} for answer in trial.answers(directory, claim, target, text)]
         else:
             chances = trial.probabilities(directory, claim, target, text)
-            told = [{"label": max(each, key=each.__getitem__), "probabilities": each} for each in chances]
-    results = [{"text": line, **each} for line, each in zip(text, told, strict=True)]
+            answers = [{"label": max(each, key=each.__getitem__), "probabilities": each} for each in chances]
+    results = [{"text": line, **each} for line, each in zip(text, answers, strict=True)]
     of(context).emit(
         {"name": claim.prompt, "version": claim.version, "results": results}, prompt_sheet.answers
     )

@@ -1,4 +1,4 @@
-"""A fetched prompt on disk: a PEFT directory with its signed statement beside, checkable offline."""
+"""A fetched prompt on disk: a PEFT directory and its signed statement, which verify offline."""
 
 import base64
 import binascii
@@ -17,12 +17,12 @@ STATEMENT_FILE = "statement.dsse.json"
 
 
 def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
-    """Check a directory against its statement, then read it: signature, then digests, then content.
+    """Verify a directory against its statement, in this order: signature, digests, content.
 
     Raises:
         UsageError: there is no such directory.
-        VerificationError: the statement is missing or not signed by `key`, or a file is missing, was not
-            signed, or differs.
+        VerificationError: the statement is missing or not signed by `key`, or a file is missing, unsigned or
+            different.
     """
     statement = Statement.verified(envelope(directory), key, PROMPT_PREDICATE)
     require_names(statement.digests)
@@ -32,7 +32,7 @@ def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
         if name in present and (not path.is_file() or path.stat().st_size > MAX_BYTES):
             raise VerificationError(f"{path}: not a file of at most {MAX_BYTES} bytes")
         if name not in present:
-            raise VerificationError(f"{path}: missing, though it was signed")
+            raise VerificationError(f"{path}: missing, but the statement names it: fetch the prompt again")
         statement.check(name, path.read_bytes())
     claim = Claim.of(statement)
     content(directory, claim)
@@ -40,10 +40,10 @@ def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
 
 
 def content(directory: Path, claim: Claim) -> Artifact:
-    """The prompt, and the head if there is one, of a directory that was verified.
+    """Read the prompt, and the head if there is one, of a verified directory.
 
     Raises:
-        VerificationError: the files hold something else than the task needs.
+        VerificationError: the files do not contain what the task needs.
     """
     files = {
         name: (directory / name).read_bytes() for name in FILES | {HEAD_FILE} if (directory / name).exists()
@@ -55,7 +55,7 @@ def content(directory: Path, claim: Claim) -> Artifact:
 
 
 def envelope(directory: Path) -> Envelope:
-    """The statement of a directory, unverified.
+    """Read the statement of a directory, unverified.
 
     Raises:
         UsageError: there is no such directory.
@@ -75,7 +75,7 @@ def envelope(directory: Path) -> Envelope:
 
 
 def to_json(envelope: Envelope) -> bytes:
-    """Envelope as a DSSE JSON file (https://github.com/secure-systems-lab/dsse/blob/master/envelope.md)."""
+    """Write an envelope as DSSE JSON (https://github.com/secure-systems-lab/dsse/blob/master/envelope.md)."""
     content = {
         "payloadType": envelope.payload_type,
         "payload": base64.b64encode(envelope.payload).decode(),
@@ -85,10 +85,10 @@ def to_json(envelope: Envelope) -> bytes:
 
 
 def from_json(data: bytes) -> Envelope:
-    """What `to_json` wrote.
+    """Read what `to_json` wrote.
 
     Raises:
-        ValueError, LookupError, TypeError, RecursionError: it did not.
+        ValueError, LookupError, TypeError, RecursionError: `data` is something else.
     """
     content = json.loads(data)
     (signature,) = content["signatures"]

@@ -1,11 +1,11 @@
-"""Fetching a prompt: every check in its order, and nothing on disk before all of them held.
+"""Fetching a prompt: the checks in their order; the directory appears only after all of them passed.
 
-1. the statement's signature, before anything in it is read;
-2. it speaks of the prompt and version asked for, and of the files offered;
-3. the version is not older than one seen (only if the latest was asked for);
-4. the privacy claimed is what the user accepts;
-5. each file's size and digest while it comes, then all of it again as it lies there;
-6. only now the directory gets its name, and the version counts as seen.
+1. The statement's signature is valid; nothing in it is read before.
+2. The statement is about the requested prompt and version, and about the files offered.
+3. The version is not older than one seen before (only if the latest version was requested).
+4. The recipient accepts the claimed privacy.
+5. Each file has the right size and digest while it arrives; then the whole directory is verified on disk.
+6. Only now the directory gets its name, and the version counts as seen.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ from transfer.protocol.signing import PROMPT_PREDICATE, Statement, key_id
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a user asks for.
+    """A recipient's request.
 
     Attributes:
-        version: a certain one; None is the latest.
-        max_epsilon: largest ε accepted of the worst client; None accepts any.
-        max_delta: largest δ accepted of the worst client; None accepts any.
+        version: None for the latest.
+        max_epsilon: largest ε accepted for any client; None accepts any value.
+        max_delta: largest δ accepted for any client; None accepts any value.
     """
 
     prompt: str
@@ -44,7 +44,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a user relies on: the publisher's key, and the versions seen before."""
+    """What a recipient relies on: the publisher's key, and the versions seen before."""
 
     key: Ed25519PublicKey
     seen: SeenVersions
@@ -53,13 +53,13 @@ class Trust:
 def fetch(
     remote: Remote, wanted: Wanted, trust: Trust, directory: Path, on_bytes: OnBytes | None = None
 ) -> Claim:
-    """Bring a prompt to `directory`, which appears whole and verified or not at all.
+    """Fetch a prompt to `directory`, which appears whole and verified or not at all.
 
-    A directory that holds the very same version already is checked and left as it is.
+    If the directory already has the same version, it is verified and left as it is.
 
     Raises:
-        VerificationError: one of the checks failed; nothing was written.
-        AlreadyExistsError: the directory holds something else.
+        VerificationError: a check failed; the directory was not made.
+        AlreadyExistsError: the directory contains something else.
         NotFoundError: no such prompt or version is published.
     """
     offer = remote.prompt_version(wanted.prompt, wanted.version)
@@ -73,10 +73,10 @@ def fetch(
 
 
 def checked(offer: PromptOffer, wanted: Wanted, trust: Trust) -> Claim:
-    """Checks 1 to 4: everything that can be checked before the first byte of a file comes.
+    """Run checks 1 to 4, which need no byte of a file.
 
     Raises:
-        VerificationError: one of them failed.
+        VerificationError: a check failed.
     """
     statement = Statement.verified(offer.statement, trust.key, PROMPT_PREDICATE)
     claim = Claim.of(statement)
@@ -94,10 +94,10 @@ def checked(offer: PromptOffer, wanted: Wanted, trust: Trust) -> Claim:
 def _require_same(directory: Path, offer: PromptOffer, key: Ed25519PublicKey) -> None:
     if not (directory / artifact.STATEMENT_FILE).is_file():
         raise AlreadyExistsError(f"{directory} exists and is no fetched prompt: choose another directory")
-    held = artifact.verified(directory, key)
+    present = artifact.verified(directory, key)
     if artifact.envelope(directory).payload != offer.statement.payload:
         raise AlreadyExistsError(
-            f"{directory} holds version {held.version} of {held.prompt!r} already: choose another directory"
+            f"{directory} already has version {present.version} of {present.prompt!r}: choose another directory"
         )
 
 

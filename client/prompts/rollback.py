@@ -1,7 +1,7 @@
-"""The highest version seen of each prompt: no coordinator can hand out an old one as the latest.
+"""The highest version seen of each prompt, so that no coordinator can pass off an old version as the latest.
 
-The rule is TUF's for version numbers (https://theupdateframework.github.io/specification/latest/, §5): never
-below what was seen, and what was seen is written only after everything was checked.
+The rule is that of TUF for version numbers (https://theupdateframework.github.io/specification/latest/, §5): no
+version below the highest one seen, which is recorded only after every check passed.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ class SeenVersions:
     """Highest version by publisher key and prompt, in one small file.
 
     Args:
-        path: the file; made with its directory when something is first remembered.
+        path: the file; it and its directory are made when the first version is recorded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,12 +27,12 @@ class SeenVersions:
 
     @staticmethod
     def default_path() -> Path:
-        """Where the file lies unless told otherwise (XDG base directories)."""
+        """Return the default place of the file (XDG base directories)."""
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         return Path(state) / "promptferry" / "versions.json"
 
     def highest(self, key_id: str, prompt: str) -> int | None:
-        """Highest version seen; None if none was.
+        """Return the highest version seen, or None.
 
         Raises:
             VerificationError: the file is damaged.
@@ -43,7 +43,7 @@ class SeenVersions:
         """Refuse a latest version below one seen before.
 
         Raises:
-            VerificationError: it is, or the file is damaged.
+            VerificationError: the version is below one seen before, or the file is damaged.
         """
         seen = self.highest(key_id, prompt)
         if seen is not None and version < seen:
@@ -80,12 +80,12 @@ class SeenVersions:
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise VerificationError(
                 f"{self._path}: damaged, so an old prompt could pass for the latest; "
-                "restore the file, or remove it to start anew"
+                "restore the file, or delete it to start again"
             ) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Two commands at once must not forget each other's version."""
+        """Lock the file, so that two commands at once do not lose each other's version."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,4 +1,4 @@
-"""A published prompt as `promptferry` tells of it: a row of a listing, or a sheet."""
+"""A published prompt as `promptferry` shows it: a row of a listing, or a sheet."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from transfer.protocol.signing import PROMPT_PREDICATE, Statement
 
 
 def described(claim: Claim) -> dict[str, Any]:
-    """What a verified claim says, for machines."""
+    """Return the content of a verified claim, for machines."""
     privacy = claim.privacy
     return {
         "name": claim.prompt,
@@ -33,7 +33,7 @@ def described(claim: Claim) -> dict[str, Any]:
 
 
 def row(offer: PromptOffer, publisher: Ed25519PublicKey) -> dict[str, Any]:
-    """One line of a listing; what cannot be verified is listed, but nothing it says is."""
+    """Return one row of a listing. A prompt that fails verification is listed without its claims."""
     shown = {"name": offer.prompt, "version": offer.version, "create_time": offer.create_time}
     try:
         claim = Claim.of(Statement.verified(offer.statement, publisher, PROMPT_PREDICATE))
@@ -44,39 +44,39 @@ def row(offer: PromptOffer, publisher: Ed25519PublicKey) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> Table | str:
-    """A listing."""
+    """Return a listing as a table."""
     if not rows:
         return "no prompt is published"
     shown = Table("name", "version", "created", "verified", "task", "target", "ε", "δ", box=None)
     for each in rows:
-        told = ["", "", "", ""]
+        claim = ["", "", "", ""]
         if each["verified"]:
-            told = [each["task"], each["target"].name, f"{each['epsilon']:.3g}", f"{each['delta']:.3g}"]
-        created = f"{each['create_time']:%Y-%m-%d %H:%M}"
-        shown.add_row(each["name"], str(each["version"]), created, "yes" if each["verified"] else "NO", *told)
+            claim = [each["task"], each["target"].name, f"{each['epsilon']:.3g}", f"{each['delta']:.3g}"]
+        created, verified = f"{each['create_time']:%Y-%m-%d %H:%M}", "yes" if each["verified"] else "NO"
+        shown.add_row(each["name"], str(each["version"]), created, verified, *claim)
     return shown
 
 
-def sheet(found: Mapping[str, Any], statement: PromptStatement | None = None) -> str:
-    """All that `found` says of one prompt, and what else its statement says, a line each."""
-    privacy = f"ε {found['epsilon']:.4g} at δ {found['delta']:.3g} for one {found['unit']}"
+def sheet(prompt: Mapping[str, Any], statement: PromptStatement | None = None) -> str:
+    """Return what `described` says of one prompt and the rest of its statement, one item per line."""
+    privacy = f"ε {prompt['epsilon']:.4g} at δ {prompt['delta']:.3g} for one {prompt['unit']}"
     lines = {
-        "prompt": f"{found['name']}, version {found['version']}, signed by the publisher",
-        "task": found["task"],
-        "target": f"{found['target'].name} ({found['target'].digest[:16]}…)",
-        "proxy": f"{found['proxy'].name} ({found['proxy'].digest[:16]}…)",
-        "privacy": f"{privacy} ({found['adjacency']}), worst client, {found['accountant']}",
-        "not private": "; ".join(found["not_private"]),
+        "prompt": f"{prompt['name']}, version {prompt['version']}, signed by the publisher",
+        "task": prompt["task"],
+        "target": f"{prompt['target'].name} ({prompt['target'].digest[:16]}…)",
+        "proxy": f"{prompt['proxy'].name} ({prompt['proxy'].digest[:16]}…)",
+        "privacy": f"{privacy} ({prompt['adjacency']}), worst client, {prompt['accountant']}",
+        "not private": "; ".join(prompt["not_private"]),
     }
-    if "directory" in found:
-        lines["directory"] = found["directory"]
+    if "directory" in prompt:
+        lines["directory"] = prompt["directory"]
     if statement is not None:
         lines |= _stated(statement)
     return "\n".join(f"{name:12} {value}" for name, value in lines.items())
 
 
 def _stated(statement: PromptStatement) -> dict[str, str]:
-    """The rest of a signed statement that is for people; `--format json` shows all of it."""
+    """The rest of a signed statement that people read; `--format json` shows all of it."""
     lines = {"template": statement.task.template}
     for label in statement.task.labels:
         lines[f"  {label.name}"] = ", ".join(label.words) or "read by a head"
@@ -89,10 +89,10 @@ def _stated(statement: PromptStatement) -> dict[str, str]:
     return lines
 
 
-def answers(found: Mapping[str, Any]) -> str:
-    """What a prompt answered to texts, a line each."""
+def answers(report: Mapping[str, Any]) -> str:
+    """Return a prompt's answers to texts, one per line."""
     lines = []
-    for result in found["results"]:
+    for result in report["results"]:
         ranked = sorted(result.get("probabilities", {}).items(), key=lambda item: -item[1])
         answer = result.get("answer") or "  ".join(f"{label} {chance:.3f}" for label, chance in ranked)
         lines.append(f"{answer}  {result['text']}")

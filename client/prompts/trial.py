@@ -1,4 +1,4 @@
-"""Trying a prompt: stock PEFT puts it before a text, the target's answer is read or written out."""
+"""Trying a prompt: stock PEFT puts it before a text; the target classifies the text or writes an answer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,22 +19,22 @@ from transfer.tokens.readout import Head, Reading, label_logits, question
 def probabilities(
     directory: Path, claim: Claim, model: LanguageModel, texts: Sequence[str]
 ) -> list[dict[str, float]]:
-    """Probability of each label, by name, for each text.
+    """Return the probability of each label, by name, for each text.
 
     Args:
         directory: a verified PEFT directory.
-        claim: its claim, of a task with labels.
-        model: the target the prompt was made for.
-        texts: what to classify.
+        claim: its claim, for a task with labels.
+        model: the target that the prompt is for.
+        texts: texts to classify.
 
     Raises:
-        ModelError: it is another model.
-        TaskError: a label word does not fit its tokeniser.
+        ModelError: `model` is another model.
+        TaskError: a label word does not fit the model's tokeniser.
     """
     encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
     words, results = encoder.words, []
-    held = artifact.content(directory, claim).head
-    head = None if held is None else held.vectors
+    stored = artifact.content(directory, claim).head
+    head = None if stored is None else stored.vectors
     for line in encoder.encode(texts):
         chances = class_logits(prompted, model, line, words, head).softmax(dim=1)[0]
         results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
@@ -44,28 +44,28 @@ def probabilities(
 def class_logits(
     prompted: PeftModel, model: LanguageModel, line: Line, words: Reading | None, head: torch.Tensor | None
 ) -> torch.Tensor:
-    """Class logits [1, C] of a line by PEFT's own forward pass of `model`; by `head` [C, H] if `words` are one.
+    """Return the class logits [1, C] of a line from PEFT's own forward pass; from `head` [C, H] if `words` is a head.
 
-    Vocabulary logits [N, V] at the answer's tokens without words.
+    Without words, return the vocabulary logits [N, V] at the answer's tokens.
     """
     batch = model.collate([line])
     if isinstance(words, Head) and head is not None:
         return words.class_logits(_states(prompted, model, batch), batch.mask, head.unsqueeze(0))
-    asked = question(batch, words)
-    return label_logits(_logits(prompted, asked.batch)[asked.rows, asked.columns], words)
+    places = question(batch, words)
+    return label_logits(_logits(prompted, places.batch)[places.rows, places.columns], words)
 
 
 def answers(directory: Path, claim: Claim, model: LanguageModel, texts: Sequence[str]) -> list[str]:
-    """Answer in free text to each text, the likeliest token each time; arguments as of `probabilities`.
+    """Answer each text in free text, with the most likely token each time; arguments as in `probabilities`.
 
     Raises:
-        ModelError: it is another model.
+        ModelError: `model` is another model.
     """
     return written(_prompted(directory, claim, model), model, claim.task, texts)
 
 
 def written(prompted: PeftModel, model: LanguageModel, task: Task, texts: Sequence[str]) -> list[str]:
-    """Answer in free text to each text by PEFT's own forward passes of `model`."""
+    """Answer each text in free text, using PEFT's own forward passes of `model`."""
     encoder, results = model.encoder(task), []
     for line in encoder.encode(texts):
         tokens: list[int] = []
@@ -77,7 +77,7 @@ def written(prompted: PeftModel, model: LanguageModel, task: Task, texts: Sequen
 
 
 def _prompted(directory: Path, claim: Claim, model: LanguageModel) -> PeftModel:
-    """The target behind the prompt, as stock PEFT loads it."""
+    """Load the target behind the prompt, as stock PEFT does."""
     if model.ref.digest != claim.target.digest:
         raise ModelError(
             f"the prompt is for {claim.target.name!r} with digest {claim.target.digest[:16]}…, "
@@ -87,14 +87,14 @@ def _prompted(directory: Path, claim: Claim, model: LanguageModel) -> PeftModel:
 
 
 def _logits(prompted: PeftModel, batch: Batch) -> torch.Tensor:
-    """Logits [B, T, V] of the text's own positions; the prompt's stand before them."""
+    """Return the logits [B, T, V] of the text's own positions, without those of the prompt before it."""
     with torch.no_grad():
         logits: torch.Tensor = prompted(input_ids=batch.ids, attention_mask=batch.mask).logits
     return logits[:, -batch.ids.shape[1] :]
 
 
 def _states(prompted: PeftModel, model: LanguageModel, batch: Batch) -> torch.Tensor:
-    """Last hidden states [B, T, H] of the text's own positions behind the prompt."""
+    """Return the last hidden states [B, T, H] of the text's own positions behind the prompt."""
     with torch.no_grad():
         rows = prompted.get_prompt(batch_size=len(batch))
         return model.all_states(batch, rows)[:, rows.shape[1] :]

@@ -1,1 +1,1 @@
-"""A coordinator over gRPC, for data owners and recipients alike; nothing it returns is verified yet."""
+"""The gRPC connection of data owners and recipients to a coordinator; nothing it returns is verified."""

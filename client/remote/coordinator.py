@@ -1,4 +1,4 @@
-"""A coordinator over the network: promptferry.v1 as unverified values, its statuses as the store's errors."""
+"""A coordinator over the network: promptferry.v1 as unverified values, gRPC statuses as this project's errors."""
 
 import re
 import time
@@ -27,18 +27,18 @@ from transfer.protocol.wire import envelope_value, model_value
 PAGE_SIZE = 100
 ATTEMPTS = 3
 PAUSE_S = 0.2
-"""Before trying again when an attempt brought nothing; twice as long the second time."""
+"""Pause after an attempt that brought no bytes; twice as long after the second."""
 MAX_RESPONSE_BYTES = 16 * 2**20
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
-    ("grpc.keepalive_time_ms", 30_000),  # notice a peer that vanished in mid-download
+    ("grpc.keepalive_time_ms", 30_000),  # detect a peer that vanished during a download
     ("grpc.keepalive_timeout_ms", 10_000),
 )
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
 
 
 class OwnerKeys(Protocol):
-    """Keys a data owner enrols with; `client.vault.keys.Keys` in production."""
+    """The keys with which a data owner enrols; `client.vault.keys.Keys` in production."""
 
     @property
     def signing(self) -> Ed25519PrivateKey:
@@ -50,15 +50,15 @@ class OwnerKeys(Protocol):
 
 
 class Remote:
-    """Connection to one coordinator, to be used as a context.
+    """Connection to one coordinator; use it as a context.
 
     Args:
         address: host:port.
         ca_pem: the only authority whose server certificate is accepted.
-        timeout_s: longest time a call may take, or a download may stand still.
+        timeout_s: longest time of a call, or of a pause in a download.
 
-    Every call raises `UnavailableError` if nobody answers, `VerificationError` if whoever answers shows a
-    certificate of another authority or for another host, and `DeadlineError` when time runs out.
+    Every call raises `UnavailableError` if nothing answers, `VerificationError` if the server's certificate is of
+    another authority or for another host, and `DeadlineError` if the time runs out.
 
     Raises:
         UsageError: the address or the authority is malformed.
@@ -85,17 +85,17 @@ class Remote:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._channel.close()
 
     def prompt_version(self, prompt: str, version: int | None = None) -> PromptOffer:
-        """One published version; None is the latest."""
+        """Return one published version; None for the latest."""
         request = service_pb2.GetPromptVersionRequest(name=names.prompt_version(prompt, version))
         with self._calling():
             return _prompt_offer(self._prompts.GetPromptVersion(request, timeout=self._timeout_s))
 
     def prompt_versions(self, prompt: str | None = None) -> Iterator[PromptOffer]:
-        """Published versions of one prompt or of all, newest first, fetched page by page."""
+        """Yield the published versions of one prompt or of all, newest first, fetched page by page."""
         request = service_pb2.ListPromptVersionsRequest(
             parent=names.prompt_parent(prompt), page_size=PAGE_SIZE
         )
@@ -109,13 +109,13 @@ class Remote:
             request.page_token = page.next_page_token
 
     def proxy(self, name: str) -> ProxyOffer:
-        """One proxy."""
+        """Return one proxy."""
         request = service_pb2.GetProxyRequest(name=names.proxy(name))
         with self._calling():
             return _proxy_offer(self._proxies.GetProxy(request, timeout=self._timeout_s))
 
     def proxies(self) -> Iterator[ProxyOffer]:
-        """Every proxy, newest first, fetched page by page."""
+        """Yield every proxy, newest first, fetched page by page."""
         request = service_pb2.ListProxiesRequest(page_size=PAGE_SIZE)
         while True:
             with self._calling():
@@ -127,13 +127,13 @@ class Remote:
             request.page_token = page.next_page_token
 
     def enrol(self, client: str, token: str, keys: OwnerKeys) -> str:
-        """Hand in the public halves of `keys` for an invitation; the same again changes nothing.
+        """Register the public halves of `keys` with an invitation; the same call again changes nothing.
 
         Returns:
             host:port of Flower's Fleet API.
 
         Raises:
-            AuthenticationError: the invitation does not hold.
+            AuthenticationError: the invitation is unknown, used or expired.
             AlreadyExistsError: a key is in use under another name.
         """
         node_key = keys.node.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -148,18 +148,18 @@ class Remote:
             return self._enrolment.EnrolClient(request, timeout=self._timeout_s).fleet_address
 
     def download(self, name: str, file: FileRef, into: Path, on_bytes: OnBytes | None = None) -> Path:
-        """Bring one file of a prompt version or a proxy, going on from what an earlier attempt left.
+        """Download one file of a prompt version or a proxy, continuing what an earlier attempt left.
 
-        A connection that breaks is made anew, until `ATTEMPTS` in a row brought nothing.
+        A broken connection is opened again until `ATTEMPTS` in a row bring no bytes.
 
         Args:
             name: resource name of a prompt version or a proxy.
-            file: as listed there.
-            into: directory; the file appears in it complete and checked.
-            on_bytes: told of progress.
+            file: path, size and digest as listed there.
+            into: directory; the file appears in it complete and verified.
+            on_bytes: called with the progress.
 
         Raises:
-            VerificationError: what came is not what was announced.
+            VerificationError: size or digest is not the announced one.
         """
         stub = (
             self._prompts.DownloadPromptFile

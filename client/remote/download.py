@@ -1,4 +1,4 @@
-"""Downloads that appear whole or not at all, and go on where they broke off."""
+"""Downloads that appear whole or not at all, and that resume where they were interrupted."""
 
 import fcntl
 import os
@@ -11,23 +11,23 @@ from transfer.errors import AlreadyExistsError, UnavailableError, UsageError, Ve
 from transfer.files.atomic import FileRef, sync_directory
 
 OnBytes = Callable[[int, int], None]
-"""Called with (bytes there, bytes in all)."""
+"""Called with (bytes so far, bytes in all)."""
 
 
 @contextmanager
 def staged(final: Path, tag: str) -> Iterator[Path]:
-    """Directory beside `final` that becomes `final` when the body ends without an error.
+    """Open a directory beside `final` that becomes `final` when the body ends without an error.
 
-    After a broken connection it stays, and the next time goes on with what is there; after a verification
+    After a broken connection the directory stays, and the next call continues with its contents. After a verification
     failure it is removed.
 
     Args:
-        final: where the directory is to appear.
-        tag: part of a digest: what another version left behind is never mixed in.
+        final: where the directory appears.
+        tag: part of a digest; it keeps remains of another version apart.
 
     Raises:
-        AlreadyExistsError: `final` is there.
-        UnavailableError: another process stages the same.
+        AlreadyExistsError: `final` exists.
+        UnavailableError: another process downloads to the same place.
         UsageError: a directory cannot be written.
     """
     if final.exists():
@@ -60,7 +60,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 class PartialFile:
-    """A file on its way: FILE.part until it is complete and has the digest it was announced with."""
+    """A file being downloaded: FILE.part until it is complete and has the announced digest."""
 
     def __init__(self, directory: Path, file: FileRef) -> None:
         self._file, self._final = file, directory / file.path
@@ -68,11 +68,11 @@ class PartialFile:
 
     @property
     def size(self) -> int:
-        """Bytes there already; where a download goes on."""
+        """Bytes so far; a download continues there."""
         return self._part.stat().st_size if self._part.exists() else 0
 
     def is_there(self) -> bool:
-        """True if the finished file lies in its place."""
+        """Tell whether the finished file is in its place."""
         return self._final.is_file() and FileRef.of_file(self._final) == self._file
 
     def append(self, chunk: bytes) -> None:
@@ -86,14 +86,14 @@ class PartialFile:
         if self.size > self._file.size:
             self._part.unlink()
             raise VerificationError(
-                f"{self._file.path}: more than the announced {self._file.size} bytes came"
+                f"{self._file.path}: received more than the announced {self._file.size} bytes"
             )
 
     def finish(self) -> Path:
-        """Check the whole and put it in its place, durably.
+        """Verify the whole file and put it in its place, durably.
 
         Raises:
-            VerificationError: size or SHA-256 is not the announced one; what came is thrown away.
+            VerificationError: size or SHA-256 is not the announced one; the received bytes are deleted.
         """
         self._part.touch()
         digest = FileRef.of_file(self._part).digest
@@ -101,8 +101,8 @@ class PartialFile:
             size = self.size
             self._part.unlink()
             raise VerificationError(
-                f"{self._file.path}: {size} bytes with SHA-256 {digest[:16]}… came, "
-                f"{self._file.size} with {self._file.digest[:16]}… were announced"
+                f"{self._file.path}: received {size} bytes with SHA-256 {digest[:16]}…, "
+                f"but {self._file.size} with {self._file.digest[:16]}… were announced"
             )
         with self._part.open("rb") as part:
             os.fsync(part.fileno())

@@ -1,4 +1,4 @@
-"""gRPC's failures as our errors: what the coordinator raised, or what keeps us from it."""
+"""gRPC's failures as this project's errors: what the coordinator raised, or why it cannot be reached."""
 
 from typing import NoReturn
 
@@ -15,13 +15,13 @@ _BY_SYMBOL = {
 
 
 def raise_ours(fault: grpc.RpcError, address: str) -> NoReturn:
-    """Raise the error that tells best why a call to `address` failed.
+    """Raise the error that best describes why a call to `address` failed.
 
     Raises:
-        VerificationError: the other side's certificate is not the right one.
-        UnavailableError: nobody answers, or not in our language.
+        VerificationError: the server's certificate is not accepted.
+        UnavailableError: nothing answers, or not with this protocol.
         DeadlineError: the answer took too long.
-        PromptferryError: of the class the coordinator raised.
+        PromptferryError: of the class that the coordinator raised.
     """
     text = _one_line(fault.details() or "")
     trailing = fault.trailing_metadata() or ()
@@ -44,7 +44,7 @@ def raise_ours(fault: grpc.RpcError, address: str) -> NoReturn:
 
 
 def _unreachable(text: str, address: str) -> PromptferryError:
-    # gRPC has no status of its own for a failed handshake; the words are held by tests
+    # gRPC has no status of its own for a failed handshake, so its texts are matched; tests pin them
     if "certificate has expired" in text:
         return VerificationError(f"the certificate shown at {address} has expired")
     if "CERTIFICATE_VERIFY_FAILED" in text:
@@ -61,6 +61,6 @@ def _unreachable(text: str, address: str) -> PromptferryError:
 
 
 def _one_line(text: str) -> str:
-    """Words from the other side, unable to play with a terminal."""
+    """Return text from the server as one printable line, so that it cannot control a terminal."""
     printable = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(printable.split())[:500]

@@ -1,4 +1,4 @@
-"""What a coordinator says it has: unverified until somebody verifies the statement."""
+"""What a coordinator offers: unverified until its statement is verified."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,20 +42,20 @@ class ProxyOffer:
 
 
 def require_same_files(files: Sequence[FileRef], statement: Statement) -> None:
-    """Compare what is offered with what was signed, before any of it is downloaded.
+    """Compare the files offered with the files signed, before any is downloaded.
 
     Raises:
-        VerificationError: a file is offered that was not signed, or the other way round, or another digest.
+        VerificationError: a file is unsigned, missing, or has another digest.
     """
     if {file.path: file.digest for file in files} != dict(statement.digests):
         raise VerificationError("the files offered are not the ones in the signed statement")
 
 
 def stated_proxy(statement: Statement, name: str) -> ModelRef:
-    """The model that the statement of proxy `name` is about.
+    """Return the model that the statement of proxy `name` is about.
 
     Raises:
-        VerificationError: it is about another one, or cannot be read.
+        VerificationError: the statement is about another proxy, or cannot be read.
     """
     try:
         model = ProxyStatement.from_predicate(statement.predicate).proxy.ref

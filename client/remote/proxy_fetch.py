@@ -1,4 +1,4 @@
-"""A proxy fetched from a coordinator: whole and verified in its directory, or not there at all."""
+"""Fetching a proxy from a coordinator: its directory appears whole and verified, or not at all."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ def fetch_proxy(
     directory: Path,
     on_bytes: OnBytes | None = None,
 ) -> Path:
-    """Bring a proxy to `directory`, which appears whole and verified or not at all.
+    """Fetch a proxy to `directory`, which appears whole and verified or not at all.
 
     Raises:
-        AlreadyExistsError: `directory` is there.
-        VerificationError: the statement is not the publisher's, is about something else, or a file or the
-            model's digest differs from it; nothing is kept.
+        AlreadyExistsError: `directory` exists.
+        VerificationError: the statement is not the publisher's, is about another proxy, or does not match a file or
+            the model's digest; nothing is kept.
     """
     offer = remote.proxy(name)
     statement = Statement.verified(offer.statement, publisher_key, PROXY_PREDICATE)
@@ -36,14 +36,14 @@ def fetch_proxy(
         for file in offer.files:
             remote.download(names.proxy(name), file, stage, _offset(on_bytes, done, total))
             done += file.size
-        found = ModelRef.of_directory(name, stage)
-        if found.digest != model.digest:
+        actual = ModelRef.of_directory(name, stage)
+        if actual.digest != model.digest:
             raise VerificationError(
-                f"proxy {name!r}: its files make {found.digest[:16]}…, signed was {model.digest[:16]}…"
+                f"proxy {name!r}: its files have digest {actual.digest[:16]}…, signed is {model.digest[:16]}…"
             )
     return directory
 
 
 def _offset(on_bytes: OnBytes | None, before: int, total: int) -> OnBytes | None:
-    """Progress over several files from progress within one."""
+    """Turn progress within one file into progress over all files."""
     return None if on_bytes is None else lambda done, _: on_bytes(before + done, total)

@@ -1,4 +1,4 @@
-"""The one key a coordinator's words are believed by: Ed25519, as PEM."""
+"""The publisher's public key, Ed25519 as PEM: only what it signed is trusted."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from transfer.files.text import decoded
 
 
 def parsed(pem: bytes) -> Ed25519PublicKey:
-    """The key in `pem`.
+    """Read the key in `pem`.
 
     Raises:
-        ValueError: it says what is not there: PEM of a public key, or an Ed25519 one.
+        ValueError: `pem` is not a PEM public key, or not an Ed25519 one; the text says which.
     """
     try:
         key = load_pem_public_key(pem)
@@ -26,10 +26,10 @@ def parsed(pem: bytes) -> Ed25519PublicKey:
 
 
 def load(path: Path) -> Ed25519PublicKey:
-    """The key a coordinator gave out as publisher.pub.
+    """Read the key from a coordinator's publisher.pub.
 
     Raises:
-        UsageError: not there, or not an Ed25519 public key.
+        UsageError: the file is missing, or not an Ed25519 public key.
     """
     try:
         return parsed(decoded(path.read_bytes()).encode())

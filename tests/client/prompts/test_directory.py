@@ -20,7 +20,7 @@ from transfer.protocol.signing import Envelope
     [
         (
             lambda out: (out / WEIGHTS_FILE).unlink(),
-            "adapter_model.safetensors: missing, though it was signed",
+            "adapter_model.safetensors: missing, but the statement names it",
         ),
         (
             lambda out: (out / "adapter_model.bin").write_bytes(b"x"),

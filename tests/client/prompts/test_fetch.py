@@ -40,7 +40,7 @@ def test_the_same_version_again_is_welcome_and_another_is_not(delivery, run, tmp
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
     delivery.publish("sst2", TARGET, VECTORS * 2)
-    assert_refused(run("fetch", "sst2", "--out", out), "holds version 1 of 'sst2' already", 1)
+    assert_refused(run("fetch", "sst2", "--out", out), "already has version 1 of 'sst2'", 1)
     (tmp_path / "mine").mkdir()
     assert_refused(run("fetch", "sst2", "--out", tmp_path / "mine"), "is no fetched prompt", 1)
     assert list((tmp_path / "mine").iterdir()) == []

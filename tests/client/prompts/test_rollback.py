@@ -30,7 +30,7 @@ def test_an_older_latest_is_refused_and_an_explicit_version_is_warned_about(
     assert not (tmp_path / "one").exists()
     chosen = run("fetch", "sst2", "--out", tmp_path / "one", "--version", 1)
     assert chosen.status == 0
-    assert chosen.err == "warning: version 1 of 'sst2' is older than 2, seen before\n"
+    assert chosen.err == "warning: version 1 of 'sst2' is older than version 2, seen before\n"
     assert_refused(run("fetch", "sst2", "--out", tmp_path / "again"), "but 2 was seen before")
 
 

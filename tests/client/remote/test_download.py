@@ -100,7 +100,7 @@ def test_other_bytes_than_announced_are_thrown_away(
     (delivery.directory / "offered" / weights.path).write_bytes(b"x" + CONTENT[1:])
 
     with pytest.raises(
-        VerificationError, match=r"model\.safetensors: 700000 bytes with SHA-256 .* were announced"
+        VerificationError, match=r"model\.safetensors: received 700000 bytes with SHA-256 .* were announced"
     ):
         remote.download("proxies/tiny", weights, into)
     assert list(into.iterdir()) == []
@@ -129,7 +129,7 @@ def test_any_way_to_cut_a_file_gives_the_same_file(
 def test_more_bytes_than_announced_are_refused_at_once(tmp_path: Path) -> None:
     part = PartialFile(tmp_path, FileRef.of_bytes("f", b"1234"))
     part.append(b"123")
-    with pytest.raises(VerificationError, match="more than the announced 4 bytes came"):
+    with pytest.raises(VerificationError, match="received more than the announced 4 bytes"):
         part.append(b"45")
     assert list(tmp_path.iterdir()) == []
 

@@ -39,7 +39,7 @@ def test_a_proxy_is_fetched_verified_and_whole(
     ("told", "message"),
     [
         ({"proxy": {"name": "other", "digest": "a" * 64}}, "is about 'other'"),
-        ({"proxy": {"name": "tiny", "digest": "a" * 64}}, "signed was aaaaaaaaaaaaaaaa"),
+        ({"proxy": {"name": "tiny", "digest": "a" * 64}}, "signed is aaaaaaaaaaaaaaaa"),
         ({"proxy": None}, "proxy 'tiny': signed statement cannot be read: proxy: "),
         ({"proxy": {"name": "tiny", "digest": "short"}}, "proxy.digest: .*, got 'short'"),
     ],
