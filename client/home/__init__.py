@@ -1,1 +1,1 @@
-"""A client's directory on disk: its settings, its keys and ledger opened together, its one pinned coordinator."""
+"""A client's directory on disk: its settings, its keys and ledger, and its one pinned coordinator."""

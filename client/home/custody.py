@@ -1,4 +1,4 @@
-"""What a client must neither lose nor show: keys, ledger and agreements, and the vault they may be sealed with."""
+"""What a client must neither lose nor disclose: keys, ledger and agreements, and the vault that may seal them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from transfer.files.atomic import remove_drafts
 
 @dataclass(frozen=True, slots=True)
 class Custody:
-    """Keys of a client, where its ledger is, and the campaigns agreed to."""
+    """A client's keys, the place of its ledger, and the campaigns it agreed to."""
 
     keys: Keys
     ledger: LedgerPlace
@@ -28,7 +28,7 @@ class Custody:
 
 
 def make(config: ClientConfig) -> None:
-    """Makes vault (if a secret is set), keys and ledger, those that are not there yet."""
+    """Make the vault (if a secret is set), the keys and the ledger; skip those that exist."""
     secret = config.client.secret
     if secret is not None and not config.vault_file.exists():
         Vault((Seal.new(1),), (vault.read_secret(secret),)).write(config.vault_file)
@@ -39,24 +39,25 @@ def make(config: ClientConfig) -> None:
 
 
 def load(config: ClientConfig) -> Custody:
-    """What `make` made.
+    """Load what `make` made.
 
     Raises:
-        UsageError: a key or the secret is missing, open to others, or not one; or the secret opens nothing.
+        UsageError: a key or the secret is missing, open to others, or malformed; or the secret opens nothing.
         VerificationError: a key is not sealed as it should be.
     """
     if config.client.secret is not None and not config.vault_file.exists():
         raise UsageError(
-            f"{config.vault_file} is missing, though [client] secret is set: restore it, or make it with "
+            f"{config.vault_file} is missing, but [client] secret is set: restore it, or make it with "
             f"{hints.client('encrypt')}"
         )
-    return _held(config, _vault(config))
+    return _opened(config, _vault(config))
 
 
 def reseal(config: ClientConfig, secret: Path | None) -> int:
-    """Seals all with a new key, under the secret in a file, or else the one in use; returns its version.
+    """Seal everything with a new key, under the secret in a file or else the one in use; return the key's version.
 
-    Killed at any moment, all can be read, with the secret in use or the new one; doing it again finishes it.
+    Guarantee: if the process is killed at any moment, everything can be read with the secret in use or the new one.
+    Running it again completes it.
 
     Raises:
         UsageError: there is no secret, or none that opens the vault.
@@ -70,14 +71,15 @@ def reseal(config: ClientConfig, secret: Path | None) -> int:
     with locked(config.lock_file):
         new = vault.read_secret(wanted)
         old = _vault(config, secret)
-        held = _held(config, old)
-        Ledger.open(held.ledger).close()  # nothing is touched if it cannot be trusted
-        held.agreements.read()  # nor if these cannot be read
+        current = _opened(config, old)
+        Ledger.open(current.ledger).close()  # change nothing if the ledger cannot be trusted
+        current.agreements.read()  # nor if the agreements cannot be read
         seal = Seal.new(old.newest.version + 1)
+        # First a vault that opens with both secrets and has all keys: until the last write, any mix can be read.
         Vault((*old.seals, seal), (*old.secrets, new)).write(config.vault_file)
-        keys.reseal(config.keys_directory, held.keys, seal)
-        held.agreements.reseal(seal)
-        resealing.reseal(held.ledger, seal)
+        keys.reseal(config.keys_directory, current.keys, seal)
+        current.agreements.reseal(seal)
+        resealing.reseal(current.ledger, seal)
         Vault((seal,), (new,)).write(config.vault_file)
         written = config.vault_file, config.ledger_file, config.consent_file, *config.keys_directory.iterdir()
         for path in written:
@@ -85,14 +87,14 @@ def reseal(config: ClientConfig, secret: Path | None) -> int:
     return seal.version
 
 
-def _held(config: ClientConfig, opened: Vault) -> Custody:
-    own = keys.load(config.keys_directory, opened)
-    place = LedgerPlace(config.ledger_file, own.signing, config.client.ledger_head, opened)
-    return Custody(own, place, Agreements(config.consent_file, opened))
+def _opened(config: ClientConfig, open_vault: Vault) -> Custody:
+    own = keys.load(config.keys_directory, open_vault)
+    place = LedgerPlace(config.ledger_file, own.signing, config.client.ledger_head, open_vault)
+    return Custody(own, place, Agreements(config.consent_file, open_vault))
 
 
 def _vault(config: ClientConfig, other: Path | None = None) -> Vault:
-    """The client's vault, opened by the secret in client.toml or by another one."""
+    """Open the client's vault with the secret in client.toml or with another one."""
     if not config.vault_file.exists():
         return UNLOCKED
     files = [file for file in (config.client.secret, other) if file is not None]

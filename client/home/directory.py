@@ -15,12 +15,12 @@ from transfer.files.toml import filled, parse
 def make(directory: Path, values: Mapping[tuple[str, str], Any]) -> ClientConfig:
     """Make a client directory whose settings are the commented example with `values` by (table, key).
 
-    The settings file is written last: a directory without one is unfinished, and making it again finishes it.
+    The settings file is written last. A directory without one is incomplete; making it again completes it.
 
     Raises:
-        AlreadyExistsError: there is a settings file; nothing was touched.
-        ConfigError: a value is impossible; nothing was touched.
-        DataError: the private data is not a file.
+        AlreadyExistsError: there is a settings file; nothing was changed.
+        ConfigError: a value is impossible; nothing was changed.
+        DataError: the private data is not a file; nothing was changed.
     """
     path = directory / FILE
     if path.exists():
@@ -28,7 +28,7 @@ def make(directory: Path, values: Mapping[tuple[str, str], Any]) -> ClientConfig
     text = filled(example(), values)
     config = parse(tomllib.loads(text), path, ClientConfig)
     if not config.data.path.is_file():
-        raise DataError(f"{config.data.path}: no such file; --data names the private text")
+        raise DataError(f"{config.data.path}: no such file: name the private text with --data")
     _mkdir(directory)
     custody.make(config)
     write_new(path, text.encode())

@@ -1,4 +1,4 @@
-"""Enrolment: an invitation becomes the one coordinator this client trusts, pinned in enrolment.toml."""
+"""Enrolment: an invitation names the one coordinator that this client trusts, pinned in enrolment.toml."""
 
 import logging
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Invitation(Settings):
-    """What the coordinator's operator hands over, by hand: the token is good for one client, once."""
+    """What the coordinator's operator gives a data owner; its token admits one client, once."""
 
     called = "invitation"
 
@@ -33,7 +33,7 @@ class Invitation(Settings):
     expire_time: datetime
 
     def model_post_init(self, _context: object) -> None:
-        """Refuse a key that is no key before anything is sent."""
+        """Refuse a malformed key before anything is sent."""
         _ed25519(self.publisher_key)
 
 
@@ -41,11 +41,11 @@ class Enrolment(Settings):
     """The coordinator of this client.
 
     Attributes:
-        client: our name there.
+        client: this client's name there.
         coordinator: host:port of enrolment, proxies and prompts (gRPC).
         fleet: host:port of rounds (Flower).
-        ca: PEM of the only authority that may have signed its certificate.
-        publisher_key: PEM of the only key whose requests and proxies are believed.
+        ca: PEM of the only authority that may sign its certificate.
+        publisher_key: PEM of the only key whose requests and proxies are trusted.
     """
 
     called = "enrolment"
@@ -57,7 +57,7 @@ class Enrolment(Settings):
     publisher_key: str
 
     def model_post_init(self, _context: object) -> None:
-        """Refuse a key that is no key."""
+        """Refuse a malformed key."""
         _ed25519(self.publisher_key)
 
     @property
@@ -71,21 +71,21 @@ class Enrolment(Settings):
         return self.ca.encode()
 
     def remote(self) -> Remote:
-        """Connection to the coordinator, to be used as a context."""
+        """Connect to the coordinator; use the result as a context."""
         return Remote(self.coordinator, self.ca_pem)
 
     def fetch(self, proxy: str, directory: Path) -> None:
-        """Bring a proxy to `directory`, not there yet, believing only what the pinned key signed."""
+        """Fetch a proxy to a new `directory`, trusting only what the pinned key signed."""
         logger.info("fetching proxy %s from %s", proxy, self.coordinator)
         with self.remote() as remote:
             fetch_proxy(remote, proxy, self.publisher, directory)
 
 
 def read(config: ClientConfig) -> Enrolment:
-    """The enrolment of a client.
+    """Read the enrolment of a client.
 
     Raises:
-        ConfigError: there is none yet, or it was damaged.
+        ConfigError: the client is not enrolled, or the file is damaged.
     """
     path = config.enrolment_file
     if not path.is_file():
@@ -96,15 +96,15 @@ def read(config: ClientConfig) -> Enrolment:
 def enrol(config: ClientConfig, invitation_file: Path) -> Enrolment:
     """Register this client's public keys with the coordinator of an invitation, and pin that coordinator.
 
-    Enrolling again with the same invitation changes nothing.
+    A second enrolment with the same invitation changes nothing.
 
     Raises:
         ConfigError: the invitation is malformed.
         UsageError: the invitation is for another client.
         AlreadyExistsError: another coordinator is pinned.
         AuthenticationError: the token is unknown, used or expired.
-        UnavailableError: nobody answers there.
-        VerificationError: whoever answers shows a certificate of another authority.
+        UnavailableError: nothing answers there.
+        VerificationError: the server's certificate is of another authority.
     """
     invitation = load(invitation_file, Invitation)
     _require_ours(config, invitation, invitation_file)
@@ -113,8 +113,8 @@ def enrol(config: ClientConfig, invitation_file: Path) -> Enrolment:
         with Remote(invitation.coordinator, invitation.ca.encode()) as remote:
             fleet = remote.enrol(invitation.client, invitation.token, own)
     except AuthenticationError as error:
-        late = invitation.expire_time < datetime.now(UTC)
-        when = f" (it expired at {invitation.expire_time:%Y-%m-%d %H:%M} UTC)" if late else ""
+        is_late = invitation.expire_time < datetime.now(UTC)
+        when = f" (it expired at {invitation.expire_time:%Y-%m-%d %H:%M} UTC)" if is_late else ""
         raise AuthenticationError(f"{invitation_file}: {error}{when}") from error
     enrolment = Enrolment(
         client=invitation.client,
@@ -133,7 +133,7 @@ def _require_ours(config: ClientConfig, invitation: Invitation, path: Path) -> N
     pinned = config.enrolment_file
     if pinned.is_file() and load(pinned, Enrolment).publisher_key != invitation.publisher_key:
         raise AlreadyExistsError(
-            f"{pinned} pins another coordinator: use another directory, or remove the file to change over"
+            f"{pinned} pins another coordinator: use another directory, or delete the file to change coordinators"
         )
 
 

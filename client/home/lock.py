@@ -11,10 +11,10 @@ from transfer.errors import UnavailableError, UsageError
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a client directory; the kernel lets go of it however the process ends.
+    """Lock a client directory; the kernel releases the lock however the process ends.
 
     Raises:
-        UnavailableError: another process holds it; names the process.
+        UnavailableError: another process has the lock; names the process.
         UsageError: the directory cannot be written.
     """
     try:

@@ -1,4 +1,4 @@
-"""The data owner's settings: client.toml as a frozen value, and the text `init` writes."""
+"""The data owner's settings: client.toml as a frozen value, and the text that `init` writes."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ FILE = "client.toml"
 
 
 class ClientSettings(Settings):
-    """Who this client is, and where it keeps what it must not lose."""
+    """The client's name, and the places of what it must not lose."""
 
     name: str
     directory: Located = Path()
@@ -27,29 +27,29 @@ class ClientSettings(Settings):
 
 
 class DataSettings(Settings):
-    """The private text, and the public number that stands for its size: what is declared is the unit of privacy."""
+    """The private text, and a public number for its size. Declaring records or users sets the unit of privacy."""
 
     path: Located
     declared_records: int | None = Field(default=None, ge=1)
     declared_users: int | None = Field(default=None, ge=1)
 
     def require_readable(self) -> None:
-        """Return if the private data is there.
+        """Refuse to continue without the private data.
 
         Raises:
-            DataError: it is no file, or not ours to read.
+            DataError: it is no file, or this process may not read it.
         """
         if not self.path.is_file() or not os.access(self.path, os.R_OK):
             raise DataError(f"{self.path}: the private data of [data] path is not a readable file")
 
     @property
     def unit(self) -> Unit:
-        """What is protected as one."""
+        """The unit of privacy."""
         return "record" if self.declared_users is None else "user"
 
     @property
     def declared_units(self) -> int:
-        """How many of it there are, as declared.
+        """The declared number of units.
 
         Raises:
             UsageError: nothing is declared, or two numbers are.
@@ -57,7 +57,7 @@ class DataSettings(Settings):
         declared = [count for count in (self.declared_records, self.declared_users) if count is not None]
         if len(declared) != 1:
             raise UsageError(
-                "[data] needs declared_records, or in its place declared_users to protect whole users; it has "
+                "[data] needs declared_records, or instead declared_users to protect whole users; it has "
                 + ("both" if declared else "neither")
             )
         return declared[0]
@@ -79,7 +79,7 @@ class PolicySettings(Settings):
 
 
 class DaemonSettings(Settings):
-    """How `run` works."""
+    """Settings of `run`."""
 
     poll_s: float = Field(default=0.2, ge=0.01, le=60)
     threads: int = Field(default=0, ge=0)
@@ -87,7 +87,7 @@ class DaemonSettings(Settings):
 
 
 class ClientConfig(Settings):
-    """Everything client.toml says, and the paths that follow from it."""
+    """Everything in client.toml, and the paths that follow from it."""
 
     client: ClientSettings
     data: DataSettings
@@ -95,13 +95,13 @@ class ClientConfig(Settings):
     daemon: DaemonSettings = DaemonSettings()
 
     def model_post_init(self, _context: object) -> None:
-        """Refuse what no single key shows to be wrong."""
+        """Refuse values that are wrong only in combination."""
         checked("client", self.client.name)
         self.limits()
 
     @property
     def keys_directory(self) -> Path:
-        """Private keys."""
+        """The private keys."""
         return self.client.directory / "keys"
 
     @property
@@ -111,54 +111,54 @@ class ClientConfig(Settings):
 
     @property
     def vault_file(self) -> Path:
-        """The keys that keys, ledger and agreements are sealed with, if they are."""
+        """The vault that seals keys, ledger and agreements, if they are encrypted."""
         return self.client.directory / "vault.json"
 
     @property
     def proxies_directory(self) -> Path:
-        """One Hugging Face directory a proxy."""
+        """One Hugging Face directory per proxy."""
         return self.client.directory / "proxies"
 
     @property
     def enrolment_file(self) -> Path:
-        """The coordinator that is trusted, once enrolled."""
+        """The trusted coordinator, once enrolled."""
         return self.client.directory / "enrolment.toml"
 
     @property
     def consent_file(self) -> Path:
-        """Campaigns the owner agreed to when asked."""
+        """The campaigns that the owner agreed to."""
         return self.client.directory / "consents.json"
 
     @property
     def lock_file(self) -> Path:
-        """Held by the one process that may answer rounds or mend the ledger."""
+        """Locked by the one process that may answer rounds or repair the ledger."""
         return self.client.directory / "daemon.lock"
 
     def limits(self) -> Policy:
-        """The policy as the value that judges requests.
+        """Return the policy as the value that judges requests.
 
         Raises:
             UsageError: a limit is impossible.
         """
-        said, units = self.policy, self.data.declared_units
-        delta = default_delta(units) if said.max_delta is None else said.max_delta
+        policy, units = self.policy, self.data.declared_units
+        delta = default_delta(units) if policy.max_delta is None else policy.max_delta
         return Policy(
-            budget=Budget(said.max_epsilon, delta),
+            budget=Budget(policy.max_epsilon, delta),
             declared_units=units,
             unit=self.data.unit,
-            tasks=said.tasks,
-            proxies=said.proxies,
-            min_noise_multiplier=said.min_noise_multiplier,
-            max_sample_rate=said.max_sample_rate,
-            max_steps=said.max_steps,
-            max_rounds=said.max_rounds,
-            hours=said.hours,
-            min_cohort=said.min_cohort,
+            tasks=policy.tasks,
+            proxies=policy.proxies,
+            min_noise_multiplier=policy.min_noise_multiplier,
+            max_sample_rate=policy.max_sample_rate,
+            max_steps=policy.max_steps,
+            max_rounds=policy.max_rounds,
+            hours=policy.hours,
+            min_cohort=policy.min_cohort,
         )
 
 
 def read(directory: Path) -> ClientConfig:
-    """Settings of the client in `directory`, every path resolved.
+    """Read the settings of the client in `directory`, with every path resolved.
 
     Raises:
         ConfigError: names file, table and key, and the nearest known key.
@@ -172,7 +172,7 @@ def read(directory: Path) -> ClientConfig:
 
 
 def example() -> str:
-    """The commented settings file with its defaults."""
+    """Return the commented settings file with its defaults."""
     here = Path(client.__file__).parent
     installed, checkout = here / FILE, here.parent / "deploy" / FILE
     return (installed if installed.is_file() else checkout).read_text(encoding="utf-8")

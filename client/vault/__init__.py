@@ -1,1 +1,1 @@
-"""Secrets at rest: a data owner's keys, and the encryption of everything a client keeps on disk."""
+"""Secrets at rest: a data owner's keys, and the encryption of what a client stores."""

@@ -1,6 +1,6 @@
 """A data owner's two keys: Ed25519 signs releases, EC P-384 is the node's identity on Flower's transport.
 
-A file holds the key as PEM, sealed where the client's directory is encrypted.
+Each file is the key as PEM, sealed if the client's directory is encrypted.
 """
 
 import os
@@ -34,7 +34,7 @@ NODE_FILE = "node.pem"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Private keys of one data owner; `repr` shows the key id alone.
+    """The private keys of one data owner; `repr` shows only the key id.
 
     Attributes:
         signing: signs releases.
@@ -53,10 +53,10 @@ class Keys:
 
 
 def create(directory: Path, seal: Seal = NONE) -> Keys:
-    """Makes both keys in `directory` (made with mode 0700 if missing), files with mode 0600.
+    """Make both keys in `directory`: files with mode 0600, a missing directory with mode 0700.
 
     Raises:
-        AlreadyExistsError: one of the files is there; neither is touched.
+        AlreadyExistsError: one of the files exists; neither is changed.
         UsageError: the directory cannot be written.
     """
     signing_file, node_file = directory / SIGNING_FILE, directory / NODE_FILE
@@ -69,23 +69,23 @@ def create(directory: Path, seal: Seal = NONE) -> Keys:
     try:
         write_new(node_file, _content(node_file, keys.node, seal))
     except BaseException:
-        signing_file.unlink()  # half a pair could neither be loaded nor be made again
+        signing_file.unlink()  # half a pair could be neither loaded nor made again
         raise
     return keys
 
 
 def reseal(directory: Path, keys: Keys, seal: Seal) -> None:
-    """Replaces both files by the same keys under another seal."""
+    """Put both files under another seal."""
     for path, key in ((directory / SIGNING_FILE, keys.signing), (directory / NODE_FILE, keys.node)):
         replace(path, _content(path, key, seal))
 
 
 def load(directory: Path, vault: Vault = UNLOCKED) -> Keys:
-    """Reads what `create` made.
+    """Read what `create` made.
 
     Raises:
         UsageError: a file is missing, open to others, or not a key of its kind.
-        VerificationError: the vault cannot unseal a file, or one is not sealed that should be.
+        VerificationError: the vault cannot unseal a file, or a file that must be sealed is not.
     """
     signing, node = _read(directory / SIGNING_FILE, vault), _read(directory / NODE_FILE, vault)
     if not isinstance(signing, Ed25519PrivateKey):

@@ -1,4 +1,4 @@
-"""Refusal of secret files that others may open."""
+"""Refusal of secret files that other users may open."""
 
 import stat
 from pathlib import Path
@@ -9,10 +9,10 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def require_private(path: Path, mode: int) -> None:
-    """Refuse a file of that `st_mode` if its group or others may do anything with it.
+    """Refuse a file whose `st_mode` gives its group or others any permission.
 
     Raises:
-        UsageError: they may.
+        UsageError: the file is open to others.
     """
     if mode & _OTHERS:
         raise UsageError(f"{path} is open to others (mode {stat.S_IMODE(mode):04o}): chmod 600 {path}")

@@ -1,4 +1,4 @@
-"""Encryption of what a client keeps on disk: AES-256-GCM, bound to where it is kept and to the key's version."""
+"""Encryption of what a client stores: AES-256-GCM, bound to the place of a value and to the key's version."""
 
 import os
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """A key of 32 bytes and its version ≥ 0. Without a key it leaves everything as it is.
+    """A key of 32 bytes and its version ≥ 0. Without a key it changes nothing.
 
-    What is sealed is nonce ‖ ciphertext ‖ tag. Nonces are random, good for 2³² values a key (NIST SP 800-38D, 8.3).
+    A sealed value is nonce ‖ ciphertext ‖ tag. Nonces are random: at most 2³² values per key (NIST SP 800-38D, 8.3).
 
     Raises:
         VerificationError: the key has another length.
@@ -32,21 +32,21 @@ class Seal:
 
     @classmethod
     def new(cls, version: int) -> Self:
-        """A seal with a new random key."""
+        """Make a seal with a new random key."""
         return cls(version, os.urandom(KEY_BYTES))
 
     def seal(self, place: str, plain: bytes) -> bytes:
-        """Encrypts what is kept at `place`, such as `chain/7`."""
+        """Encrypt a value for its `place`, such as `chain/7`."""
         if not self.key:
             return plain
         nonce = os.urandom(NONCE_BYTES)
         return nonce + AESGCM(self.key).encrypt(nonce, plain, self._bound_to(place))
 
     def unseal(self, place: str, sealed: bytes) -> bytes:
-        """Decrypts what `seal` made for this place.
+        """Decrypt what `seal` made for this place.
 
         Raises:
-            VerificationError: it was changed or cut, or is of another place, version or key.
+            VerificationError: the value was changed or cut, or belongs to another place, version or key.
         """
         if not self.key:
             return sealed
@@ -63,4 +63,4 @@ class Seal:
 
 
 NONE = Seal(0, b"")
-"""The seal of what is not encrypted."""
+"""The seal of a value in plain text."""

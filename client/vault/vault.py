@@ -1,8 +1,8 @@
-"""The vault: a file with the keys that keys and ledger are sealed with, which a secret of the owner's opens.
+"""The vault: a file with the data keys that seal a client's keys, ledger and agreements; the owner's secret opens it.
 
-As in LUKS, the file has a slot for each secret, and in it every key, wrapped under what scrypt makes of the secret
-(RFC 7914). So while everything is sealed anew, old and new keys, and old and new secret, are all of use. That what
-is not sealed yet may still be read is one of the keys: `seal.NONE`.
+As in LUKS, the file has a slot for each secret. A slot has every data key, wrapped under a key that scrypt derives
+from the secret (RFC 7914). During re-encryption the vault accepts the old and the new secret and has the old and the
+new data keys. `seal.NONE` is the pseudo-key for content that is still in plain text.
 """
 
 import codecs
@@ -25,13 +25,13 @@ from transfer.files.text import is_utf_16
 from transfer.files.toml import Settings
 
 SCRYPT_N = 2**15
-"""Cost of trying a secret: 128·8·N bytes of memory, 32 MiB."""
+"""Cost of one guess of a secret: 128·8·N bytes of memory, 32 MiB."""
 LEAST_SECRET_BYTES = 16
 _SEALED = re.compile(rb"promptferry-sealed ([0-9]{1,9})\n(.*)", re.DOTALL)
 
 
 class _Slot(Settings):
-    """Scrypt's salt and costs for one secret, and every key by version, wrapped under what comes of it."""
+    """Scrypt's salt and costs for one secret, and every data key by version, wrapped under the derived key."""
 
     model_config = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
 
@@ -43,14 +43,14 @@ class _Slot(Settings):
 
     @classmethod
     def filled(cls, secret: bytes, seals: Sequence[Seal]) -> Self:
-        """A new slot for `secret`."""
+        """Make a new slot for `secret`."""
         empty = cls(salt=os.urandom(16), n=SCRYPT_N, r=8, p=1, keys={})
         key = empty._wrapping_key(secret)
         wrapped = {seal.version: Seal(seal.version, key).seal(empty._place, seal.key) for seal in seals}
         return empty.model_copy(update={"keys": wrapped})
 
     def opened(self, secret: bytes) -> tuple[Seal, ...]:
-        """The keys, by rising version.
+        """Unwrap the keys, by rising version.
 
         Raises:
             VerificationError: the slot is for another secret, or was changed.
@@ -81,8 +81,8 @@ class Vault:
     """An open vault.
 
     Attributes:
-        seals: one for each key, by rising version.
-        secrets: those that open it.
+        seals: one for each data key, by rising version.
+        secrets: the secrets that open it.
     """
 
     seals: tuple[Seal, ...]
@@ -90,14 +90,14 @@ class Vault:
 
     @property
     def newest(self) -> Seal:
-        """The seal of what is new."""
+        """The seal for new content."""
         return self.seals[-1]
 
     def seal(self, version: int) -> Seal:
-        """The seal of that version.
+        """Return the seal of a version.
 
         Raises:
-            VerificationError: it is not in the vault.
+            VerificationError: the vault does not have it.
         """
         for seal in self.seals:
             if seal.version == version:
@@ -107,20 +107,20 @@ class Vault:
         )
 
     def write(self, path: Path) -> None:
-        """Replaces the file, durably, by one with a slot for each secret."""
+        """Replace the file, durably, by one with a slot for each secret."""
         slots = tuple(_Slot.filled(secret, self.seals) for secret in dict.fromkeys(self.secrets))
         replace(path, _File(slots=slots).model_dump_json(indent=1).encode())
 
 
 UNLOCKED = Vault((NONE,))
-"""What stands for the vault where nothing is encrypted."""
+"""The vault of a client that encrypts nothing."""
 
 
 def read(path: Path, secrets: Iterable[bytes]) -> Vault:
-    """Opens the vault in `path` with those of `secrets` that open it.
+    """Open the vault in `path` with those of `secrets` that open it.
 
     Raises:
-        UsageError: it cannot be read, or none does.
+        UsageError: the file cannot be read, or no secret opens it.
     """
     try:
         slots = _File.model_validate_json(path.read_bytes()).slots
@@ -139,7 +139,7 @@ def read(path: Path, secrets: Iterable[bytes]) -> Vault:
 
 
 def read_secret(path: Path) -> bytes:
-    """The passphrase or random bytes in a file, without a byte order mark and a line break at the end.
+    """Read the passphrase or random bytes in a file, without byte order mark and final line break.
 
     Raises:
         UsageError: it is missing, open to others, or shorter than 16 bytes.
@@ -162,20 +162,20 @@ def read_secret(path: Path) -> bytes:
 
 
 def sealed(place: str, plain: bytes, seal: Seal) -> bytes:
-    """Content of the file at `place`, such as `keys/node.pem`, that holds `plain`.
+    """Return the content of a file at `place`, such as `keys/node.pem`, for `plain`.
 
-    A line with the version of the data key, and what that key sealed; where nothing is encrypted, `plain` as it is.
+    It is a line with the version of the data key, then the sealed bytes; without encryption it is `plain`.
     """
     line = b"promptferry-sealed %d\n" % seal.version if seal.version else b""
     return line + seal.seal(place, plain)
 
 
 def unsealed(place: str, content: bytes, vault: Vault) -> bytes:
-    """What the content made by `sealed` holds.
+    """Return the plain bytes of a content made by `sealed`.
 
     Raises:
-        VerificationError: the vault cannot unseal it, or it is not sealed and should be.
+        VerificationError: the vault cannot unseal it, or it must be sealed and is not.
     """
-    found = _SEALED.fullmatch(content)
-    version, kept = (int(found[1]), found[2]) if found else (0, content)
-    return vault.seal(version).unseal(place, kept)
+    match = _SEALED.fullmatch(content)
+    version, body = (int(match[1]), match[2]) if match else (0, content)
+    return vault.seal(version).unseal(place, body)

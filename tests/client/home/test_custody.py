@@ -80,7 +80,7 @@ def test_a_directory_made_with_a_secret_never_shows_anything(tmp_path: Path):
         (
             lambda home: without_vault(home),
             UsageError,
-            r"vault\.json is missing, though \[client\] secret is set",
+            r"vault\.json is missing, but \[client\] secret is set",
         ),
         (
             lambda home: swapped_keys(home),
