@@ -1,7 +1,8 @@
-"""What an audit's observations prove about ε: lower bounds with a confidence, and what (ε, δ) allows at most.
+"""Lower bounds on ε that an audit's observations prove with a confidence, and the most that (ε, δ) allows.
 
-A mechanism is μ-GDP if telling neighbours apart is never easier than telling N(0, 1) from N(μ, 1) (Dong et al.
-2019, https://arxiv.org/abs/1905.02383); the Gaussian mechanism of noise multiplier σ is so for μ = 1/σ exactly.
+A mechanism is μ-GDP if distinguishing neighbours is never easier than distinguishing N(0, 1) from N(μ, 1) (Dong et
+al. 2019, https://arxiv.org/abs/1905.02383). The Gaussian mechanism with noise multiplier σ is μ-GDP for μ = 1/σ
+exactly.
 """
 
 import math
@@ -15,17 +16,17 @@ Scores = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 GUESSES = (0.02, 0.05, 0.1, 0.2, 0.5)
-"""Shares of canaries that are guessed, fixed before a score is seen: few sure guesses, or many weak ones."""
+"""Shares of canaries to guess, fixed before any score is seen: from few sure guesses to many weak ones."""
 _THRESHOLDS = 200
 _LARGEST = 1e3
 _FARTHEST = 200.0
-"""Greatest t statistic that is inverted; a greater one only proves more, and scipy's series fail there."""
+"""Largest t statistic that is inverted: a larger one only proves more, and scipy's series fail there."""
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """ε ≥ 0 at `delta` of a μ-GDP mechanism, exact (Balle & Wang 2018, https://arxiv.org/abs/1805.06530).
+    """Return ε ≥ 0 at `delta` of a μ-GDP mechanism, exactly (Balle & Wang 2018, https://arxiv.org/abs/1805.06530).
 
-    A μ beyond `_LARGEST` counts as that: no privacy either way, and double precision ends soon after.
+    A μ above `_LARGEST` counts as `_LARGEST`: neither gives privacy, and double precision ends soon after.
     """
     if mu <= 0:
         return 0.0
@@ -41,16 +42,17 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
 
 def two_world_mu(absent: Scores, present: Scores, confidence: float) -> float:
-    """Lower bound on μ from independent trials without and with a record, ∞ never.
+    """Return a finite lower bound on μ from independent trials without and with a record.
 
-    The threshold is chosen on the first half of the trials and judged on the second, so nothing is owed for the
-    choice; there each of the two error rates has a Clopper-Pearson upper bound that fails with probability at
-    most (1 − confidence)/2 (Nasr et al. 2023, https://arxiv.org/abs/2302.07956, §4). Whatever the scores are, a
-    μ-GDP mechanism gives more than μ with probability at most 1 − `confidence`.
+    The threshold is chosen on the first half of the trials and evaluated on the second, so the choice costs no
+    confidence. On the second half each of the two error rates has a Clopper-Pearson upper bound that fails with
+    probability at most (1 − confidence)/2 (Nasr et al. 2023, https://arxiv.org/abs/2302.07956, §4).
+
+    Guarantee: for any scores, a μ-GDP mechanism gives more than μ with probability at most 1 − `confidence`.
 
     Args:
         absent: [N] scores of trials without the record.
-        present: [N] scores with it, greater if it can be told.
+        present: [N] scores of trials with it, greater if the record is detected.
         confidence: in (0, 1).
     """
     half, doubt = len(absent) // 2, 1 - confidence
@@ -60,7 +62,7 @@ def two_world_mu(absent: Scores, present: Scores, confidence: float) -> float:
 
 
 def _mu_at(absent: Scores, present: Scores, thresholds: Scores, doubt: float) -> Scores:
-    """Lower bound on μ by each threshold, all trials at or above which are said to be with the record."""
+    """Return a lower bound on μ for each threshold; trials at or above it are guessed to include the record."""
     alarms = len(absent) - np.searchsorted(np.sort(absent), thresholds)
     misses = np.searchsorted(np.sort(present), thresholds)
     false_alarm = most_likely(alarms, len(absent), doubt / 2)
@@ -70,16 +72,16 @@ def _mu_at(absent: Scores, present: Scores, thresholds: Scores, doubt: float) ->
 
 
 def most_likely(successes: NDArray[np.int64], trials: int, doubt: float) -> Scores:
-    """Clopper-Pearson upper bounds on probabilities, each wrong with probability at most `doubt`."""
+    """Return Clopper-Pearson upper bounds on probabilities, each wrong with probability at most `doubt`."""
     failures = np.maximum(trials - successes, 1)
     return np.where(successes < trials, stats.beta.isf(doubt, successes + 1, failures), 1.0)
 
 
 def follows_itself(scores: Scores, confidence: float) -> bool:
-    """Whether each score tells something of the next: noise that repeats, or is drawn once for all.
+    """Tell whether each score predicts the next, as with noise that repeats or is drawn only once.
 
-    Independent scores have a lag-1 correlation of about N(0, 1/N); with probability 1 − `confidence` they are
-    taken for such ones.
+    Independent scores have a lag-1 correlation of about N(0, 1/N). They fail this test with probability
+    1 − `confidence`.
     """
     if scores.std() == 0:
         return True
@@ -88,15 +90,15 @@ def follows_itself(scores: Scores, confidence: float) -> bool:
 
 
 def one_run_epsilon(scores: Scores, included: Flags, delta: float, confidence: float) -> float:
-    """Lower bound on ε from one run with many canaries, whatever the mechanism's noise looks like.
+    """Return a lower bound on ε from one run with many canaries, for noise of any distribution.
 
-    Steinke, Nasr & Jagielski 2023 (https://arxiv.org/abs/2305.08846, theorem 5.2 with its δ correction):
-    highest scores are guessed to be in, lowest to be out. The best of `GUESSES` counts; each is tried at the
-    level (1 − confidence)/len(GUESSES).
+    Steinke, Nasr & Jagielski 2023 (https://arxiv.org/abs/2305.08846, theorem 5.2 with its δ correction): the highest
+    scores are guessed to be in, the lowest to be out. The best of `GUESSES` counts; each is tested at the level
+    (1 − confidence)/len(GUESSES).
 
     Args:
-        scores: [M] greater if the canary seems to be in.
-        included: [M] independent fair coins.
+        scores: [M], greater if the canary seems to be in.
+        included: [M], independent fair coins.
         delta: δ of the guarantee.
         confidence: in (0, 1).
     """
@@ -110,7 +112,7 @@ def one_run_epsilon(scores: Scores, included: Flags, delta: float, confidence: f
 
 
 def _guessed_epsilon(canaries: int, guesses: int, correct: int, delta: float, level: float) -> float:
-    """Greatest ε (to 1e-4) that `correct` of `guesses` refute at `level`."""
+    """Return the largest ε (to 1e-4) that `correct` of `guesses` refute at `level`."""
 
     def refuted(epsilon: float) -> bool:
         return guess_chance(canaries, guesses, correct, epsilon, delta) < level
@@ -127,7 +129,7 @@ def _guessed_epsilon(canaries: int, guesses: int, correct: int, delta: float, le
 
 
 def guess_chance(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """Probability, at most, of so many correct guesses under (ε, δ): algorithm of appendix D of the paper."""
+    """Return an upper bound on the probability of so many correct guesses under (ε, δ): the paper's appendix D."""
     accuracy = 1 / (1 + math.exp(-epsilon))
     enough = float(stats.binom.sf(correct - 1, guesses, accuracy))
     fewer = np.cumsum(stats.binom.pmf(np.arange(correct - 1, -1, -1), guesses, accuracy))
@@ -136,9 +138,9 @@ def guess_chance(canaries: int, guesses: int, correct: int, epsilon: float, delt
 
 
 def gaussian_mu(scores: Scores, included: Flags) -> float:
-    """Distance of the means of the two groups in standard deviations: the μ of Gaussian scores, estimated.
+    """Estimate μ of Gaussian scores: the distance of the two group means in standard deviations.
 
-    Andrew et al. 2023 (https://arxiv.org/abs/2302.03098) measure many canaries in one run in this way.
+    Andrew et al. 2023 (https://arxiv.org/abs/2302.03098) measure many canaries in one run like this.
     """
     distance, deviation = _moments(scores, included)
     if deviation == 0:
@@ -147,7 +149,7 @@ def gaussian_mu(scores: Scores, included: Flags) -> float:
 
 
 def gaussian_mu_bound(scores: Scores, included: Flags, confidence: float) -> float:
-    """Lower bound on that μ: exact (noncentral t) if the scores are Gaussian, of one variance and independent."""
+    """Return a lower bound on μ, exact (noncentral t) for independent Gaussian scores of one variance."""
     inside = int(included.sum())
     outside = len(scores) - inside
     if not (inside and outside and len(scores) > 2):
@@ -164,7 +166,7 @@ def gaussian_mu_bound(scores: Scores, included: Flags, confidence: float) -> flo
 
 
 def _moments(scores: Scores, included: Flags) -> tuple[float, float]:
-    """Difference of the group means, and the pooled standard deviation within groups."""
+    """Return the difference of the group means and the pooled standard deviation within groups."""
     inside, outside = scores[included], scores[~included]
     if not (len(inside) and len(outside) and len(scores) > 2):
         return 0.0, 0.0
@@ -173,7 +175,7 @@ def _moments(scores: Scores, included: Flags) -> tuple[float, float]:
 
 
 def rates(scores: Scores, member: Flags) -> tuple[Scores, Scores]:
-    """False and true positive rates of every threshold, from (0, 0) to (1, 1); ties are one threshold."""
+    """Return false and true positive rates of every threshold, from (0, 0) to (1, 1); ties are one threshold."""
     order = np.argsort(-scores, kind="stable")
     last = np.r_[np.flatnonzero(np.diff(scores[order])), len(scores) - 1]
     hits, alarms = np.cumsum(member[order])[last], np.cumsum(~member[order])[last]
@@ -181,7 +183,7 @@ def rates(scores: Scores, member: Flags) -> tuple[Scores, Scores]:
 
 
 def most_true_positives(false_positives: Scores, epsilon: float, delta: float) -> Scores:
-    """Greatest true positive rates (ε, δ) allows: min(e^ε·FPR + δ, 1 − e^−ε·(1 − δ − FPR)), within [0, 1].
+    """Return the largest true positive rates that (ε, δ) allows: min(e^ε·FPR + δ, 1 − e^−ε·(1 − δ − FPR)).
 
     Kairouz et al. 2015 (https://arxiv.org/abs/1311.0776), theorem 2.1.
     """

@@ -1,9 +1,9 @@
-"""A world of canaries: records that each move one number of their own, by exactly the clipping norm.
+"""Canaries: records of which each moves one coordinate of its own, by exactly the clipping norm.
 
-A proxy, a task and a data set made of real files, so that the whole daemon can be audited as it is shipped. The
-proxy is a Llama whose layer adds nothing and whose word i is embedded as unit vector i; the task is read by a
-head. Behind a head of zeros the gradient of the record "word i" is ±½ at coordinate i of the head's two rows and
-0 everywhere else: a Dirac gradient, which no other record touches.
+Proxy, task and data set are real files, so that the whole daemon is audited as it is shipped. The proxy is a Llama
+whose layer adds nothing and which embeds word i as unit vector i; a head reads the task. With a head of zeros, the
+gradient of the record "word i" is ±½ at coordinate i of the head's two rows and 0 elsewhere. This is a Dirac
+gradient, which no other record changes.
 """
 
 import json
@@ -26,18 +26,18 @@ PROXY = "canary"
 LABELS = Label("sings", ()), Label("silent", ())
 TASK = Task("canaries", "{text}", LABELS, "canary0", max_tokens=8, label_reading="head")
 ADAM_EPSILON = 1e-8
-"""PyTorch's default; a gradient far below it moves Adam's first step in proportion."""
+"""PyTorch's default. For a gradient far below it, Adam's first step is proportional to the gradient."""
 LINEAR = 1e-3
 """The noise of one coordinate in units of `ADAM_EPSILON`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryProxy:
-    """The proxy on disk and what is asked of it.
+    """The proxy on disk, with the start and the clipping norm of its rounds.
 
     Attributes:
-        model: what a request names.
-        canaries: M, how many words and coordinates there are.
+        model: the reference in a request.
+        canaries: M, number of words and coordinates.
     """
 
     model: ModelRef
@@ -45,7 +45,7 @@ class CanaryProxy:
 
     @staticmethod
     def make(directory: Path, canaries: int) -> "CanaryProxy":
-        """Write the proxy below `directory`, as one of a client's proxies."""
+        """Write the proxy into `directory`, as one of a client's proxies."""
         place = directory / PROXY
         special = ["<pad>", "<s>", "</s>"]
         words = [*special, *(_word(index) for index in range(canaries))]
@@ -69,6 +69,7 @@ class CanaryProxy:
         )
         model = LlamaForCausalLM(config)
         with torch.no_grad():
+            # [V, M]: row 3 + i is unit vector i, the special tokens take the rows that are left
             model.model.embed_tokens.weight.copy_(torch.eye(len(words), canaries).roll(len(special), 0))
             model.model.layers[0].self_attn.o_proj.weight.zero_()
             model.model.layers[0].mlp.down_proj.weight.zero_()
@@ -79,27 +80,27 @@ class CanaryProxy:
         return CanaryProxy(ModelRef.of_directory(PROXY, place), canaries)
 
     def start(self) -> SoftPrompt:
-        """One prompt token and a head of two rows, all zeros: no canary is in it."""
+        """Return one prompt token and a head of two rows, all zeros, which contain no canary."""
         return SoftPrompt(torch.zeros(1 + TASK.head_rows, self.canaries), self.model)
 
     def clip_norm(self, noise: float) -> float:
-        """A clipping norm so small that Adam's first step is in proportion to the noised gradient.
+        """Return a clipping norm so small that Adam's first step is proportional to the noised gradient.
 
-        Adam divides by |gradient| + `ADAM_EPSILON`; with M records declared and q = 1 noise and canary are then
-        `LINEAR` of the latter or less. Any canary's own gradient, 0.7 long, is clipped to it.
+        Adam divides by |gradient| + `ADAM_EPSILON`. With M declared records and q = 1, noise and canary are at most
+        `LINEAR` times `ADAM_EPSILON`. Each canary's own gradient has norm 0.7 and is clipped to this norm.
         """
         return LINEAR * ADAM_EPSILON * self.canaries / max(1.0, noise)
 
     def heard(self, released: SoftPrompt, clip_norm: float, learning_rate: float) -> Scores:
-        """[M] how many clipped canaries the released head has moved along each one's direction."""
+        """Return the scores [M]: how far the released head moved in each canary's direction, in clipped canaries."""
         rows = released.vectors.double().numpy()[-TASK.head_rows :]
         unit = learning_rate * clip_norm / (self.canaries * ADAM_EPSILON)
-        moved: Scores = (rows[0] - rows[1]) / (math.sqrt(2) * unit)
-        return moved
+        scores: Scores = (rows[0] - rows[1]) / (math.sqrt(2) * unit)
+        return scores
 
 
 def write_records(path: Path, included: Flags) -> None:
-    """A data set of the canaries that are in: one record each, all of the first class."""
+    """Write a data set of the included canaries: one record each, all of the first class."""
     lines = [json.dumps({"text": _word(int(i)), "label": 0}) for i in np.flatnonzero(included)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

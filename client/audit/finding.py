@@ -1,4 +1,4 @@
-"""What an audit found, as numbers about a mechanism or a whole data set and never about one record."""
+"""The result of an audit, as numbers about a mechanism or a whole data set, never about one record."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ class Finding:
     """The result of one audit.
 
     Attributes:
-        audit: its name.
-        claimed: ε that is claimed at `delta`.
-        bound: ε at `delta` that was measured at least, at the confidence in `settings`.
-        sound: whether everything else that was looked at holds.
+        audit: name of the audit.
+        claimed: claimed ε at `delta`.
+        bound: lower bound on ε at `delta`, at the confidence in `settings`.
+        sound: whether every other check passed.
         verdict: one sentence for the data owner.
         measured: further results by name.
-        settings: what it was run with, by name.
+        settings: settings of the audit by name.
         curves: aggregates that can be drawn, by name.
-        seconds: how long it took.
+        seconds: duration of the audit.
     """
 
     audit: str
@@ -36,5 +36,5 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """True if nothing contradicts the claim."""
+        """Whether nothing contradicts the claim."""
         return self.sound and self.bound <= self.claimed

@@ -1,4 +1,4 @@
-"""What the numbers and terms of an audit are called on its page, for readers who do not work on privacy."""
+"""Names of an audit's numbers and meanings of its terms, for readers who do not work on privacy."""
 
 NAMES = {
     "share_of_claim": "measured share of the claim",
@@ -19,23 +19,23 @@ NAMES = {
 """By key of a finding; a key without a name of its own is shown with spaces."""
 
 GLOSSARY = {
-    "ε": "how much more likely any outcome can become because one record is in the data: e^ε times, at most. "
-    "0 would tell nothing of anybody; the larger it is, the more can be told.",
-    "δ": "the chance that the promise of ε does not hold, for one record. It is kept far below one in the number of "
-    "records.",
-    "claimed": "what this installation says of itself, computed from the noise it adds.",
-    "measured": "what the attacks of this page could prove. Above the claim, the claim is false; below it, nothing "
-    "contradicts the claim, which is no proof that it holds.",
-    "canary": "a made-up record that a coin puts in or leaves out; the attacker then guesses which.",
+    "ε": "the limit on how much more likely one record can make any outcome: at most e^ε times. With 0, nothing "
+    "can be learnt about anybody; the larger ε is, the more can be learnt.",
+    "δ": "the probability that the limit ε does not hold for one record. It is far below one divided by the number "
+    "of records.",
+    "claimed": "the value that this installation computes from the noise it adds.",
+    "measured": "the value that the attacks on this page could prove. If it is above the claim, the claim is false. "
+    "If it is below, nothing contradicts the claim, but that does not prove it.",
+    "canary": "a made-up record that a coin flip includes or leaves out; the attacker guesses which.",
     "σ": "the noise in each step, as a multiple of the most that one record can change.",
-    "μ": "the same in the other direction: how far a record can shift a step, in units of its noise.",
-    "AUC": "how often an attacker ranks a record that was used above one that was not: 0.5 by guessing, 1 always.",
-    "false alarm": "a record that was not used, and that the attacker takes for one that was.",
-    "shadow prompt": "a prompt tuned on half of the records, to learn what an attacker could see. It never leaves "
-    "the memory of this machine.",
+    "μ": "the inverse view: how far a record can shift a step, in units of its noise.",
+    "AUC": "how often an attacker ranks a used record above an unused one: 0.5 by guessing, 1 always.",
+    "false alarm": "an unused record that the attacker takes for a used one.",
+    "shadow prompt": "a prompt tuned on half of the records, to find out what an attacker could learn. It never "
+    "leaves the memory of this machine.",
 }
 
 
 def name(key: str) -> str:
-    """What a number is called; symbols stay as they are."""
+    """Return the name of a number; symbols stay as they are."""
     return NAMES.get(key, key.replace("_", " "))

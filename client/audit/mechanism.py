@@ -1,11 +1,11 @@
-"""Mechanism canary: can a record be told from the noised sum better than the accountant says?
+"""The mechanism audit: does the noised sum reveal a record better than the accountant says?
 
-Two worlds, with and without one record, through the real optimiser and the real noise, one step a trial. What
-the record does is the worst a record may do: its gradient is long, along one coordinate, and points against all
-the others, so that clipping of the batch instead of the record, or noise that is shared out over the batch,
-shows as well as noise that is too small. What is looked at is what the accountant grants an attacker: the noised
-gradient of every step (Nasr et al. 2023, https://arxiv.org/abs/2302.07956). Noise that is drawn once and used
-again is as large as it should be, so whether steps resemble each other is asked as well.
+Trials run in two worlds, with and without one record, through the real optimiser and the real noise, one step each.
+The record is a worst case: its gradient is long, along one coordinate, and opposite to all others. The audit thus
+detects noise that is too small, but also clipping of the batch instead of the record, and noise divided over the
+batch. The attacker sees what the accountant assumes: the noised gradient of every step (Nasr et al. 2023,
+https://arxiv.org/abs/2302.07956). Noise that is drawn once and used again has the right size, so the audit also tests
+whether steps resemble each other.
 """
 
 import time
@@ -28,21 +28,21 @@ NOISE, TRIALS, DELTA, CONFIDENCE = 1.0, 20_000, 1e-5, 1 - 1e-6
 LEAST_TRIALS = 100
 CLIP_NORM = 1.0
 BYSTANDERS = 15
-"""Other records of the batch: each pulls half a clipping norm the other way."""
+"""Other records of the batch; the gradient of each is half a clipping norm in the opposite direction."""
 LENGTH = 20.0
-"""Clipping norms in the canary's gradient before it is clipped."""
+"""Norm of the canary's gradient before clipping, in clipping norms."""
 SHAPE = (2, 4)
-_TOLD_EVERY = 500
+_REPORT_EVERY = 500
 
 
 def require(trials: int) -> None:
-    """Refuse so few trials that no mechanism would fail.
+    """Refuse so few trials that no mechanism could fail.
 
     Raises:
-        UsageError: says how many it takes.
+        UsageError: names the least number.
     """
     if trials < LEAST_TRIALS:
-        raise UsageError(f"{trials} trials prove nothing: {LEAST_TRIALS} are the least")
+        raise UsageError(f"{trials} trials prove nothing: use at least {LEAST_TRIALS}")
 
 
 def audit(
@@ -52,7 +52,7 @@ def audit(
     confidence: float = CONFIDENCE,
     on_step: OnStep = lambda _done, _total: None,
 ) -> Finding:
-    """Compare the claim for one step of noise multiplier `noise` at q = 1 with what `trials` a world prove.
+    """Compare the claim for one step with noise multiplier `noise` at q = 1 with what `trials` per world prove.
 
     Raises:
         UsageError: too few trials, or no noise to audit.
@@ -83,36 +83,36 @@ def audit(
 def _verdict(claimed: float, bound: float, fresh: bool) -> str:
     if bound > claimed:
         return (
-            f"the noised sum tells too much about a record: ε is at least {bound:.3g} where {claimed:.3g} is "
+            f"the noised sum reveals too much about a record: ε is at least {bound:.3g} where {claimed:.3g} is "
             "claimed; answer no rounds with this installation"
         )
     if not fresh:
-        return "the noise of one step tells that of the next; answer no rounds with this installation"
+        return "the noise of one step predicts that of the next; answer no rounds with this installation"
     return (
-        f"the noised sum tells no more about a record than is claimed: measured ε ≥ {bound:.3g}, "
+        f"the noised sum reveals no more about a record than is claimed: measured ε ≥ {bound:.3g}, "
         f"claimed {claimed:.3g}"
     )
 
 
-def _world(spend: Spend, trials: int, present: bool, tell: Callable[[int], None]) -> Scores:
-    """What `trials` steps release at the canary's coordinate, [trials], in clipping norms."""
-    rows = torch.zeros(BYSTANDERS + present, *SHAPE)
+def _world(spend: Spend, trials: int, present: bool, report: Callable[[int], None]) -> Scores:
+    """Return what each step releases at the canary's coordinate, [trials], in clipping norms."""
+    rows = torch.zeros(BYSTANDERS + present, *SHAPE)  # per-record gradients [B, 2, 4]
     rows[:BYSTANDERS, 0, 0] = -0.5 * CLIP_NORM
     rows[BYSTANDERS:, 0, 0] = LENGTH * CLIP_NORM
     parameter = nn.Parameter(torch.zeros(SHAPE))
     scores: list[float] = []
 
-    def keep(_optimizer: object) -> None:
+    def record(_optimizer: object) -> None:
         if parameter.grad is not None:
             scores.append(parameter.grad[0, 0].item())
 
     # the denominator is public and the same in both worlds
     optimizer = NoisyOptimizer(parameter, Tuning(spend, CLIP_NORM, 1e-3), 1.0, NoiseSource())
-    optimizer.attach_step_hook(keep)
+    optimizer.attach_step_hook(record)
     for trial in range(trials):
         parameter.grad_sample = rows  # type: ignore[attr-defined]
         optimizer.step()
         optimizer.zero_grad()
-        if trial % _TOLD_EVERY == 0:
-            tell(trial)
+        if trial % _REPORT_EVERY == 0:
+            report(trial)
     return np.array(scores) / CLIP_NORM

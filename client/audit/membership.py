@@ -1,10 +1,9 @@
 """Membership inference on the owner's own records, or users: LiRA with shadow prompts.
 
-Shadow prompts are tuned on random halves of a sample of the units, with the settings of a round; each in turn is
-attacked with what the others show of every unit (`client.audit.lira`): the margin of a record's label, or
-the mean margin
-of a user's records (Kandpal et al. 2023, https://arxiv.org/abs/2310.09266). The shadow prompts never leave memory,
-and nothing is kept or told of a single unit.
+Shadow prompts are tuned on random halves of a sample of the units, with the settings of a round. Each in turn is
+attacked with the margins that the others give every unit (`client.audit.lira`): the margin of a record's label, or
+the mean margin of a user's records (Kandpal et al. 2023, https://arxiv.org/abs/2310.09266). The shadow prompts never
+leave memory, and the audit neither stores nor reports anything about a single unit.
 
 Letters: K shadow prompts, N units of the sample, C classes.
 """
@@ -36,25 +35,25 @@ from transfer.subspace import Subspace
 from transfer.tasks import Task
 
 CONFIDENCE = 0.99
-"""One audit in a hundred may tell an owner wrongly to answer no rounds; δ allows few records no surer proof."""
+"""One audit in a hundred may wrongly advise against rounds; with few records, δ allows no stronger proof."""
 LEAST_UNITS = 20
 LOW_RATE = 0.01
-"""False positive rate at which an attack is judged: one that is sure of a few records harms those."""
+"""False positive rate at which an attack is judged: an attack that is sure of a few records harms those."""
 VACUOUS = 0.9
-"""A limit above that share of the records says nothing that a reader could use."""
+"""A limit above this share of the records tells a reader nothing."""
 _CURVE = np.logspace(-3, 0, 61)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shadowing:
-    """What the shadow prompts are tuned from and with.
+    """The start and the settings of the shadow prompts.
 
     Attributes:
-        start: prompt, and the rows of a head, each of them starts from.
+        start: prompt, and the rows of a head, that each shadow starts from.
         tuning: settings of a round.
-        delta: at which its cost is claimed.
+        delta: δ at which the cost is claimed.
         subspace: directions to tune in, or None.
-        shadows: K.
+        shadows: K, number of shadow prompts.
     """
 
     model: LanguageModel
@@ -69,12 +68,12 @@ class Shadowing:
     def of(
         model: LanguageModel,
         task: Task,
-        asked: ShadowSettings,
+        settings: ShadowSettings,
         most: Budget,
         public: Sequence[str] = (),
         unit: Unit = "record",
     ) -> "Shadowing":
-        """Shadows that each cost `most`, tuned in directions learnt from `public` texts if there are any.
+        """Plan shadows that each cost `most`, tuned in directions found in `public` texts if there are any.
 
         Raises:
             UsageError: a setting is impossible, or the task is answered in free text.
@@ -84,19 +83,20 @@ class Shadowing:
             raise UsageError(
                 f"task {task.name!r}: the membership audit reads labels, not answers in free text"
             )
-        start = text_prompt(model, task, asked.length)
-        directions = public_subspace(model, task, public, start, asked.dimensions, seed=0) if public else None
-        noise = calibrate(most.epsilon, most.delta, asked.sample_rate, asked.steps)
+        start = text_prompt(model, task, settings.length)
+        dimensions = settings.dimensions
+        directions = public_subspace(model, task, public, start, dimensions, seed=0) if public else None
+        noise = calibrate(most.epsilon, most.delta, settings.sample_rate, settings.steps)
         tuning = Tuning(
-            Spend(noise, asked.sample_rate, asked.steps, unit),
-            asked.clip_norm,
-            asked.step_size(subspace=directions is not None),
+            Spend(noise, settings.sample_rate, settings.steps, unit),
+            settings.clip_norm,
+            settings.step_size(subspace=directions is not None),
         )
-        return Shadowing(model, task, start, tuning, most.delta, directions, asked.shadows)
+        return Shadowing(model, task, start, tuning, most.delta, directions, settings.shadows)
 
 
 def sample(path: Path, task: Task, size: int, unit: Unit = "record") -> PrivateRecords:
-    """At most `size` of a file's records, or all records of at most `size` users, drawn without replacement.
+    """Draw at most `size` of a file's records, or all records of at most `size` users, without replacement.
 
     Raises:
         DataError: see `client.private.records.read`; or there are too few.
@@ -112,17 +112,17 @@ def sample(path: Path, task: Task, size: int, unit: Unit = "record") -> PrivateR
 def audit(
     plan: Shadowing, records: PrivateRecords, *, on_step: OnStep = lambda _done, _total: None
 ) -> Finding:
-    """Tune the shadow prompts, attack each of them, and compare with what their guarantee allows."""
+    """Tune the shadow prompts, attack each of them, and compare the result with what their guarantee allows."""
     started, units, source = time.monotonic(), _units(records), NoiseSource()
-    member = np.stack([source.bernoulli(len(units), 0.5) for _ in range(plan.shadows)])
-    margins = np.empty(member.shape)
+    member = np.stack([source.bernoulli(len(units), 0.5) for _ in range(plan.shadows)])  # [K, N]
+    margins = np.empty(member.shape)  # [K, N]
     for index, inside in enumerate(member):
 
-        def told(done: int, steps: int, before: int = index) -> None:
+        def report(done: int, steps: int, before: int = index) -> None:
             on_step(before * steps + done, plan.shadows * steps)
 
-        learnt = _chosen(records, [units[place] for place in np.flatnonzero(inside)])
-        of_records = _margins(plan, records, _shadow(plan, learnt, len(units) // 2, told))
+        half = _chosen(records, [units[place] for place in np.flatnonzero(inside)])
+        of_records = _margins(plan, records, _shadow(plan, half, len(units) // 2, report))
         margins[index] = [of_records[unit].mean() for unit in units]
     claimed = epsilon([plan.tuning.spend], plan.delta)
     return finding(
@@ -133,10 +133,10 @@ def audit(
 def finding(
     plan: Shadowing, scores: Scores, member: Flags, claimed: float, *, seconds: float = 0.0
 ) -> Finding:
-    """What the attacks' scores [K, N] say, where NaN stands for no attack.
+    """Return the finding from the attacks' scores [K, N]; NaN means no attack.
 
-    Membership in each shadow was tossed for independently of all other shadows, so the one-run bound holds for
-    each of them; the best of K counts, at the level of one in K.
+    Coins decide membership in each shadow independently of all other shadows, so the one-run bound holds for each.
+    The best of the K bounds counts, and each is tested at one K-th of the level.
     """
     level = 1 - (1 - CONFIDENCE) / len(scores)
     bound = max(
@@ -184,7 +184,7 @@ def finding(
 def _verdict(unit: Unit, claimed: float, bound: float, area: float, reached: float, allowed: float) -> str:
     if bound > claimed:
         return (
-            f"an attacker tells your {unit}s from others better than ε {claimed:.3g} allows: it is at least "
+            f"an attacker recognises your {unit}s better than ε {claimed:.3g} allows: ε is at least "
             f"{bound:.3g}; answer no rounds with these settings"
         )
     seen = f"finds {100 * reached:.1f} % of your {unit}s at 1 % false alarms"
@@ -197,7 +197,7 @@ def _verdict(unit: Unit, claimed: float, bound: float, area: float, reached: flo
 
 
 def _shadow(plan: Shadowing, records: PrivateRecords, declared: int, on_step: OnStep) -> SoftPrompt:
-    """A prompt tuned on `records` as in a round."""
+    """Tune a prompt on `records` as in a round."""
     return tune(
         plan.model,
         records,
@@ -212,22 +212,22 @@ def _shadow(plan: Shadowing, records: PrivateRecords, declared: int, on_step: On
 
 
 def _margins(plan: Shadowing, records: PrivateRecords, prompt: SoftPrompt) -> Scores:
-    """[N] log-odds of each record's own label behind a prompt (the paper's logit scaling)."""
+    """Return the log-odds of each record's own label behind a prompt, one per record (the paper's logit scaling)."""
     encoder = plan.model.encoder(plan.task)
     logits = plan.model.answer_logits(encoder.encode(records.texts), prompt, encoder.words).double()
-    own = torch.tensor(records.labels).unsqueeze(1)
+    own = torch.tensor(records.labels).unsqueeze(1)  # [records, 1]; logits are [records, C]
     others = logits.scatter(1, own, -torch.inf).logsumexp(dim=1)
     margins: Scores = (logits.gather(1, own)[:, 0] - others).numpy()
     return margins
 
 
 def _units(records: PrivateRecords) -> list[list[int]]:
-    """Indices of the records of each unit."""
+    """Return the indices of the records of each unit."""
     return records.by_user() if records.users else [[index] for index in range(len(records.texts))]
 
 
 def _chosen(records: PrivateRecords, units: Sequence[Sequence[int]]) -> PrivateRecords:
-    """The records of these units alone."""
+    """Return the records of these units alone."""
     places = [index for unit in units for index in unit]
     return PrivateRecords(
         tuple(records.texts[index] for index in places),

@@ -1,15 +1,14 @@
-"""One-run audit: the daemon's own code answers rounds over a data set of canaries, and is listened to.
+"""The one-run audit: the daemon's own code answers rounds over a data set of canaries, and an attacker reads them.
 
-1 000 records are each in the data set or not by the toss of a coin (Steinke, Nasr & Jagielski 2023,
-https://arxiv.org/abs/2305.08846); whoever reads the released prompts is to tell which. A client directory with
-settings, keys and ledger is made in a scratch directory, requests are signed by a key made for the audit, and
-the daemon is started anew for every round. From the signed request to the signed reply nothing is replaced:
-policy, proxy, records, reservation, sampling, gradients, clipping, noise, Adam and ledger are those of a round.
+A coin decides for each of 1 000 records whether it is in the data set (Steinke, Nasr & Jagielski 2023,
+https://arxiv.org/abs/2305.08846). The attacker guesses from the released prompts which records are in. The audit
+makes a client with settings, keys and ledger in a scratch directory, signs requests with a key of its own, and sets
+the client up again for every round. From the signed request to the signed reply everything is real: policy, proxy,
+records, reservation, sampling, gradients, clipping, noise, Adam and ledger.
 
-Each round is one step from a head of zeros. Adam's first step is in proportion to the noised gradient
-(`client.audit.canaries`), so the sum over the rounds is all that T releases tell about a canary: N(0, T·σ²)
-without it
-and N(T, T·σ²) with it if the mechanism is right, as far apart as the accountant assumes.
+Each round is one step from a head of zeros. Adam's first step is proportional to the noised gradient
+(`client.audit.canaries`). The sum over T rounds is therefore all that the releases reveal about a canary. If the
+mechanism is right, it is N(0, T·σ²) without the canary and N(T, T·σ²) with it, as the accountant assumes.
 """
 
 import secrets
@@ -61,7 +60,7 @@ from transfer.protocol.wire import envelope_from_bytes, envelope_to_bytes
 
 NOISE, ROUNDS, CANARIES, DELTA = 4.472, 20, 1_000, 1e-5
 CONFIDENCE, GAUSSIAN_CONFIDENCE = 0.95, 1 - 1e-6
-"""The former is the habit of one-run audits, whose bound is far below the truth anyway."""
+"""0.95 is usual for one-run audits, whose bound is far below the truth anyway."""
 CANARY_RANGE = (50, 5_000)
 LEARNING_RATE = 1.0
 _NAME = "auditee"
@@ -69,10 +68,10 @@ _BINS = 40
 
 
 def require(canaries: int) -> None:
-    """Refuse numbers of canaries that prove nothing, or are more than δ allows to declare.
+    """Refuse too few canaries to prove anything, and more than δ allows to declare.
 
     Raises:
-        UsageError: says how many it takes.
+        UsageError: names the range.
     """
     low, high = CANARY_RANGE
     if not low <= canaries <= high:
@@ -86,11 +85,11 @@ def audit(
     rounds: int = ROUNDS,
     on_step: OnStep = lambda _done, _total: None,
 ) -> Finding:
-    """Let the daemon answer `rounds` rounds of one step with noise multiplier `noise` at q = 1, and one too many.
+    """Let the daemon answer `rounds` rounds of one step at q = 1, and request one round beyond the budget.
 
     Raises:
         UsageError: no noise, or too few or too many canaries.
-        PromptferryError: the daemon declines a round that it should answer.
+        PromptferryError: the daemon declines a round that it must answer.
     """
     require(canaries)
     if not noise:
@@ -116,7 +115,7 @@ def _finding(
     refused: bool,
     started: float,
 ) -> Finding:
-    """What the scores prove about the guarantee in the last signed reply."""
+    """Return what the scores prove about the guarantee in the last signed reply."""
     claimed, spend = last.guarantee.epsilon, last.spend
     guessed = one_run_epsilon(scores, included, DELTA, CONFIDENCE)
     mu = gaussian_mu(scores, included)
@@ -155,23 +154,25 @@ def _finding(
 
 def _verdict(claimed: float, bound: float, accounted: float, refused: bool) -> str:
     if claimed < accounted:
-        return f"the ledger forgets: the replies claim ε {claimed:.3g} for rounds that cost {accounted:.3g}"
+        return (
+            f"the ledger loses spends: the replies claim ε {claimed:.3g} for rounds that cost {accounted:.3g}"
+        )
     if not refused:
-        return "the ledger does not hold the budget: a round beyond it was answered"
+        return "the ledger does not enforce the budget: a round beyond it was answered"
     if bound > claimed:
         return (
-            f"the released prompts tell too much about a record: ε is at least {bound:.3g} where "
+            f"the released prompts reveal too much about a record: ε is at least {bound:.3g} where "
             f"{claimed:.3g} is claimed; answer no rounds with this installation"
         )
     return (
-        f"the daemon's own releases tell no more about a record than its replies claim: measured ε ≥ "
+        f"the daemon's own releases reveal no more about a record than its replies claim: measured ε ≥ "
         f"{bound:.3g}, claimed {claimed:.3g}; a round beyond the budget was refused"
     )
 
 
 @contextmanager
 def _auditee(included: Flags, spend: Spend, rounds: int, budget: float) -> "Iterator[_Auditee]":
-    """A client in a scratch directory whose budget just covers `rounds`; gone afterwards."""
+    """Make a client in a scratch directory whose budget just covers `rounds`; remove it afterwards."""
     with tempfile.TemporaryDirectory(prefix="promptferry-audit-") as scratch:
         here = Path(scratch)
         data = here / "canaries.jsonl"
@@ -197,7 +198,7 @@ def _auditee(included: Flags, spend: Spend, rounds: int, budget: float) -> "Iter
 
 @dataclass(frozen=True, slots=True)
 class _Auditee:
-    """A client under audit, and the coordinator that asks it."""
+    """A client under audit, and the coordinator that sends it requests."""
 
     settings: ClientConfig
     proxy: CanaryProxy
@@ -206,7 +207,7 @@ class _Auditee:
     proxies: Proxies
 
     def released(self, index: int) -> Release:
-        """The release of round `index` ≥ 1."""
+        """Return the release of round `index` ≥ 1."""
         reply = self._answered(index)
         if isinstance(reply, Decline):
             raise PromptferryError(
@@ -215,12 +216,12 @@ class _Auditee:
         return reply
 
     def refuses(self, index: int) -> bool:
-        """Whether round `index` is declined because of the budget."""
+        """Tell whether round `index` is declined because of the budget."""
         reply = self._answered(index)
         return isinstance(reply, Decline) and reply.refusal is Refusal.BUDGET
 
     def _answered(self, index: int) -> Reply:
-        """The reply of a daemon that was just started."""
+        """Return the reply of a participant that was just set up."""
         publisher, own = Ed25519PrivateKey.generate(), custody.load(self.settings)
         cohort = self.settings.policy.min_cohort
         others = [secrets.token_bytes(KEY_BYTES) for _ in range(cohort - 1)]
@@ -235,7 +236,7 @@ class _Auditee:
             cohort=cohort,
             roster=Roster.of([own.keys.signing.public_key().public_bytes_raw(), *others]),
         )
-        asked = envelope_to_bytes(sign(request_to_bytes(request), REQUEST_TYPE, publisher))
+        message = envelope_to_bytes(sign(request_to_bytes(request), REQUEST_TYPE, publisher))
         with Ledger.open(own.ledger) as ledger:
             participant = Participant(
                 OwnerIdentity(_NAME, own.keys.signing, publisher.public_key()),
@@ -244,5 +245,5 @@ class _Auditee:
                 self.proxies,
                 self.settings.data.path,
             )
-            reply = participant.answer(asked)
+            reply = participant.answer(message)
         return reply_from_bytes(envelope_from_bytes(reply).verify(own.keys.signing.public_key(), REPLY_TYPE))

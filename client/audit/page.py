@@ -1,4 +1,4 @@
-"""The results of an audit as one HTML page that needs nothing else: no script, no font, no picture from elsewhere."""
+"""The results of an audit as one self-contained HTML page, without script, font or picture from elsewhere."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,13 +23,13 @@ rect { fill-opacity: .65 } .a { fill: #2f6fb5 } .b { fill: #e0912f }
 .line { stroke: #2f6fb5; stroke-width: 2; fill: none }
 """
 _PRIVATE = (
-    "This page holds aggregates alone, yet those of a membership audit come from your records and carry no "
-    "noise: it is for your own eyes."
+    "This page contains only aggregates, but those of a membership audit come from your records and carry no "
+    "noise: do not publish it."
 )
 
 
 def html(report: Report) -> str:
-    """The page of a report as `promptferry-client audit --format json` writes it."""
+    """Return the page of a report that `promptferry-client audit --format json` writes."""
     state = _state(report["passed"])
     parts = [
         "<!DOCTYPE html>",
@@ -39,7 +39,7 @@ def html(report: Report) -> str:
         f"<p>{escape(_about(report))} {escape(report['note'])} {_PRIVATE}</p>",
         "<h2>Claimed and measured</h2>",
         _bars(report["findings"]),
-        *(_section(found) for found in report["findings"]),
+        *(_section(finding) for finding in report["findings"]),
         "<h2>Terms</h2>",
         _terms(),
         "<h2>Versions</h2>",
@@ -50,49 +50,53 @@ def html(report: Report) -> str:
 
 
 def _about(report: Report) -> str:
-    """Whose installation was audited, when, and what its data was used for."""
+    """Return the client, the time of the audit, and the campaigns that used the data."""
     campaigns = ", ".join(report["campaigns"]) or "none"
     return f"Client {report['client']}, {report['time']}. Campaigns in its ledger: {campaigns}."
 
 
 def _terms() -> str:
-    told = (f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in GLOSSARY.items())
-    return f"<dl>{''.join(told)}</dl>"
+    terms = (f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in GLOSSARY.items())
+    return f"<dl>{''.join(terms)}</dl>"
 
 
-def _section(found: Report) -> str:
-    curves = found["curves"]
-    drawn = ""
+def _section(finding: Report) -> str:
+    curves = finding["curves"]
+    plot = ""
     if "edges" in curves:
-        drawn = _histogram(curves)
+        plot = _histogram(curves)
     elif "fpr" in curves:
-        drawn = _roc(curves)
-    numbers = {"claimed ε": found["claimed"], "δ": found["delta"], "measured ε at least": found["bound"]}
+        plot = _roc(curves)
+    numbers = {
+        "claimed ε": finding["claimed"],
+        "δ": finding["delta"],
+        "measured ε at least": finding["bound"],
+    }
     return "\n".join(
         [
-            f"<h2>{escape(found['audit'].capitalize())} audit: {_state(found['passed'])}</h2>",
-            f"<p>{escape(_sentence(found['verdict']))}</p>",
-            drawn,
-            _table({**numbers, **found["measured"], "seconds": found["seconds"]}),
-            f"<details><summary>Settings</summary>{_table(found['settings'])}</details>",
+            f"<h2>{escape(finding['audit'].capitalize())} audit: {_state(finding['passed'])}</h2>",
+            f"<p>{escape(_sentence(finding['verdict']))}</p>",
+            plot,
+            _table({**numbers, **finding["measured"], "seconds": finding["seconds"]}),
+            f"<details><summary>Settings</summary>{_table(finding['settings'])}</details>",
         ]
     )
 
 
 def _bars(findings: Sequence[Report]) -> str:
-    """One bar an audit: what was measured, with a mark at what is claimed."""
-    finite = [float(found[key]) for found in findings for key in ("claimed", "bound")]
+    """Draw one bar per audit: the measured ε, with a mark at the claimed ε."""
+    finite = [float(finding[key]) for finding in findings for key in ("claimed", "bound")]
     most = 1.1 * max([value for value in finite if math.isfinite(value)], default=1.0) or 1.0
     row, left = 46, 120
     height = row * len(findings) + _BOTTOM
     across = _linear(0.0, most, left, _WIDTH - _RIGHT)
     parts = []
-    for index, found in enumerate(findings):
+    for index, finding in enumerate(findings):
         top = index * row + 8
-        claimed, bound = (min(float(found[key]), most) for key in ("claimed", "bound"))
+        claimed, bound = (min(float(finding[key]), most) for key in ("claimed", "bound"))
         parts += [
-            _text(left - 8, top + 20, found["audit"], "end"),
-            _bar("a" if found["passed"] else "b", left, top, across(bound) - left, row - 16),
+            _text(left - 8, top + 20, finding["audit"], "end"),
+            _bar("a" if finding["passed"] else "b", left, top, across(bound) - left, row - 16),
             f'<path class="claim" d="M{across(claimed):.1f} {top - 4}v{row - 8}"/>',
         ]
     base = row * len(findings)
@@ -105,7 +109,7 @@ def _bars(findings: Sequence[Report]) -> str:
 
 
 def _histogram(curves: Report) -> str:
-    """How the scores of the canaries that were in, and of those that were not, are distributed."""
+    """Draw the distributions of the scores of included and excluded canaries."""
     edges, groups = curves["edges"], {"a": curves["excluded"], "b": curves["included"]}
     most = max(1, *(count for counts in groups.values() for count in counts))
     across, up = (
@@ -127,7 +131,7 @@ def _histogram(curves: Report) -> str:
 
 
 def _roc(curves: Report) -> str:
-    """True against false positives, both on a log axis, with the most that (ε, δ) allows."""
+    """Draw true against false positives on log axes, with the most that (ε, δ) allows."""
     least = 1e-3
     across = _log(least, 1.0, _LEFT, _WIDTH - _RIGHT)
     up = _log(least, 1.0, _HEIGHT - _BOTTOM, _TOP)
@@ -178,7 +182,7 @@ def _linear(low: float, high: float, start: float, end: float) -> Scale:
 
 
 def _log(low: float, high: float, start: float, end: float) -> Scale:
-    """Values below `low` are drawn at it."""
+    """Scale logarithmically; values below `low` are drawn at `low`."""
     inner = _linear(math.log(low), math.log(high), start, end)
     return lambda value: inner(math.log(max(value, low)))
 

@@ -1,4 +1,4 @@
-"""How shadow prompts are tuned: as a plan does by default (`deploy/plan.toml`), so that they stand for rounds."""
+"""The settings of shadow prompts; their defaults are a plan's (`deploy/plan.toml`), so that they represent rounds."""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,14 @@ class ShadowSettings:
     """Settings of a membership audit.
 
     Attributes:
-        shadows: K, how many shadow prompts.
-        records: N, most records, or users, of the sample; each shadow has about half of them.
+        shadows: K, number of shadow prompts.
+        records: N, most records or users in the sample; each shadow is tuned on about half of them.
         length: prompt tokens, ≥ 1.
         steps: noisy steps of a shadow.
         sample_rate: probability that a record takes part in a step.
         clip_norm: largest norm of one record's gradient.
-        learning_rate: step size at the first step; None for what suits.
-        dimensions: directions to tune in where public text to learn them from is given, ≥ 1.
+        learning_rate: step size at the first step; None for the usual one.
+        dimensions: directions to tune in if public text is given to find them, ≥ 1.
     """
 
     shadows: int = 16
@@ -44,5 +44,5 @@ class ShadowSettings:
                 raise UsageError(f"membership audit: {name} {getattr(self, name)} must be ≥ {value}")
 
     def step_size(self, *, subspace: bool) -> float:
-        """The step size asked for, or the usual one."""
+        """Return the configured step size, or the usual one."""
         return self.learning_rate or usual_learning_rate(self.dimensions if subspace else 0)

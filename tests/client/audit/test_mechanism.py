@@ -40,7 +40,7 @@ def test_a_wrong_mechanism_is_noticed(fault, monkeypatch: pytest.MonkeyPatch) ->
     fault(monkeypatch)
     found = small_mechanism()
     assert not found.passed
-    assert "tells too much about a record" in found.verdict
+    assert "reveals too much about a record" in found.verdict
 
 
 def test_noise_that_is_used_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,4 +56,4 @@ def test_noise_that_is_used_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     found = small_mechanism()
     assert found.bound <= found.claimed
     assert not found.passed
-    assert "the noise of one step tells that of the next" in found.verdict
+    assert "the noise of one step predicts that of the next" in found.verdict

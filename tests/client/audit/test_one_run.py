@@ -47,7 +47,7 @@ def test_a_daemon_that_tells_too_much_is_noticed(fault, monkeypatch: pytest.Monk
     fault(monkeypatch)
     found = small_one_run()
     assert not found.passed
-    assert "the released prompts tell too much" in found.verdict
+    assert "the released prompts reveal too much" in found.verdict
 
 
 def test_a_ledger_that_does_not_hold_the_budget_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_a_ledger_that_forgets_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Ledger, "spends", lambda self, data_set: whole(self, data_set)[-1:])
     found = one_run_audit.audit(2.0, canaries=50, rounds=3)
     assert not found.passed
-    assert "the ledger forgets" in found.verdict
+    assert "the ledger loses spends" in found.verdict
 
 
 @pytest.mark.promise("one-run-audit")
@@ -79,7 +79,7 @@ def test_the_one_run_estimate_is_near_the_claim(measured: Measured) -> None:
 @pytest.mark.parametrize(
     ("audit", "message"),
     [
-        (lambda: mechanism_audit.audit(trials=10), "10 trials prove nothing: 100 are the least"),
+        (lambda: mechanism_audit.audit(trials=10), "10 trials prove nothing: use at least 100"),
         (lambda: mechanism_audit.audit(0.0), "noise multiplier 0 claims no privacy"),
         (lambda: one_run_audit.audit(canaries=5), "5 canaries: the audit takes 50 to 5000"),
         (lambda: one_run_audit.audit(0.0), "noise multiplier 0 claims no privacy"),
