@@ -1,1 +1,1 @@
-"""The process that stays connected to the coordinator and answers its rounds; only here Flower is known."""
+"""The process that stays connected to the coordinator and answers its rounds; only this room knows Flower."""

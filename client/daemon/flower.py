@@ -1,7 +1,7 @@
-"""The data owner's end of Flower: requests come in as bytes, replies go out as bytes.
+"""The data owner's end of Flower: it receives requests as bytes and sends replies as bytes.
 
-Only installed code runs here. Where a Flower node executes the application bundle that comes with a run, this one
-never asks for it and hands each request to one function that was there before the coordinator was.
+Only installed code runs here. A usual Flower node executes the application bundle of a run. This node never fetches
+the bundle: it passes each request to one function that was installed before.
 """
 
 import os
@@ -56,36 +56,36 @@ for _name in ("flwr", "httpx", "httpcore"):
 def serve(link: Link, answer: Callable[[bytes], bytes], stop: threading.Event) -> None:
     """Answer the coordinator's requests until `stop` is set, through crashes and restarts of either side.
 
-    A lost connection is retried for ever, with pauses from 0.2 s doubling to 5 s. After a crash of this
-    process the coordinator refuses the node until the old lease runs out; that is waited for as well. Each
-    new connection makes the coordinator send unanswered requests again, so `answer` must be idempotent.
+    A lost connection is retried for ever, with pauses from 0.2 s doubling to 5 s. After a crash of this process the
+    coordinator refuses the node until the old lease ends; the loop waits for that too. On each new connection the
+    coordinator sends unanswered requests again, so `answer` must be idempotent.
 
     Args:
-        link: Coordinator and keys.
-        answer: Request bytes to reply bytes; may take minutes. `Reconnect` has the request sent again; of other
-            exceptions only the class's name leaves.
-        stop: Ends the loop after the current request; the node is signed off, so a restart is immediate.
+        link: the coordinator and the node's key.
+        answer: turns request bytes into reply bytes; may take minutes. `Reconnect` makes the coordinator send the
+            request again. Of any other exception only the class's name leaves this machine.
+        stop: ends the loop after the current request; the node signs off, so a restart is immediate.
 
     Raises:
-        UnavailableError: When the coordinator's certificate is not accepted.
-        AuthenticationError: When the coordinator does not know this node's key, or not any more.
+        UnavailableError: the coordinator's certificate is not accepted.
+        AuthenticationError: the coordinator does not know this node's key, or no longer.
     """
-    app, held = _app(answer), list[int]()
-    said, pause_s, since = "", RETRY_FIRST_S, math.inf
+    app, open_nodes = _app(answer), list[int]()
+    last_reason, pause_s, since = "", RETRY_FIRST_S, math.inf
     with Fleet(link) as fleet:
         while not stop.is_set():
             try:
-                with signed_on(fleet, held) as node:
+                with signed_on(fleet, open_nodes) as node:
                     logger.info("connected to the coordinator at %s", link.address)
-                    said, since = "", time.monotonic()
+                    last_reason, since = "", time.monotonic()
                     _Worker(fleet, node, app, stop).run(link.poll_s)
             except Reconnect:
                 continue
             except BROKEN as error:
-                if (reason := link.explain(error)) != said:
-                    said = reason
+                if (reason := link.explain(error)) != last_reason:
+                    last_reason = reason
                     logger.info("%s; trying until it works", reason)
-                if time.monotonic() - since > 1:  # the connection held: begin with short pauses again
+                if time.monotonic() - since > 1:  # the connection lasted: start with short pauses again
                     pause_s, since = RETRY_FIRST_S, math.inf
                 stop.wait(pause_s)
                 pause_s = min(2 * pause_s, RETRY_LONGEST_S)
@@ -113,7 +113,7 @@ class _Worker:
         try:
             reply = self._reply(header, tree)
             if reply.has_error() and self.stop.is_set():
-                return  # `answer` was cut short: the request is asked again when this node is back
+                return  # `answer` was stopped: the coordinator sends the request again when this node is back
             self._push(reply)
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.FORBIDDEN:
@@ -128,7 +128,7 @@ class _Worker:
         try:
             run = Context(header.metadata.run_id, self.node.node_id, {}, RecordDict(), {})
             return self.app(message, run)
-        except Exception as error:  # its text may quote private data: only its class goes out
+        except Exception as error:  # its text may quote private data: only its class leaves
             if isinstance(error, Reconnect):
                 raise
             logger.warning("answering failed: %s", type(error).__name__)
@@ -136,7 +136,7 @@ class _Worker:
             return Message(failure, reply_to=header)
 
     def _pull(self, header: Message, tree: ObjectTree) -> Message | None:
-        """Fetch a message's parts and rebuild it; None when the parts make no message."""
+        """Fetch a message's parts and rebuild it; None if the parts make no message."""
         at = self.node, header.metadata.run_id
         try:
             message = pull_and_inflate_object_from_tree(
@@ -145,13 +145,13 @@ class _Worker:
                 make_confirm_message_received_fn_protobuf(self.fleet.ConfirmMessageReceived, *at),
                 return_type=Message,
                 max_time=TIMEOUT_S,
-                # A message is often seen before its last part is stored; Flower would pause for 1 s then.
+                # A message is often visible before its last part is stored; Flower would then pause for 1 s.
                 initial_backoff=0.05,
                 backoff_cap=1.0,
             )
         except (httpx.HTTPError, ObjectPullError):
             raise
-        except Exception as error:  # noqa: BLE001 -- parsers of hostile bytes raise what they like
+        except Exception as error:  # noqa: BLE001 -- parsers of hostile bytes may raise anything
             logger.warning("a message cannot be rebuilt: %s", type(error).__name__)
             return None
         message.metadata.__dict__["_message_id"] = tree.object_id

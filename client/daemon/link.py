@@ -1,4 +1,4 @@
-"""Where the coordinator is, how it proves itself, and what to make of a connection that fails."""
+"""The coordinator's address and certificate, and the reasons why a connection to it fails."""
 
 import re
 import ssl
@@ -21,16 +21,16 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a node needs to reach its coordinator and to be known there.
+    """What a node needs to reach its coordinator and to prove its identity there.
 
     Attributes:
         address: `host:port` of the coordinator's Flower endpoint.
-        ca_pem: The only certificate authority that may have signed the coordinator's certificate.
+        ca_pem: the only certificate authority that may sign the coordinator's certificate.
         node_key: P-384 key registered at enrolment.
-        poll_s: Pause between two looks for work, 0.01..60 s; grows to five times that while idle.
+        poll_s: pause between two polls for work, 0.01..60 s; grows to five times that while idle.
 
     Raises:
-        ConfigError: When a value cannot be used.
+        ConfigError: a value cannot be used.
     """
 
     address: str
@@ -52,14 +52,14 @@ class Link:
             raise ConfigError("the pinned CA is not a PEM certificate; enrol again") from error
 
     def trust(self) -> ssl.SSLContext:
-        """TLS 1.3 to a server whose certificate the pinned CA signed for this address."""
+        """Require TLS 1.3 and a server certificate that the pinned CA signed for this address."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(cadata=self.ca_pem.decode("ascii"))
         return context
 
     def http(self, trust: ssl.SSLContext) -> httpx.Client:
-        """A client that follows no redirect and takes a proxy of the environment only to leave this host."""
+        """Make an HTTP client that follows no redirect; it uses the environment's proxy only for other hosts."""
         host = self.address.rpartition(":")[0].strip("[]")
         try:
             is_loopback = ip_address(host).is_loopback
@@ -69,7 +69,7 @@ class Link:
         return httpx.Client(verify=trust, timeout=timeout, trust_env=not is_loopback)
 
     def shown_until(self) -> datetime:
-        """When the certificate that the coordinator shows now will expire.
+        """Return when the coordinator's current certificate expires.
 
         Raises:
             httpx.HTTPError: there is no connection.
@@ -80,11 +80,11 @@ class Link:
             return shown.not_valid_after_utc
 
     def explain(self, error: Exception) -> str:
-        """Say why there is no connection now, or raise when waiting will not mend it.
+        """Return the reason why there is no connection now, or raise if waiting will not help.
 
         Raises:
-            UnavailableError: When the server's certificate is not accepted.
-            AuthenticationError: When this node's key or signature is not accepted.
+            UnavailableError: the server's certificate is not accepted.
+            AuthenticationError: this node's key or signature is not accepted.
         """
         if untrusted := _certificate_error(error):
             if untrusted.verify_code == EXPIRED:
@@ -111,11 +111,12 @@ class Link:
             ) from error
         if status == httpx.codes.UNAUTHORIZED:
             raise AuthenticationError(
-                f"{self.address} does not accept this node's signature; the clocks differ by over 300 s"
+                f"{self.address} does not accept this node's signature: the clocks differ by more than 300 s; set "
+                "this clock by NTP"
             ) from error
         if status == httpx.codes.PRECONDITION_FAILED:
             return (
-                f"{self.address} still holds this node's earlier connection (for up to {LEASE_S:.0f} s "
+                f"{self.address} still has this node's earlier connection (for up to {LEASE_S:.0f} s "
                 "after a crash, or another daemon uses its key)"
             )
         return f"the coordinator at {self.address} refused this node with status {status}"

@@ -25,12 +25,12 @@ from client.daemon.link import LEASE_S, Link
 logger = logging.getLogger(__name__)
 HEARTBEAT_EVERY_S = 5.0
 
-# What goes wrong between this process and the coordinator; ValueError: a response is not its protobuf message.
+# Failures between this process and the coordinator; ValueError: a response is not the expected protobuf message.
 BROKEN = (httpx.HTTPError, ObjectPullError, ObjectPushError, ValueError)
 
 
 class Fleet(FleetHttpClient):
-    """Flower's Fleet client, signing with the node key and trusting the pinned CA alone."""
+    """Flower's Fleet client; it signs with the node key and trusts only the pinned CA."""
 
     def __init__(self, link: Link) -> None:
         trust, public = link.trust(), link.node_key.public_key()
@@ -42,16 +42,15 @@ class Fleet(FleetHttpClient):
 
 
 @contextmanager
-def signed_on(fleet: Fleet, held: list[int]) -> Iterator[Node]:
-    """Activate this node, keep its lease with a heartbeat thread, and sign it off in the end.
+def signed_on(fleet: Fleet, open_nodes: list[int]) -> Iterator[Node]:
+    """Activate this node, keep its lease with a heartbeat thread, and sign it off at the end.
 
-    `held` remembers a node id whose sign-off did not get through: signing it off first spares the wait for
-    its lease to run out.
+    `open_nodes` has the node ids whose sign-off failed. Signing them off first avoids waiting until their lease ends.
     """
-    sign_off(fleet, held)
-    wish = pb.ActivateNodeRequest(public_key=fleet.public_key, heartbeat_interval=LEASE_S / 2)
-    node, over = Node(node_id=fleet.ActivateNode(wish).node_id), threading.Event()
-    held.append(node.node_id)
+    sign_off(fleet, open_nodes)
+    request = pb.ActivateNodeRequest(public_key=fleet.public_key, heartbeat_interval=LEASE_S / 2)
+    node, over = Node(node_id=fleet.ActivateNode(request).node_id), threading.Event()
+    open_nodes.append(node.node_id)
     beat = threading.Thread(target=_beat, args=(fleet, node, over), name="flower-heartbeat", daemon=True)
     beat.start()
     try:
@@ -59,20 +58,20 @@ def signed_on(fleet: Fleet, held: list[int]) -> Iterator[Node]:
     finally:
         over.set()
         beat.join()
-        sign_off(fleet, held)
+        sign_off(fleet, open_nodes)
 
 
-def sign_off(fleet: Fleet, held: list[int]) -> None:
-    """Sign off the nodes of `held`, the last first; those that could not be told stay in it."""
-    while held:
+def sign_off(fleet: Fleet, open_nodes: list[int]) -> None:
+    """Sign off the nodes of `open_nodes`, the last first; those whose sign-off fails stay in it."""
+    while open_nodes:
         try:
-            fleet.DeactivateNode(pb.DeactivateNodeRequest(node_id=held[-1]))
+            fleet.DeactivateNode(pb.DeactivateNodeRequest(node_id=open_nodes[-1]))
         except httpx.HTTPStatusError as error:  # offline or unregistered already
             logger.debug("sign-off answered with status %d", error.response.status_code)
         except BROKEN as error:
-            logger.debug("sign-off did not get through: %s", type(error).__name__)
+            logger.debug("sign-off failed: %s", type(error).__name__)
             return
-        held.pop()
+        open_nodes.pop()
 
 
 def _beat(fleet: Fleet, node: Node, over: threading.Event) -> None:
@@ -80,5 +79,5 @@ def _beat(fleet: Fleet, node: Node, over: threading.Event) -> None:
     while not over.wait(HEARTBEAT_EVERY_S):
         try:
             fleet.SendNodeHeartbeat(request)
-        except BROKEN as error:  # the loop that asks for work meets the same trouble and deals with it
+        except BROKEN as error:  # the loop that polls for work meets the same failure and handles it
             logger.debug("heartbeat failed: %s", type(error).__name__)

@@ -1,4 +1,4 @@
-"""The data owner's daemon: one process that stays connected and answers rounds until it is told to stop."""
+"""The data owner's daemon: one process that stays connected and answers rounds until it is stopped."""
 
 import logging
 
@@ -14,7 +14,7 @@ from transfer.terminal.signals import stopped_by_signals
 logger = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 9.0
-"""A step of tuning that outlasts this is not waited for: whatever it costs was written down before."""
+"""Longest wait for a step of tuning after a signal. Ending earlier is safe: the spend is already written down."""
 
 
 def run(config: ClientConfig, *, ask: bool = False) -> None:
@@ -26,17 +26,17 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
 
     Raises:
         ConfigError: the client is not enrolled.
-        DataError: the private data is not there.
+        DataError: the private data is missing.
         LedgerError: the ledger cannot be trusted.
         UsageError: there is no terminal to ask on.
         UnavailableError: another daemon runs here, or the coordinator's certificate is not accepted.
-        AuthenticationError: the coordinator does not know this client, or not any more.
+        AuthenticationError: the coordinator does not know this client, or no longer.
     """
     if ask:
         terminal.require()
     pinned, own = enrolment.read(config), custody.load(config)
     config.data.require_readable()
-    with doing("starting"):  # what is wrong with the above is told before PyTorch is imported
+    with doing("starting"):  # the checks above report their faults before PyTorch is imported
         import torch
 
         from client.daemon.flower import serve
@@ -47,7 +47,7 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
     if config.daemon.threads:
         torch.set_num_threads(config.daemon.threads)
     link = Link(pinned.fleet, pinned.ca_pem, own.keys.node, config.daemon.poll_s)
-    # nothing is lost by a hard end: the ledger is durable and the kernel frees the lock
+    # a kill loses nothing: the ledger is durable and the kernel releases the lock
     with (
         locked(config.lock_file),
         Ledger.open(own.ledger) as ledger,

@@ -1,4 +1,4 @@
-"""Questions to whoever started the process, on its terminal."""
+"""Questions to the owner on the daemon's terminal."""
 
 import select
 import sys
@@ -10,17 +10,17 @@ _LOOK_EVERY_S = 0.2
 
 
 def require() -> None:
-    """Refuse to start what would ask nobody.
+    """Refuse to start without a terminal.
 
     Raises:
         UsageError: standard input is no terminal.
     """
     if not sys.stdin.isatty():
-        raise UsageError("--ask asks on the terminal, and there is none: start it in one, or leave out --ask")
+        raise UsageError("--ask needs a terminal, and there is none: start it in one, or leave out --ask")
 
 
 def agrees(question: str, stop: threading.Event) -> bool:
-    """Whether the answer is yes; no once `stop` is set or the terminal is closed."""
+    """Return whether the answer is yes; False once `stop` is set or the terminal is closed."""
     _say(f"\n{question}\nTake part? [y/n] ")
     while not stop.is_set():
         if not select.select([sys.stdin], [], [], _LOOK_EVERY_S)[0]:

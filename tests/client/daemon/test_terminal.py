@@ -65,5 +65,5 @@ def test_a_daemon_that_is_to_ask_needs_a_terminal(client: ClientConfig) -> None:
     running = Running(client, "--ask")
     assert running.process.wait(60) == 2
     assert running.log.read_text().splitlines()[-1] == (  # a slow machine says before what takes long
-        "error: --ask asks on the terminal, and there is none: start it in one, or leave out --ask"
+        "error: --ask needs a terminal, and there is none: start it in one, or leave out --ask"
     )
