@@ -1,5 +1,6 @@
 """What tests of this room share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,10 @@ def original(tmp_path_factory) -> Path:
 @pytest.fixture
 def path(original: Path, tmp_path: Path) -> Path:
     return copy(original, tmp_path)
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    """A new ledger where the test wants one: its file names another `path`."""
+    with Ledger.create(at(path)) as ledger:
+        yield ledger

@@ -6,7 +6,6 @@ import pytest
 
 from client.ledger.ledger import Ledger
 from tests.client.ledger.reservations import DELTA, UNIT, UNLIMITED, contents, register, units
-from tests.client.ledgers import at
 from transfer.errors import BudgetRefusedError, LedgerError
 from transfer.privacy import Spend, epsilon
 
@@ -14,12 +13,6 @@ from transfer.privacy import Spend, epsilon
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite"
-
-
-@pytest.fixture
-def ledger(path: Path):
-    with Ledger.create(at(path)) as ledger:
-        yield ledger
 
 
 @pytest.mark.promise("budget")

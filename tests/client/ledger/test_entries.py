@@ -24,12 +24,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite"
 
 
-@pytest.fixture
-def ledger(path: Path):
-    with Ledger.create(at(path)) as ledger:
-        yield ledger
-
-
 def register(ledger: Ledger, *texts: str, users: tuple[str, ...] = ()) -> str:
     names = [ledger.fingerprint(user, "user") for user in users]
     return ledger.data_set([*map(ledger.fingerprint, texts), *names])

@@ -24,12 +24,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite"
 
 
-@pytest.fixture
-def ledger(path: Path):
-    with Ledger.create(at(path)) as ledger:
-        yield ledger
-
-
 def test_a_reservation_is_there_after_reopening(path: Path):
     with Ledger.create(at(path)) as ledger:
         data_set = register(ledger, "a", "b")

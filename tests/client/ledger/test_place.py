@@ -17,12 +17,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite"
 
 
-@pytest.fixture
-def ledger(path: Path):
-    with Ledger.create(at(path)) as ledger:
-        yield ledger
-
-
 def test_every_file_of_the_ledger_is_for_its_owner_alone_whatever_the_umask(path: Path):
     before = os.umask(0)
     try:

@@ -3,7 +3,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.ledger.ledger import Ledger
@@ -14,24 +13,13 @@ from transfer.errors import PolicyRefusedError
 from transfer.model_ref import ModelRef
 from transfer.privacy import Spend, epsilon
 from transfer.prompt import SoftPrompt
-from transfer.protocol.roster import Roster
-from transfer.protocol.rounds import RoundRequest, Tuning
-from transfer.tasks import Task
+from transfer.protocol.rounds import RoundRequest
 
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[Owner]:
     with Ledger.create(LedgerPlace(tmp_path / "ledger.db", Ed25519PrivateKey.generate())) as ledger:
         yield Owner(tmp_path, ledger)
-
-
-@pytest.fixture
-def first(tiny_task: Task) -> RoundRequest:
-    start = SoftPrompt(torch.zeros(3, 32), ModelRef("tiny", "d" * 64))
-    tuning = Tuning(EACH, clip_norm=0.5, learning_rate=0.1)
-    return RoundRequest(
-        "campaigns/fever/rounds/1", 3, "hospital-a", b"n" * 16, tiny_task, tuning, start, 3, Roster(())
-    )
 
 
 def test_a_yes_is_asked_for_once_and_outlives_the_daemon(owner: Owner, first: RoundRequest) -> None:
