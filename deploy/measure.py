@@ -18,8 +18,8 @@ from client.private.dpsgd import tune
 from client.private.noise import NoiseSource
 from client.private.records import PrivateRecords
 from client.prompts import trial
-from transfer.artifact import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
 from transfer.models.language_model import LanguageModel, load
+from transfer.peft_directory import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
 from transfer.post.baselines import direct, text_prompt
 from transfer.post.evaluation import accuracy, exact_match, matched, score
 from transfer.privacy import Spend

@@ -35,9 +35,9 @@ from coordinator.home import pki
 from coordinator.home.pki import PkiPaths
 from coordinator.store.records import PromptVersion, ProxyRecord
 from coordinator.store.store import Store
-from transfer.artifact import Artifact
 from transfer.files.atomic import FileRef
 from transfer.model_ref import ModelRef
+from transfer.peft_directory import PeftDirectory
 from transfer.post.settings import TransferSettings
 from transfer.prompt import SoftPrompt
 from transfer.protocol.signing import (
@@ -192,7 +192,7 @@ class Delivery:
             soft = SoftPrompt(vectors, target)
             told = predicate(prompt, version, target, self.task)
             forge(told)
-            files = Artifact.of(soft, head_rows).to_files(told["lm_head"])
+            files = PeftDirectory.of(soft, head_rows).to_files(told["lm_head"])
             digests = {name: FileRef.of_bytes(name, content).digest for name, content in files.items()}
             tamper(files)
             signer = key or pki.load_publisher(self.paths.publisher_key)

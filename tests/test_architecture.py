@@ -35,7 +35,7 @@ TESTED_ELSEWHERE = {
     "transfer.protocol.prompt_lineage": "test_prompt_statement.py: a part of that schema",
     "client.ledger.reservation": "test_ledger.py and test_crash.py: what is spent, and when it may be used again",
     # seams: tested by what stands at their ends
-    "client.daemon.flower": "tests/coordinator/flower runs both ends of Flower together",
+    "client.daemon.polling": "tests/coordinator/flower runs both ends of Flower together",
     "client.daemon.node": "tests/coordinator/flower runs both ends of Flower together",
     "coordinator.flower.app_bundle": "tests/coordinator/flower starts every run with it",
     "coordinator.network.https_server": "tests/coordinator/flower meets it from outside",

@@ -7,9 +7,9 @@ from importlib.metadata import version
 
 import pytest
 
-import client.daemon.flower
 import client.daemon.link
 import client.daemon.node
+import client.daemon.polling
 import coordinator.flower.superlink
 
 SIGNATURES = {

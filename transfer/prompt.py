@@ -6,7 +6,7 @@ A prompt travels as a safetensors file with the single tensor `prompt_embeddings
 metadata, because safetensors writes metadata in random order and equal prompts must give equal bytes.
 
 If a linear head reads the task (`Task.head_rows`), its rows stand behind the prompt's in the same tensor. Both are
-thus tuned, clipped, noised, averaged and signed as one. Only the files of `transfer.artifact` separate them.
+thus tuned, clipped, noised, averaged and signed as one. Only the files of `transfer.peft_directory` separate them.
 """
 
 from dataclasses import dataclass

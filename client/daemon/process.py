@@ -39,7 +39,7 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
     with doing("starting"):  # the checks above report their faults before PyTorch is imported
         import torch
 
-        from client.daemon.flower import serve
+        from client.daemon.polling import serve
         from client.rounds.consent import Consent, always
         from client.rounds.participant import Participant
         from client.rounds.proxies import Proxies

@@ -8,8 +8,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from client.prompts.claim import Claim
-from transfer.artifact import FILES, HEAD_FILE, Artifact, require_names
 from transfer.errors import UsageError, VerificationError
+from transfer.peft_directory import FILES, HEAD_FILE, PeftDirectory, require_names
 from transfer.prompt import MAX_BYTES
 from transfer.protocol.signing import PROMPT_PREDICATE, Envelope, Statement
 
@@ -39,7 +39,7 @@ def verified(directory: Path, key: Ed25519PublicKey) -> Claim:
     return claim
 
 
-def content(directory: Path, claim: Claim) -> Artifact:
+def content(directory: Path, claim: Claim) -> PeftDirectory:
     """Read the prompt, and the head if there is one, of a verified directory.
 
     Raises:
@@ -49,7 +49,7 @@ def content(directory: Path, claim: Claim) -> Artifact:
         name: (directory / name).read_bytes() for name in FILES | {HEAD_FILE} if (directory / name).exists()
     }
     try:
-        return Artifact.from_files(files, claim.target, claim.task.head_rows)
+        return PeftDirectory.from_files(files, claim.target, claim.task.head_rows)
     except VerificationError as error:
         raise VerificationError(f"{directory}: {error}") from error
 

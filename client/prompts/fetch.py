@@ -19,9 +19,9 @@ from client.prompts.rollback import SeenVersions
 from client.remote.coordinator import Remote
 from client.remote.download import OnBytes, staged
 from client.remote.offers import PromptOffer, require_same_files
-from transfer.artifact import require_names
 from transfer.errors import AlreadyExistsError, VerificationError
 from transfer.files.atomic import replace
+from transfer.peft_directory import require_names
 from transfer.prompt import MAX_BYTES
 from transfer.protocol.signing import PROMPT_PREDICATE, Statement, key_id
 

@@ -24,7 +24,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import NodeStatus
 from sqlalchemy.exc import SQLAlchemyError
 
-from coordinator.flower import node_key
+from coordinator.flower import key_format
 from coordinator.flower.app_bundle import manifest
 from coordinator.flower.exchange import Awaited, Exchange, Presence
 from coordinator.flower.run import BROKEN, Run, answering, stop_earlier_runs
@@ -90,7 +90,7 @@ class Federation:
             UsageError: When the key is not of that kind, or the name is empty.
             AlreadyExistsError: When the name has another key, or the key another name or was unregistered.
         """
-        pem = node_key.pem(public_key, name)
+        pem = key_format.pem(public_key, name)
         with self._registering:
             for node in self._nodes():
                 if node.public_key == pem and node.status == NodeStatus.UNREGISTERED:

@@ -17,12 +17,12 @@ from coordinator.rounds.history import History
 from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan
 from coordinator.store.records import PromptVersion
 from coordinator.store.store import Store
-from transfer.artifact import WEIGHTS_FILE
 from transfer.errors import NotFoundError, UsageError, VerificationError
 from transfer.files.public_text import read_texts
 from transfer.model_ref import ModelRef
 from transfer.panda.library import Choice, LibraryRecord
 from transfer.panda.selection import OWN_TEXTS
+from transfer.peft_directory import WEIGHTS_FILE
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.protocol.prompt_lineage import CohortV1, ComparedV1, ComparisonV1, CostV1, LibraryV1

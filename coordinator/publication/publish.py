@@ -12,7 +12,7 @@ from coordinator.rounds.history import History
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.store.records import PromptVersion
 from coordinator.store.store import Store
-from transfer.artifact import Artifact
+from transfer.peft_directory import PeftDirectory
 from transfer.progress import OnStep
 from transfer.protocol.prompt_statement import PromptStatement, republished
 from transfer.protocol.signing import PROMPT_PREDICATE, STATEMENT_TYPE, Envelope, Statement, sign, statement
@@ -26,7 +26,7 @@ def publish(
     Raises:
         VerificationError: the files do not load back to the same vectors; nothing is published.
     """
-    files = Artifact.of(crossing.prompt, plan.task.head_rows).to_files(crossing.lm_head)
+    files = PeftDirectory.of(crossing.prompt, plan.task.head_rows).to_files(crossing.lm_head)
 
     def build(version: int) -> tuple[Envelope, Mapping[str, bytes]]:
         predicate = campaign_statement(plan, history, crossing, version).to_predicate()

@@ -10,12 +10,12 @@ import torch
 
 from coordinator.home.identity import Identity
 from coordinator.home.settings import TargetSettings, chosen
+from coordinator.publication.acceptance import require_improvement
 from coordinator.publication.library import Contribution, LibraryEntry, composed, consulted
 from coordinator.publication.proxies import load_proxy
 from coordinator.rounds.history import History, read_history
 from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan
 from coordinator.store.store import Store
-from transfer.errors import VerificationError
 from transfer.files.public_text import read_texts
 from transfer.model_ref import LmHead, ModelRef
 from transfer.models.language_model import LanguageModel, load
@@ -59,19 +59,6 @@ class Crossing:
     texts_digest: str
     choice: Choice | None
     entries: tuple[LibraryEntry, ...]
-
-    @property
-    def shortcoming(self) -> str | None:
-        """The baselines that the prompt does not beat on held-out text, as text; None if it beats every one."""
-        ours = self.losses[TRANSFERRED]
-        unbeaten = [
-            f"{name} {loss:.4g}"
-            for name, loss in self.losses.items()
-            if name != TRANSFERRED and not ours < loss
-        ]
-        if not unbeaten:
-            return None
-        return f"held-out public loss {ours:.4g} of the transferred prompt is not below {', '.join(unbeaten)}"
 
     @property
     def summary(self) -> str:
@@ -144,8 +131,6 @@ def transfer_campaign(
     logger.info("campaign %s: held-out public loss: %s", plan.name, crossing.summary)
     if crossing.choice:
         logger.info("campaign %s: library: %s", plan.name, crossing.choice.verdict)
-    if plan.publish.require_improvement and crossing.shortcoming:
-        raise VerificationError(
-            f"not published: {crossing.shortcoming}; `prompt transfer --anyway` publishes it all the same"
-        )
+    if plan.publish.require_improvement:
+        require_improvement(crossing.losses, TRANSFERRED)
     return history, crossing

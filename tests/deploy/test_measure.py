@@ -7,9 +7,9 @@ import torch
 
 from client.private.records import PrivateRecords
 from deploy.measure import CEILING, Measured, accuracies, delivered_prompt, in_stock_peft
-from transfer.artifact import Artifact
 from transfer.models.generation import answers
 from transfer.models.language_model import load
+from transfer.peft_directory import PeftDirectory
 from transfer.prompt import SoftPrompt
 
 TEXTS = ("The film was great.", "A terrible plot and a bad ending.", "good")
@@ -25,7 +25,7 @@ def run(request, tmp_path, tiny_task, head_task):
     target = load(place)
     vectors = torch.randn(3 + task.head_rows, 32, generator=torch.Generator().manual_seed(0)) / 4
     prompt = SoftPrompt(vectors, target.ref)
-    for name, content in Artifact.of(prompt, task.head_rows).to_files(target.lm_head).items():
+    for name, content in PeftDirectory.of(prompt, task.head_rows).to_files(target.lm_head).items():
         (tmp_path / name).write_bytes(content)
     test = PrivateRecords(TEXTS, (0, 1, 0))
     if how == "text":  # one of three is answered as the prompt would

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.families.outcomes import first_line
 from tests.families.tiny import FACTORIES, Kind
-from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from transfer.models.language_model import LanguageModel
+from transfer.peft_directory import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task
 from transfer.tokens.batches import Line

@@ -12,9 +12,9 @@ from peft import PeftModel
 from safetensors.torch import save
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from transfer.errors import ModelError, VerificationError
 from transfer.model_ref import ModelRef
+from transfer.peft_directory import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from transfer.post.evaluation import class_logits
 from transfer.prompt import MAX_BYTES, TENSOR_KEY, SoftPrompt
 from transfer.tokens.batches import Batch

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from transfer.errors import ModelError
 from transfer.families.closeness import close, distance
 from transfer.families.loading import reason_of
@@ -22,6 +21,7 @@ from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel, load
 from transfer.models.passes import Passes
 from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
+from transfer.peft_directory import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens.batches import Line

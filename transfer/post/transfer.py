@@ -20,7 +20,8 @@ from torch import nn
 from transfer.errors import UsageError
 from transfer.models.generation import answered
 from transfer.models.language_model import LanguageModel
-from transfer.models.objectives import agreement, divergences, record_means, transfer_losses
+from transfer.models.objectives import divergences, record_means, transfer_losses
+from transfer.post.alpha import agreement
 from transfer.post.problem import Problem, check_enough
 from transfer.post.projection import projected, shared_tokens
 from transfer.post.settings import AGREEMENT, Start, TransferSettings

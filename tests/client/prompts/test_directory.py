@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from client.prompts.directory import STATEMENT_FILE, from_json, to_json
 from tests.client.prompts.recipient import assert_refused
-from transfer.artifact import WEIGHTS_FILE
+from transfer.peft_directory import WEIGHTS_FILE
 from transfer.protocol.signing import Envelope
 
 

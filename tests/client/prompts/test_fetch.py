@@ -12,8 +12,8 @@ from client.prompts import directory as artifact
 from client.prompts.directory import STATEMENT_FILE, from_json, to_json
 from client.remote import publisher_key
 from tests.client.prompts.recipient import TARGET, VECTORS, assert_refused, seen
-from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE
 from transfer.errors import VerificationError
+from transfer.peft_directory import CONFIG_FILE, WEIGHTS_FILE
 from transfer.protocol.signing import Envelope
 
 

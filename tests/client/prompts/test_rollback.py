@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from client.prompts.rollback import SeenVersions
 from coordinator.home import pki
 from tests.client.prompts.recipient import TARGET, VECTORS, assert_refused, seen
-from transfer.artifact import CONFIG_FILE
 from transfer.errors import VerificationError
+from transfer.peft_directory import CONFIG_FILE
 from transfer.protocol.signing import key_id
 
 

@@ -11,9 +11,9 @@ import torch
 from client.prompts import directory as artifact
 from coordinator.home import pki
 from tests.client.prompts.recipient import TARGET, assert_refused
-from transfer.artifact import CONFIG_FILE, HEAD_FILE
 from transfer.models.generation import answers
 from transfer.models.language_model import load
+from transfer.peft_directory import CONFIG_FILE, HEAD_FILE
 from transfer.post.evaluation import class_logits
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task

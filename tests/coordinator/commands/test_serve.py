@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from client.daemon.flower import serve
 from client.daemon.link import Link
+from client.daemon.polling import serve
 from client.remote.coordinator import Remote
 from client.vault.keys import Keys
 from coordinator.home import certificates

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from client.daemon.flower import serve
 from client.daemon.link import Link
+from client.daemon.polling import serve
 from coordinator.flower.federation import Federation
 from coordinator.network.https_server import LinkSettings
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client.daemon.flower import serve
 from client.daemon.link import Link
+from client.daemon.polling import serve
 from coordinator.flower.federation import Federation
 from transfer.errors import (
     AuthenticationError,
@@ -83,6 +83,6 @@ def test_nodes_wait_for_the_coordinator_and_find_it_again(link_settings, nodes, 
     for attempt in (b"1", b"2"):
         with Federation(settings) as federation:
             assert federation.exchange({"faithful": attempt}, deadline_s=20)["faithful"].reply == attempt
-    own = [record.message for record in caplog.records if record.name == "client.daemon.flower"]
+    own = [record.message for record in caplog.records if record.name == "client.daemon.polling"]
     assert sum("cannot be reached" in message for message in own) <= 3
     assert sum("connected to" in message for message in own) == 2

@@ -15,7 +15,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object_fn_protobuf
 from flwr.supercore.inflatable.inflatable_utils import push_objects
 
-import client.daemon.flower as adapter
+import client.daemon.polling as adapter
 from client.daemon import node as own_node
 from client.daemon.link import Link
 from coordinator.flower.app_bundle import manifest
@@ -130,7 +130,7 @@ def test_the_code_in_a_runs_bundle_is_neither_fetched_nor_run(
     monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
     packed = io.BytesIO(manifest())
     with zipfile.ZipFile(packed, "a") as bundle:
-        for name in ("none.py", "none/__init__.py", "sitecustomize.py", "client/daemon/flower.py"):
+        for name in ("none.py", "none/__init__.py", "sitecustomize.py", "client/daemon/polling.py"):
             bundle.writestr(name, code)
     paths: set[str] = set()
     config = federation._superlink._listener._config

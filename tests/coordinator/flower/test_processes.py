@@ -33,7 +33,7 @@ import psutil
 from pathlib import Path
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
-from client.daemon.flower import serve
+from client.daemon.polling import serve
 from client.daemon.link import LEASE_S, Link
 from coordinator.flower.federation import Federation
 from coordinator.network.https_server import LinkSettings
@@ -90,7 +90,7 @@ NODE = """
 import sys, threading
 from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from client.daemon.flower import serve
+from client.daemon.polling import serve
 from client.daemon.link import LEASE_S, Link
 address, ca, key, mode = sys.argv[1:]
 def answer(request):

@@ -60,7 +60,7 @@ import sys, threading
 from pathlib import Path
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
-from client.daemon.flower import serve
+from client.daemon.polling import serve
 from client.daemon.link import Link
 from coordinator.flower.federation import Federation
 from coordinator.network.https_server import LinkSettings

@@ -13,10 +13,10 @@ from coordinator.commands.library_table import explain
 from coordinator.publication.library import Contribution, composed, consulted
 from coordinator.publication.publish import retarget, verified_predicate
 from coordinator.store.records import CampaignState
-from transfer.artifact import WEIGHTS_FILE
 from transfer.errors import NotFoundError, UsageError, VerificationError
 from transfer.model_ref import ModelRef
 from transfer.panda import selection as panda
+from transfer.peft_directory import WEIGHTS_FILE
 from transfer.post.settings import TransferSettings
 from transfer.privacy import Guarantee, Spend
 from transfer.protocol.rounds import Tuning

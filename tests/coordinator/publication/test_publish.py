@@ -10,10 +10,10 @@ from coordinator.campaigns.runner import start_prompt
 from coordinator.publication.publish import published_by, republish, verified_predicate
 from coordinator.rounds.plan import Start
 from coordinator.store.records import CampaignState
-from transfer.artifact import CONFIG_FILE, WEIGHTS_FILE
 from transfer.errors import NotFoundError, VerificationError
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import load
+from transfer.peft_directory import CONFIG_FILE, WEIGHTS_FILE
 from transfer.privacy import Spend, epsilon
 from transfer.prompt import SoftPrompt
 from transfer.protocol.rounds import Tuning

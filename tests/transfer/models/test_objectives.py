@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from transfer.models.objectives import (
-    agreement,
     answer_loss,
     cosine_distance,
     divergence,
@@ -61,25 +60,6 @@ def test_divergence_is_zero_for_equal_answers_and_never_below(logits, temperatur
     assert divergence(one, one, temperature).item() == pytest.approx(0, abs=1e-12)
     assert divergence(one, one + 3.0, temperature).item() == pytest.approx(0, abs=1e-12)
     assert divergence(one, other, temperature).item() >= -1e-12
-
-
-def one_hot(answers):
-    return torch.eye(3)[torch.tensor(answers)]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "kappa"),
-    [
-        ([0, 1, 2, 0], [0, 1, 2, 0], 1.0),
-        ([0, 0, 1, 1], [0, 0, 1, 0], 0.5),  # three of four equal; by chance 1/2·3/4 + 1/2·1/4
-        ([0, 1, 0, 1], [0, 0, 1, 1], 0.0),
-        ([0, 0, 1, 1], [1, 1, 0, 0], 0.0),  # less than by chance
-        ([0, 0, 0, 0], [0, 0, 1, 0], 0.0),  # who always says the same tells nothing by saying it again
-        ([2, 2, 2, 2], [2, 2, 2, 2], 0.0),
-    ],
-)
-def test_agreement_is_what_goes_beyond_chance(first, second, kappa):
-    assert agreement(one_hot(first), one_hot(second)) == pytest.approx(kappa, abs=1e-12)
 
 
 def test_divergence_puts_the_reference_first():

@@ -10,7 +10,8 @@ from transfer.distillation.proxy import cut
 from transfer.errors import TaskError, UsageError
 from transfer.models.generation import answered
 from transfer.models.language_model import LanguageModel
-from transfer.models.objectives import agreement, divergences
+from transfer.models.objectives import divergences
+from transfer.post.alpha import agreement
 from transfer.post.evaluation import class_logits
 from transfer.post.transfer import held_out_losses, initial_prompt, transfer, transfer_problem
 from transfer.prompt import SoftPrompt

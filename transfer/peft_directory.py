@@ -23,17 +23,17 @@ FILES = frozenset({CONFIG_FILE, WEIGHTS_FILE})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Artifact:
+class PeftDirectory:
     """Content of the files: a prompt [P, H], and a head [C, H] of the same model if one reads the task."""
 
     prompt: SoftPrompt
     head: SoftPrompt | None = None
 
     @staticmethod
-    def of(both: SoftPrompt, head_rows: int) -> "Artifact":
+    def of(both: SoftPrompt, head_rows: int) -> "PeftDirectory":
         """Split a tuned prompt [P + C, H]: its last C = `head_rows` rows are the head."""
         prompt = SoftPrompt(both.vectors[: both.length - head_rows], both.model)
-        return Artifact(prompt, SoftPrompt(both.vectors[-head_rows:], both.model) if head_rows else None)
+        return PeftDirectory(prompt, SoftPrompt(both.vectors[-head_rows:], both.model) if head_rows else None)
 
     def to_files(self, lm_head: LmHead) -> dict[str, bytes]:
         """Return content by file name, for a target with `lm_head`.
@@ -48,7 +48,7 @@ class Artifact:
         }
         if self.head is not None:
             files[HEAD_FILE] = self.head.to_bytes(HEAD_KEY)
-        back = Artifact.from_files(files, model, self.head.length if self.head else 0)
+        back = PeftDirectory.from_files(files, model, self.head.length if self.head else 0)
         if not _same(back.prompt, self.prompt) or not _same(back.head, self.head):
             raise VerificationError(
                 "the written prompt does not load back to the same vectors; nothing is published"
@@ -56,7 +56,7 @@ class Artifact:
         return files
 
     @staticmethod
-    def from_files(files: Mapping[str, bytes], target: ModelRef, head_rows: int) -> "Artifact":
+    def from_files(files: Mapping[str, bytes], target: ModelRef, head_rows: int) -> "PeftDirectory":
         """Read verified content by file name, for a task with a head of `head_rows` classes, 0 for none.
 
         Raises:
@@ -68,11 +68,11 @@ class Artifact:
         if (HEAD_FILE in files) != bool(head_rows):
             raise VerificationError(f"{HEAD_FILE}: a head and a task read by one belong together")
         if not head_rows:
-            return Artifact(prompt)
+            return PeftDirectory(prompt)
         head = SoftPrompt.from_bytes(files[HEAD_FILE], target, HEAD_KEY)
         if head.length != head_rows:
             raise VerificationError(f"{HEAD_FILE}: {head.length} classes where the task has {head_rows}")
-        return Artifact(prompt, head)
+        return PeftDirectory(prompt, head)
 
 
 def require_names(names: Collection[str]) -> None:
