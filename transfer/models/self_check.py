@@ -35,11 +35,11 @@ def require_sound(model: LanguageModel) -> None:
     """Refuse a model whose prompts would act otherwise at a recipient's; the result is cached per model and version.
 
     Raises:
-        ModelError: names the property that fails: a text as a prompt acts as that text in front, or stock PEFT loads
-            the delivered directory and answers alike.
+        ModelError: names the property that fails: a text as a prompt acts as that text in front, stock PEFT loads
+            the delivered directory and answers alike, or another prompt changes the answers.
     """
-    about = ("sound", weights_of(model.model), model.lm_head, model.model.config.to_json_string())
-    remembered(about, lambda: _sound(model), passed)
+    _require_readable(model)
+    _require_prompt_matters(model)
 
 
 def require_sound_at(source: str | Path) -> None:
@@ -72,7 +72,7 @@ def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None
         ModelError: names the property that fails: prompt and longest line fit into the model's positions, or the
             gradient of that line at `start` is finite and not 0.
     """
-    require_sound(model)
+    _require_readable(model)  # whether a prompt matters is asked below: a head may be all there is to tune
     encoder = model.encoder(task)
     model.require_positions(start.length - task.head_rows + task.max_tokens)
     text = " ".join([task.init_text] * task.max_tokens)  # the encoder cuts it to the longest line
@@ -94,6 +94,17 @@ def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None
 
 
 def _sound(model: LanguageModel) -> bool:
+    require_sound(model)
+    return True
+
+
+def _require_readable(model: LanguageModel) -> None:
+    """Refuse a model behind whose prompts others would read something else; checked once for each model."""
+    about = ("sound", weights_of(model.model), model.lm_head, model.model.config.to_json_string())
+    remembered(about, lambda: _readable(model), passed)
+
+
+def _readable(model: LanguageModel) -> bool:
     try:
         _require_text_as_prompt(model)
         _require_loadable(model)
@@ -102,6 +113,18 @@ def _sound(model: LanguageModel) -> bool:
     except Exception as error:  # neither the model's code nor PEFT's is ours
         raise ModelError(f"model {model.ref.name!r} fails its self-check: {reason_of(error)}") from error
     return True
+
+
+def _require_prompt_matters(model: LanguageModel) -> None:
+    """Refuse a model that answers alike behind any prompt: MRA does where its CUDA kernel cannot be built."""
+    lines = _lines(model)
+    words = model.vocabulary_prompt(2 * PROMPT, torch.Generator().manual_seed(1)).vectors
+    one, other = (SoftPrompt(half, model.ref) for half in words.view(2, PROMPT, -1))
+    if torch.equal(_outputs(model, lines, one), _outputs(model, lines, other)):
+        raise ModelError(
+            f"model {model.ref.name!r}: another prompt changes nothing of its answers, so none can be tuned for it; "
+            "name another model"
+        )
 
 
 def _require_text_as_prompt(model: LanguageModel) -> None:

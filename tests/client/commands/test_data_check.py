@@ -118,4 +118,7 @@ def test_data_check_tries_the_label_words_on_a_proxy(ready: Command, tiny_causal
 def test_a_directory_without_a_model_is_named(ready: Command) -> None:
     words = "data", "check", "--task", ready.directory.parent / "task.toml", "--proxy", ready.directory
     assert ready(*words) == 2
-    assert ready.err == f"error: {ready.directory}: not a model directory: config.json is missing\n"
+    assert (
+        ready.err
+        == f"error: {ready.directory}: not a model directory: config.json is missing; name another directory\n"
+    )

@@ -129,7 +129,7 @@ def test_filling_with_none_leaves_a_setting_out() -> None:
 
 
 def test_filling_what_the_example_does_not_hold_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"\[policy\] max_epsilom does not stand"):
+    with pytest.raises(ConfigError, match=r"\[policy\] max_epsilom is not in the example"):
         filled(config.example(), {("policy", "max_epsilom"): 1})
 
 

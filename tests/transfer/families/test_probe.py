@@ -74,21 +74,12 @@ def not_finite(tiny_causal, place):
     return like(tiny_causal, model, place)
 
 
-def without_attention(tiny_causal, place):
-    model = LlamaForCausalLM(CAUSAL["llama"])
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-    return like(tiny_causal, model, place)
-
-
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
         (bidirectional, "depend on later tokens"),
         (more_than_embeddings, "more of a token than its embedding"),
         (not_finite, "not finite"),
-        (without_attention, "no token looks at another"),
     ],
 )
 def test_a_model_that_no_prompt_can_stand_before_is_refused_in_one_line(made, reason, tiny_causal, tmp_path):

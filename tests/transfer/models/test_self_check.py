@@ -40,6 +40,15 @@ def test_a_prompt_of_bare_weights_is_noticed_where_embeddings_are_scaled(
     require_sound(model)
 
 
+def test_a_model_in_which_no_token_looks_at_another_is_noticed(tiny_causal: Path) -> None:
+    model = load(tiny_causal)
+    with torch.no_grad():
+        for layer in model.model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+    with pytest.raises(ModelError, match="another prompt changes nothing of its answers"):
+        require_sound(model)
+
+
 def test_a_directory_that_stock_peft_cannot_load_is_noticed(
     tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,14 +83,14 @@ def test_a_model_is_asked_once_and_a_refusal_is_not_kept(
             raise ModelError("no")
         return True
 
-    monkeypatch.setattr(transfer.models.self_check, "_sound", refuse)
+    monkeypatch.setattr(transfer.models.self_check, "_readable", refuse)
     for _ in range(2):
         with pytest.raises(ModelError, match="no"):
             require_sound(load(tiny_causal))
     for _ in range(3):
         require_sound(load(tiny_causal))
         require_sound_at(tiny_causal)
-    assert len(asked) == 4  # twice refused, then once by its weights and once by its files
+    assert len(asked) == 3  # twice refused, then once: by its weights, whatever files they come from
 
 
 def test_what_a_task_needs_is_tried_before_anything_is_paid(tiny_causal: Path, tiny_task) -> None:
