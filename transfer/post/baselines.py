@@ -45,6 +45,7 @@ def logit_arithmetic(
 
     It takes three forward passes per text and gives no prompt of the target, so nothing to deliver.
     """
+    # [N, C]: what the prompt changes on the proxy is added to what the bare target says
     change = class_logits(proxy, task, texts, prompt) - class_logits(proxy, task, texts, None)
     return class_logits(target, task, texts, None) + change
 

@@ -64,7 +64,7 @@ def matched(replies: Sequence[str], truth: Sequence[str]) -> float:
 def score(logits: torch.Tensor, labels: Sequence[int]) -> Accuracy:
     """Return the accuracy of class logits [N, C] against N ≥ 1 integer labels."""
     truth = torch.tensor(labels)  # [N]
-    right = logits.argmax(dim=1) == truth
+    right = logits.argmax(dim=1) == truth  # [N, C] → [N]
     # a class without records has no share, so it does not count in the mean
     per_class = [right[truth == index].float().mean().item() for index in sorted(set(labels))]
     return Accuracy(right.float().mean().item(), sum(per_class) / len(per_class))

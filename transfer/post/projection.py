@@ -27,6 +27,7 @@ def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -
         UsageError: see `shared_tokens`.
     """
     ours, theirs = map(list, zip(*shared_tokens(proxy, target), strict=True))
+    # [V, H] and [V, H′]; double, since a Gram matrix squares the condition number
     known, wanted = (
         proxy.embedded(torch.tensor(ours)).double(),
         target.embedded(torch.tensor(theirs)).double(),
@@ -35,6 +36,7 @@ def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -
     gram = (known - centre).T @ (known - centre)  # [V, H] → [H, H]
     penalty = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     weights = torch.linalg.solve(gram + penalty, (known - centre).T @ (wanted - aim))  # [H, H′]
+    # [P, H] → [P, H′]
     return SoftPrompt(((prompt.vectors.double() - centre) @ weights + aim).float(), target.ref)
 
 
@@ -64,6 +66,7 @@ def _spelled(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     numbers: dict[str, int] = {}
     for token, number in sorted(tokenizer.get_vocab().items(), key=itemgetter(1)):
         text = decoder.decode(["a", token]) if decoder else f"a {token}"
+        # the first of several tokens with one text wins: low numbers are the frequent ones
         if not (token.startswith("<0x") or "\N{REPLACEMENT CHARACTER}" in text):
             numbers.setdefault(text, number)
     return numbers

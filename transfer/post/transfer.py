@@ -155,6 +155,7 @@ def check_possible(
     if settings.start == "projected":
         shared_tokens(proxy, target)
     check_enough(texts)
+    # an encoder refuses label words that its tokeniser lacks
     proxy.encoder(task)
     target.encoder(task)
 
@@ -171,12 +172,13 @@ def descend(
     vectors = nn.Parameter(start.vectors.clone())  # [P, H], a copy: the descent must not change `start`
     optimizer = torch.optim.Adam([vectors], lr=settings.learning_rate, betas=BETAS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-    best, best_step = vectors.detach().clone(), 0
+    best, best_step = vectors.detach().clone(), 0  # step 0 is the start, which may stay the best
     best_loss = start_loss = problem.held_out_loss(best)
     for step, chosen in zip(range(1, steps + 1), problem.batches(), strict=False):
         vectors.grad = _gradient(problem, vectors, chosen, guide, step / steps)
         optimizer.step()
         schedule.step()
+        # chosen by texts that no step trains on; the trained loss falls even where the prompt overfits
         if step % settings.check_every == 0 or step == steps:
             loss = problem.held_out_loss(vectors)
             if loss < best_loss:
@@ -190,7 +192,7 @@ def _gradient(
 ) -> torch.Tensor:
     if guide is None:
         return problem.gradients(vectors, chosen)[0]
-    task, own = problem.gradients(vectors, chosen, guide.losses)
+    task, own = problem.gradients(vectors, chosen, guide.losses)  # two of [P, H], from one forward pass
     return task + guide.weight(done, task, own) * own
 
 
