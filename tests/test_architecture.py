@@ -45,7 +45,7 @@ TESTED_ELSEWHERE = {
     "client.audit.shadow_settings": "test_membership.py and test_audit.py tune as they say",
     "client.home.directory": "tests/client/commands/test_main.py: `init`",
     "client.private.lengths": "tests/client/commands/test_data_check.py and test_dataset.py",
-    "client.rounds.plan": "tests/client/commands/test_plan.py",
+    "client.rounds.forecast": "tests/client/commands/test_plan.py",
     "coordinator.commands.library_table": "tests/coordinator/publication/test_library.py",
     "coordinator.commands.session": "every test of tests/coordinator/commands starts from one",
     "coordinator.home.directory": "tests/coordinator/commands/test_main.py: `init`",

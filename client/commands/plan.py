@@ -17,7 +17,7 @@ from transfer.terminal.session import of
 
 if TYPE_CHECKING:
     from client.home.settings import ClientConfig
-    from client.rounds.plan import Forecast
+    from client.rounds.forecast import Forecast
     from client.rounds.policy import Ask
 
 app = console.application("The policy: what a coordinator may ask for.")
@@ -131,13 +131,13 @@ def _judged(report: dict[str, Any]) -> Table:
 
 def _ask(settings: "ClientConfig", file: Path | None, given: dict[str, Any]) -> "Ask":
     """Return what the plan file asks for; parts of a spend that are given (not None) replace its own."""
-    from client.rounds import plan as plans
+    from client.rounds import forecast
     from client.rounds.policy import Ask
     from transfer.privacy import Spend, Unit
 
     parts = _without_none(given)
     if file is not None:
-        ask = plans.read(file)
+        ask = forecast.read(file)
         return replace(ask, spend=replace(ask.spend, **parts))
     if missing := {"noise_multiplier", "sample_rate", "steps"} - set(parts):
         options = ", ".join(
@@ -155,7 +155,7 @@ def _without_none(given: dict[str, Any]) -> dict[str, Any]:
 def _forecast(settings: "ClientConfig", ask: "Ask") -> "Forecast":
     from client.home import custody
     from client.ledger.ledger import Ledger
-    from client.rounds.plan import Forecast
+    from client.rounds.forecast import Forecast
 
     with Ledger.open(custody.load(settings).ledger) as ledger:
         return Forecast.of(ledger, ask.spend, ask.rounds, settings.limits().budget)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from client.ledger.ledger import Ledger
 from client.rounds.agreements import Agreements
-from client.rounds.plan import Forecast
+from client.rounds.forecast import Forecast
 from transfer.errors import PolicyRefusedError
 from transfer.privacy import Budget
 from transfer.protocol.rounds import RoundRequest

@@ -32,7 +32,7 @@ from coordinator.store.store import Store
 from transfer.errors import PromptferryError, UsageError
 from transfer.files.public_text import read_texts
 from transfer.models.language_model import LanguageModel, load
-from transfer.post.transfer import check_possible
+from transfer.post.compatibility import check_possible
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 

@@ -46,7 +46,7 @@ from transfer.distillation.proxy import Proxy, cut, spread
 from transfer.errors import PromptferryError, UsageError
 from transfer.files.public_text import read_texts
 from transfer.models.language_model import LanguageModel, load
-from transfer.post.transfer import check_possible
+from transfer.post.compatibility import check_possible
 from transfer.tasks import Task
 from transfer.terminal.console import INTERRUPTED
 

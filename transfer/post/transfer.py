@@ -17,13 +17,13 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from transfer.errors import UsageError
 from transfer.models.generation import answered
 from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import divergences, record_means, transfer_losses
 from transfer.post.alpha import agreement
-from transfer.post.problem import Problem, check_enough
-from transfer.post.projection import projected, shared_tokens
+from transfer.post.compatibility import check_possible
+from transfer.post.problem import Problem
+from transfer.post.projection import projected
 from transfer.post.settings import AGREEMENT, Start, TransferSettings
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
@@ -132,34 +132,6 @@ def transfer_problem(
     return Problem.over(target, lines, their_words, losses, settings)
 
 
-def check_possible(
-    proxy: LanguageModel,
-    target: LanguageModel,
-    task: Task,
-    texts: Sequence[str],
-    settings: TransferSettings,
-) -> None:
-    """Refuse what `transfer` would refuse; cheap, so call it before a prompt is tuned.
-
-    Raises:
-        UsageError, TaskError: see `transfer`.
-    """
-    if task.kind == "text" and settings.space == "labels":
-        raise UsageError('free text has no labels: transfer with space = "vocabulary"')
-    if task.head_rows and settings.space == "vocabulary":
-        raise UsageError('a head knows labels only: transfer with space = "labels"')
-    if settings.space == "vocabulary" and _vocabulary(proxy) != _vocabulary(target):
-        free = task.kind == "text"
-        remedy = "free text needs a proxy of this target" if free else "transfer in the space of labels"
-        raise UsageError(f"proxy and target have different vocabularies: {remedy}")
-    if settings.start == "projected":
-        shared_tokens(proxy, target)
-    check_enough(texts)
-    # an encoder refuses label words that its tokeniser lacks
-    proxy.encoder(task)
-    target.encoder(task)
-
-
 def descend(
     problem: Problem,
     start: SoftPrompt,
@@ -212,11 +184,6 @@ def held_out_losses(
     """
     problem = transfer_problem(prompt, proxy, target, task, texts, settings)
     return {name: problem.held_out_loss(candidate.vectors) for name, candidate in candidates.items()}
-
-
-def _vocabulary(model: LanguageModel) -> tuple[str, int]:
-    """Return what must be equal for logits to be comparable: the tokens, and the rows of a padded head."""
-    return model.tokenizer_digest, model.embedding.shape[0]
 
 
 def initial_prompt(

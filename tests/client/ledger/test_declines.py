@@ -13,7 +13,7 @@ import client
 from client.ledger.entries import LONGEST_WHY, Declined
 from client.ledger.file import LedgerFile
 from client.ledger.ledger import Ledger
-from client.rounds.plan import Forecast
+from client.rounds.forecast import Forecast
 from tests.client.ledgers import at
 from transfer.errors import LedgerError
 from transfer.privacy import Budget, Spend

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.rounds import plan as owners_plan_file
+from client.rounds import forecast as owners_plan_file
 from coordinator.rounds import plan_file
 from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan, Publication, Start
 from tests.coordinator.rounds.plans import PLAN, TASK, plan

@@ -7,9 +7,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
+from transfer.post.compatibility import check_possible
 from transfer.post.projection import projected, shared_tokens
 from transfer.post.settings import TransferSettings
-from transfer.post.transfer import check_possible, initial_prompt, transfer
+from transfer.post.transfer import initial_prompt, transfer
 from transfer.prompt import SoftPrompt
 
 
