@@ -27,11 +27,13 @@ from pathlib import Path
 import grpc
 import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from coordinator.home.settings import read
 from coordinator.store.store import Store
 from promptferry.v1 import service_pb2, service_pb2_grpc
 from tests.benchmarks.ledger import p50_and_p99_ms
+from tests.families.tokenizers import tokenizer_of
 from transfer.files.atomic import FileRef
 from transfer.protocol.signing import STATEMENT_TYPE, sign
 
@@ -82,9 +84,18 @@ class Serving:
 
 
 def made(directory: Path) -> Path:
-    """A coordinator's directory on free ports whose store has the prompt `big`; `serve` opens no target."""
+    """A coordinator's directory on free ports, with a tiny target, whose store has the prompt `big`."""
     init = "from coordinator.commands.main import main; main()"
-    words = ["init", str(directory), "--target", "none", "--port", "0", "--fleet-port", "0"]
+    words = [
+        "init",
+        str(directory),
+        "--target",
+        str(_target(directory.with_name("target"))),
+        "--port",
+        "0",
+        "--fleet-port",
+        "0",
+    ]
     words += ["--public-host", "127.0.0.1"]
     subprocess.run([sys.executable, "-c", init, *words], check=True, stdout=subprocess.DEVNULL)
     store = Store.open(read(directory).store.url)
@@ -92,6 +103,21 @@ def made(directory: Path) -> Path:
     store.publish("big", lambda _version: (statement, {"large": bytes(LARGE), "small": bytes(SMALL)}))
     store.close()
     return directory
+
+
+def _target(place: Path) -> Path:
+    """A tiny random model: `init` and `serve` check the one they are given."""
+    tokenizer = tokenizer_of("causal")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return place
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
