@@ -51,6 +51,12 @@ class Ended:
     err: str
     cpu_s: float = 0.0
 
+    @property
+    def complaints(self) -> str:
+        """What stands on stderr but for lines of progress, which a slow machine sees."""
+        lines = self.err.splitlines(keepends=True)
+        return "".join(line for line in lines if not line.endswith(" …\n"))
+
 
 def process(words: Sequence[str], place: Path) -> Ended:
     """A command in a process of its own, in an empty directory."""
@@ -103,15 +109,15 @@ def assert_bare(words: Sequence[str], ended: Ended) -> None:
         assert "error:" not in ended.err
         assert ended.cpu_s <= MOST_CPU_S
     elif words[-1] == "doctor":
-        assert (ended.status, ended.err) == (1, "")
+        assert (ended.status, ended.complaints) == (1, "")
     else:
         assert ended.status == 2
-        assert re.fullmatch(r"error: [^\n]+\n", ended.err), ended.err
+        assert re.fullmatch(r"error: [^\n]+\n", ended.complaints), ended.err
 
 
 def assert_wrong(ended: Ended) -> None:
     assert (ended.status, ended.out) == (2, "")
-    assert re.fullmatch(r"error: [^\n]+\n", ended.err), ended.err
+    assert re.fullmatch(r"error: [^\n]+\n", ended.complaints), ended.err
 
 
 def test_every_command_is_known_here() -> None:

@@ -52,7 +52,7 @@ def test_a_campaign_is_carried_out_in_directories_of_any_name(
         told(*client, "data", "check", "--task", home / "task.toml")
         told(*client, "doctor")
         told("promptferry-coordinator", "--dir", campaign.coordinator, "doctor")
-        told(*client, "plan", home / "plan.toml")
+        told(*client, "plan", home / "plan.toml", status=5)  # the campaign has spent what it would need
         told(*client, "audit", "--only", "mechanism", "--trials", 2_000, "--page", home / f"page {ODD}.html")
     told("promptferry", "verify", prompt, "--key", campaign.coordinator / "publisher.pub")
     secret = home / f"secret {ODD}"

@@ -54,5 +54,5 @@ def test_an_interrupted_distillation_says_how_it_goes_on(command, public_text) -
     started.send_signal(signal.SIGINT)
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130
-    assert "the same command with --resume goes on from the last one" in err
+    assert "run the same command with --resume to continue from the last one" in err
     assert err.endswith("error: interrupted\n")
