@@ -3,8 +3,7 @@
 A reservation allows one release. Tuning can end without a release in two ways, and they differ:
 
 - **The owner stopped it.** The moment of the stop does not depend on what tuning computed. A reply is stored before
-it
-  is sent, so nothing has left. A later release with fresh noise is the one that was paid for. The same request is
+  it is sent, so nothing has left. A later release with fresh noise is the one that was paid for. The same request is
   therefore answered under the same reservation.
 - **It failed**, was killed, or the power failed. That may depend on the sampled records or on the noise: too little
   memory, or a number that is not finite. Retrying until tuning succeeds is another mechanism. Its release is

@@ -1,5 +1,7 @@
 """A real coordinator on loopback: TLS, Flower, gRPC and an SQLite store, with one proxy to fetch."""
 
+import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,7 +10,9 @@ from pathlib import Path
 import pytest
 import tomli_w
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from transformers.utils import logging as transformers_logging
 
+from client.home import custody
 from coordinator.delivery.enrolment import Enrolment, invite
 from coordinator.delivery.server import DeliveryServer
 from coordinator.flower.federation import Federation
@@ -17,6 +21,9 @@ from coordinator.home.pki import PkiPaths
 from coordinator.network.https_server import LinkSettings
 from coordinator.store.records import ProxyRecord, utc_now
 from coordinator.store.store import Store
+from tests.client.commands.audited import PLANTED
+from tests.client.commands.command import TASK, Command
+from tests.client.home.sealing import Home, copy
 from transfer.files.atomic import FileRef
 from transfer.model_ref import ModelRef
 from transfer.protocol.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
@@ -80,3 +87,39 @@ def _offer(store: Store, proxy: ModelRef, directory: Path, publisher: Ed25519Pri
     signed = statement({file.path: file.digest for file in files}, PROXY_PREDICATE, stated.to_predicate())
     envelope = sign(signed, STATEMENT_TYPE, publisher)
     store.add_proxy(ProxyRecord(proxy.name, proxy, proxy, (0, 1), files, directory, envelope))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A client's directory that is not encrypted, with secrets planted in it."""
+    home = Home.made(tmp_path_factory.mktemp("plain"))
+    home.fill(None, range(2))
+    return home
+
+
+@pytest.fixture(scope="module")
+def sealed(plain: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A copy of it, encrypted afterwards."""
+    home = copy(plain, tmp_path_factory.mktemp("sealed"))
+    custody.reseal(home.settings(None), home.old)
+    return home
+
+
+@pytest.fixture
+def auditing(tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """The command in a directory with records to audit; what it sets for its whole process is put back."""
+    rows = [{"text": f"patient {text} was fine", "label": index % 2} for index, text in enumerate(PLANTED)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (tmp_path / "task.toml").write_text(TASK)
+    (tmp_path / "tmp").mkdir()
+    command = Command(tmp_path / "client", capsys)
+    assert command.init("--task", "reviews", "--proxy", "*", "--threads", 1) == 0
+    (command.directory / "proxies").mkdir()
+    (command.directory / "proxies" / "tiny").symlink_to(tiny_causal)
+    root, rounds = logging.getLogger(), logging.getLogger("client.rounds")
+    handlers, levels = root.handlers[:], (root.level, rounds.level)
+    yield command
+    root.handlers[:] = handlers
+    for logger, level in zip((root, rounds), levels, strict=True):
+        logger.setLevel(level)
+    transformers_logging.enable_progress_bar()

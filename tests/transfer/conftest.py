@@ -1,5 +1,6 @@
 """More tiny models: learned positions (GPT-2), another width, windowed layers (Qwen2), and one of each family."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from tests.transfer.configurations import CAUSAL, LENGTH, MASKED, TEXTS
+from transfer.distillation.proxy import cut
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel, load
 from transfer.prompt import SoftPrompt
@@ -218,3 +220,18 @@ def prompt(family: LanguageModel) -> SoftPrompt:
     """A random prompt for that model."""
     vectors = torch.randn(LENGTH, 32, generator=torch.Generator().manual_seed(0)) / 4
     return SoftPrompt(vectors, family.ref)
+
+
+@pytest.fixture
+def target(causal: LanguageModel) -> LanguageModel:
+    """A target whose answers a prompt moves: fresh weights are too small for that."""
+    with torch.no_grad():
+        for matrix in causal.model.parameters():
+            matrix.mul_(6 if matrix.ndim == 2 else 1)
+    return causal
+
+
+@pytest.fixture
+def proxy(target: LanguageModel) -> LanguageModel:
+    """The first layer of that target."""
+    return replace(target, model=cut(target, (0,)), ref=replace(target.ref, name="proxy"))

@@ -59,7 +59,7 @@ from client.private.records import PrivateRecords
 from transfer.distillation.distil import DistilSettings, make
 from transfer.distillation.proxy import cut
 from transfer.distillation.settings import LEAST_TOKENS
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import load
 from transfer.models.objectives import transfer_losses
 from transfer.post.settings import TransferSettings
 from transfer.post.transfer import held_out_losses, transfer
@@ -73,19 +73,6 @@ TEXTS = [f"We liked the {one} and the {other}{' so much' * length}." for length,
 LABELS = [index % 2 for index in range(len(TEXTS))]
 QUICK = TransferSettings(steps=6, batch_size=8, learning_rate=0.05, check_every=3)
 P = 4
-
-
-@pytest.fixture
-def target(causal):
-    with torch.no_grad():  # fresh weights are so small that a prompt hardly moves an answer
-        for matrix in causal.model.parameters():
-            matrix.mul_(6 if matrix.ndim == 2 else 1)
-    return causal
-
-
-@pytest.fixture
-def proxy(target):
-    return LanguageModel(cut(target, (0,)), target.tokenizer, replace(target.ref, name="proxy"), "causal")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ will, and compare each property with a plain way to the same numbers. All inputs
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -38,8 +38,7 @@ def require_sound(model: LanguageModel) -> None:
         ModelError: names the property that fails: a text as a prompt acts as that text in front, stock PEFT loads
             the delivered directory and answers alike, or another prompt changes the answers.
     """
-    _require_readable(model)
-    _require_prompt_matters(model)
+    _check(model, "sound", _require_text_as_prompt, _require_loadable, _require_prompt_matters)
 
 
 def require_sound_at(source: str | Path) -> None:
@@ -49,7 +48,7 @@ def require_sound_at(source: str | Path) -> None:
         ModelError: see `require_sound` and `transfer.models.language_model.load`.
     """
     digest = ModelRef.of_directory("", directory_of(source)).digest
-    remembered(("sound at", digest), lambda: _sound(load(source)), passed)
+    remembered(("sound at", digest), lambda: _holds(require_sound, load(source)), passed)
 
 
 def require_same(model: LanguageModel, stored: LanguageModel) -> None:
@@ -72,7 +71,8 @@ def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None
         ModelError: names the property that fails: prompt and longest line fit into the model's positions, or the
             gradient of that line at `start` is finite and not 0.
     """
-    _require_readable(model)  # whether a prompt matters is asked below: a head may be all there is to tune
+    # not `require_sound`: whether a prompt matters is checked below, as a head may be all there is to tune
+    _check(model, "readable", _require_text_as_prompt, _require_loadable)
     encoder = model.encoder(task)
     model.require_positions(start.length - task.head_rows + task.max_tokens)
     text = " ".join([task.init_text] * task.max_tokens)  # the encoder cuts it to the longest line
@@ -93,21 +93,15 @@ def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None
         )
 
 
-def _sound(model: LanguageModel) -> bool:
-    require_sound(model)
-    return True
+def _check(model: LanguageModel, name: str, *properties: Callable[[LanguageModel], None]) -> None:
+    """Refuse a model that lacks one of the `properties`; what all of them show is cached under `name`."""
+    about = (name, weights_of(model.model), model.lm_head, model.model.config.to_json_string())
+    remembered(about, lambda: all(_holds(require, model) for require in properties), passed)
 
 
-def _require_readable(model: LanguageModel) -> None:
-    """Refuse a model behind whose prompts others would read something else; checked once for each model."""
-    about = ("sound", weights_of(model.model), model.lm_head, model.model.config.to_json_string())
-    remembered(about, lambda: _readable(model), passed)
-
-
-def _readable(model: LanguageModel) -> bool:
+def _holds(require: Callable[[LanguageModel], None], model: LanguageModel) -> bool:
     try:
-        _require_text_as_prompt(model)
-        _require_loadable(model)
+        require(model)
     except ModelError:
         raise
     except Exception as error:  # neither the model's code nor PEFT's is ours

@@ -1,6 +1,5 @@
 """The results of an audit as one page that needs nothing else."""
 
-import json
 import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,21 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.client.commands.audited import PLANTED, SMALL
-from tests.client.commands.command import TASK, Command, spend
+from tests.client.commands.command import Command, spend
 from transfer.privacy import Spend
-
-
-@pytest.fixture
-def owner(tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    rows = [{"text": f"patient {text} was fine", "label": index % 2} for index, text in enumerate(PLANTED)]
-    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    (tmp_path / "task.toml").write_text(TASK)
-    (tmp_path / "tmp").mkdir()
-    command = Command(tmp_path / "client", capsys)
-    assert command.init("--task", "reviews", "--proxy", "*", "--threads", 1) == 0
-    (command.directory / "proxies").mkdir()
-    (command.directory / "proxies" / "tiny").symlink_to(tiny_causal)
-    return command
 
 
 class Page(HTMLParser):
@@ -56,20 +42,20 @@ class Page(HTMLParser):
 
 
 def test_all_audits_on_one_page_and_none_of_the_records_anywhere(
-    owner: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    auditing: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    before = {path: path.read_bytes() for path in owner.directory.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in auditing.directory.rglob("*") if path.is_file()}
     page = tmp_path / "audit.html"
     membership = "--task", tmp_path / "task.toml", "--shadows", 4, "--steps", 2, "--epsilon", "inf"
-    report = owner.json("audit", "--trials", 200, "--canaries", 50, *membership, "--page", page)
-    assert owner.status == 0
+    report = auditing.json("audit", "--trials", 200, "--canaries", 50, *membership, "--page", page)
+    assert auditing.status == 0
     assert [found["audit"] for found in report["findings"]] == ["mechanism", "one-run", "membership"]
     assert report["passed"] is True
     assert all(found["passed"] and found["verdict"] for found in report["findings"])
     assert "no privacy budget, and nothing left this machine" in report["note"]
     assert {"promptferry", "torch", "opacus"} <= set(report["versions"])
-    assert "declined" not in owner.err + caplog.text
+    assert "declined" not in auditing.err + caplog.text
     text = page.read_text()
     parsed = Page(text)
     assert parsed.open == []
@@ -85,21 +71,21 @@ def test_all_audits_on_one_page_and_none_of_the_records_anywhere(
     explained = parsed.words.partition("Terms")[2]
     assert all(term in explained for term in ("ε", "δ", "σ", "μ", "AUC", "canary", "false alarm"))
     for planted in PLANTED:
-        assert planted[:12] not in text + owner.out + owner.err + caplog.text
+        assert planted[:12] not in text + auditing.out + auditing.err + caplog.text
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert before == {path: path.read_bytes() for path in owner.directory.rglob("*") if path.is_file()}
+    assert before == {path: path.read_bytes() for path in auditing.directory.rglob("*") if path.is_file()}
 
 
-def test_an_existing_file_is_never_taken_for_a_page(owner: Command, tmp_path: Path) -> None:
+def test_an_existing_file_is_never_taken_for_a_page(auditing: Command, tmp_path: Path) -> None:
     data = tmp_path / "train.jsonl"
     before = data.read_bytes()
-    assert owner("audit", *SMALL, "--page", data) == 1
-    assert f"{data} exists already: it is never overwritten" in owner.err
+    assert auditing("audit", *SMALL, "--page", data) == 1
+    assert f"{data} exists already: it is never overwritten" in auditing.err
     assert data.read_bytes() == before
 
 
-def test_the_page_names_the_campaigns_that_the_ledger_knows(owner: Command, tmp_path: Path) -> None:
-    spend(owner, Spend(4.0, 0.1, 1), 1)
-    report = owner.json("audit", *SMALL, "--page", tmp_path / "audit.html")
+def test_the_page_names_the_campaigns_that_the_ledger_knows(auditing: Command, tmp_path: Path) -> None:
+    spend(auditing, Spend(4.0, 0.1, 1), 1)
+    report = auditing.json("audit", *SMALL, "--page", tmp_path / "audit.html")
     assert report["campaigns"] == ["a"]
     assert "Campaigns in its ledger: a." in (tmp_path / "audit.html").read_text()

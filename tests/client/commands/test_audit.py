@@ -1,73 +1,44 @@
 """The command as an owner runs it: verdicts, numbers, one page, and nothing of the records in any of them."""
 
-import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from transformers.utils import logging as transformers_logging
 
 import client.private.dpsgd
 from client.audit import membership as membership_audit
 from client.private.noise import clip_to_grid
 from tests.client.commands.audited import PLANTED, SMALL
-from tests.client.commands.command import TASK, Command
+from tests.client.commands.command import Command
 
 
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    ours = [logging.getLogger(name) for name in ("client.rounds",)]
-    before, levels = (root.handlers[:], root.level), [logger.level for logger in ours]
-    yield
-    root.handlers[:], root.level = before
-    for logger, level in zip(ours, levels, strict=True):
-        logger.setLevel(level)
-    transformers_logging.enable_progress_bar()
-
-
-@pytest.fixture
-def owner(tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    rows = [{"text": f"patient {text} was fine", "label": index % 2} for index, text in enumerate(PLANTED)]
-    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    (tmp_path / "task.toml").write_text(TASK)
-    (tmp_path / "tmp").mkdir()
-    command = Command(tmp_path / "client", capsys)
-    assert command.init("--task", "reviews", "--proxy", "*", "--threads", 1) == 0
-    (command.directory / "proxies").mkdir()
-    (command.directory / "proxies" / "tiny").symlink_to(tiny_causal)
-    return command
-
-
-def test_a_verdict_is_a_table_and_a_sentence(owner: Command) -> None:
-    assert owner("audit", *SMALL) == 0
-    assert "pass" in owner.out
-    words = " ".join(owner.out.split())
+def test_a_verdict_is_a_table_and_a_sentence(auditing: Command) -> None:
+    assert auditing("audit", *SMALL) == 0
+    assert "pass" in auditing.out
+    words = " ".join(auditing.out.split())
     assert "mechanism: the noised sum reveals no more about a record than is claimed" in words
     assert "This cost no privacy budget, and nothing left this machine." in words
 
 
 def test_a_bound_above_its_claim_ends_with_status_one(
-    owner: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    auditing: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         client.private.dpsgd, "clip_to_grid", lambda rows, clip, grid: clip_to_grid(rows, 5 * clip, grid)
     )
     page = tmp_path / "audit.html"
-    assert owner("audit", *SMALL, "--page", page) == 1
-    assert owner.err.endswith("error: failed: mechanism\n")
-    assert "FAIL" in owner.out
-    assert "answer no rounds with this installation" in " ".join(owner.out.split())
+    assert auditing("audit", *SMALL, "--page", page) == 1
+    assert auditing.err.endswith("error: failed: mechanism\n")
+    assert "FAIL" in auditing.out
+    assert "answer no rounds with this installation" in " ".join(auditing.out.split())
     assert '<span class="fail">FAIL</span>' in page.read_text()
 
 
-def test_the_least_noise_of_the_policy_is_audited_if_asked(owner: Command) -> None:
-    settings = owner.directory / "client.toml"
+def test_the_least_noise_of_the_policy_is_audited_if_asked(auditing: Command) -> None:
+    settings = auditing.directory / "client.toml"
     settings.write_text(
         settings.read_text().replace("min_noise_multiplier = 0.0", "min_noise_multiplier = 2.0")
     )
-    (found,) = owner.json("audit", *SMALL, "--policy-noise")["findings"]
+    (found,) = auditing.json("audit", *SMALL, "--policy-noise")["findings"]
     assert found["settings"]["noise_multiplier"] == 2.0
     assert found["claimed"] == pytest.approx(2.0, abs=0.02)
 
@@ -98,28 +69,28 @@ def test_the_least_noise_of_the_policy_is_audited_if_asked(owner: Command) -> No
     ],
 )
 def test_what_cannot_be_audited_is_one_line_before_anything_runs(
-    owner: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple, message: str
+    auditing: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert owner("audit", *words) == 2
-    assert message in owner.err
-    assert owner.err.count("error: ") == 1
-    assert owner.err.splitlines()[-1].startswith("error: ")
-    assert owner.out == ""
+    assert auditing("audit", *words) == 2
+    assert message in auditing.err
+    assert auditing.err.count("error: ") == 1
+    assert auditing.err.splitlines()[-1].startswith("error: ")
+    assert auditing.out == ""
 
 
-def test_a_malformed_record_is_told_without_its_text(owner: Command, tmp_path: Path) -> None:
+def test_a_malformed_record_is_told_without_its_text(auditing: Command, tmp_path: Path) -> None:
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write(f'{{"text": "{PLANTED[0]}", "label"\n')
-    assert owner("audit", "--task", tmp_path / "task.toml") == 2
-    assert "train.jsonl:41: malformed JSON" in owner.err
-    assert PLANTED[0] not in owner.err
+    assert auditing("audit", "--task", tmp_path / "task.toml") == 2
+    assert "train.jsonl:41: malformed JSON" in auditing.err
+    assert PLANTED[0] not in auditing.err
 
 
-def test_several_proxies_are_told_apart_by_name(owner: Command, tmp_path: Path, tiny_causal: Path) -> None:
-    (owner.directory / "proxies" / "other").symlink_to(tiny_causal)
-    assert owner("audit", "--task", tmp_path / "task.toml") == 2
-    assert "--proxy is needed: proxies here: other, tiny" in owner.err
+def test_several_proxies_are_told_apart_by_name(auditing: Command, tmp_path: Path, tiny_causal: Path) -> None:
+    (auditing.directory / "proxies" / "other").symlink_to(tiny_causal)
+    assert auditing("audit", "--task", tmp_path / "task.toml") == 2
+    assert "--proxy is needed: proxies here: other, tiny" in auditing.err
 
 
 def test_a_limit_that_allows_everything_is_said_in_words() -> None:

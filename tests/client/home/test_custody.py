@@ -28,20 +28,6 @@ def _cheap_scrypt():
 EVERYTHING = {"round", "reply", "kind", "reason", "campaign", "fingerprint key", "signing", "node"}
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> Home:
-    home = Home.made(tmp_path_factory.mktemp("plain"))
-    home.fill(None, range(2))
-    return home
-
-
-@pytest.fixture(scope="module")
-def sealed(plain: Home, tmp_path_factory) -> Home:
-    home = copy(plain, tmp_path_factory.mktemp("sealed"))
-    custody.reseal(home.settings(None), home.old)
-    return home
-
-
 def test_what_is_planted_shows_in_plain_files_and_in_no_sealed_one(plain: Home, sealed: Home):
     assert plain.shown(None) == EVERYTHING
     assert sealed.shown(sealed.old) == set()

@@ -17,20 +17,6 @@ from tests.client.home.sealing import FREE, REPLIES, UNLIMITED, Home, copy
 from transfer.errors import UsageError
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> Home:
-    home = Home.made(tmp_path_factory.mktemp("plain"))
-    home.fill(None, range(2))
-    return home
-
-
-@pytest.fixture(scope="module")
-def sealed(plain: Home, tmp_path_factory) -> Home:
-    home = copy(plain, tmp_path_factory.mktemp("sealed"))
-    custody.reseal(home.settings(None), home.old)
-    return home
-
-
 def test_no_free_page_of_a_long_ledger_shows_what_was(plain: Home, tmp_path: Path):
     home = copy(plain, tmp_path)
     with Ledger.open(home.place(None)) as ledger:

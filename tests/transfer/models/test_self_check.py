@@ -77,13 +77,12 @@ def test_a_model_is_asked_once_and_a_refusal_is_not_kept(
 ) -> None:
     asked: list[str] = []
 
-    def refuse(model: LanguageModel) -> bool:
+    def refuse(model: LanguageModel) -> None:
         asked.append(model.ref.digest)
         if len(asked) < 3:
             raise ModelError("no")
-        return True
 
-    monkeypatch.setattr(transfer.models.self_check, "_readable", refuse)
+    monkeypatch.setattr(transfer.models.self_check, "_require_text_as_prompt", refuse)
     for _ in range(2):
         with pytest.raises(ModelError, match="no"):
             require_sound(load(tiny_causal))

@@ -6,10 +6,8 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tests.transfer.post.transfers import QUICK
-from transfer.distillation.proxy import cut
 from transfer.errors import TaskError, UsageError
 from transfer.models.generation import answered
-from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import divergences
 from transfer.post.alpha import agreement
 from transfer.post.evaluation import class_logits
@@ -32,21 +30,6 @@ WORDS = (
     "market",
 )
 TEXTS = [f"We liked the {one} and the {other}." for one in WORDS for other in WORDS[:4]]
-
-
-@pytest.fixture
-def target(causal):
-    with torch.no_grad():  # fresh weights are so small that a prompt hardly moves an answer
-        for matrix in causal.model.parameters():
-            matrix.mul_(6 if matrix.ndim == 2 else 1)
-    return causal
-
-
-@pytest.fixture
-def proxy(target):
-    return LanguageModel(
-        cut(target, (0,)), target.tokenizer, replace(target.ref, name="proxy"), target.lm_head
-    )
 
 
 @pytest.fixture
