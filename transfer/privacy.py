@@ -87,8 +87,7 @@ class Budget:
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
             raise UsageError(f"budget ε {self.epsilon} must be > 0")
-        if not 0 < self.delta < 1:
-            raise UsageError(f"budget δ {self.delta} must be in (0, 1)")
+        _require_delta("budget δ", self.delta)
 
     def covers(self, spends: Iterable[Spend]) -> bool:
         """Return whether the composition of all `spends` stays within the budget.
@@ -114,8 +113,12 @@ class Guarantee:
         _require_known(self.unit)
         if not self.epsilon >= 0:
             raise UsageError(f"guaranteed ε {self.epsilon} must be ≥ 0")
-        if not 0 < self.delta < 1:
-            raise UsageError(f"guaranteed δ {self.delta} must be in (0, 1)")
+        _require_delta("guaranteed δ", self.delta)
+
+
+def _require_delta(name: str, delta: float) -> None:
+    if not 0 < delta < 1:
+        raise UsageError(f"{name} {delta} must be in (0, 1)")
 
 
 def _require_known(unit: str) -> None:
@@ -152,16 +155,16 @@ def epsilon(spends: Iterable[Spend], delta: float) -> float:
     Edge cases:
         No spends give 0. A spend with σ = 0 gives ∞. q = 1 is the Gaussian mechanism without subsampling. Beyond
         `PRV_MAX_EPSILON` or `PRV_MAX_STEPS`, or for a `delta` too small for PRV, the result is the larger RDP bound.
-        A `delta` ≤ 0 gives ∞. `delta` must be below 1, which `Budget` and `Guarantee` check and this does not.
 
     Args:
         spends: in any order; spends of equal σ and q add up their steps.
         delta: δ in (0, 1).
 
     Raises:
-        UsageError: the spends have different units.
+        UsageError: `delta` lies outside (0, 1), or the spends have different units.
         PromptferryError: PRV exceeds RDP by more than `PRV_SLACK`; neither is reported.
     """
+    _require_delta("δ", delta)
     spends = tuple(spends)
     unit_of(spends)
     counted: dict[tuple[float, float], int] = {}
@@ -205,12 +208,12 @@ def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: in
         than necessary, or 0.1.
 
     Edge cases:
-        An infinite target gives 0, no noise and no privacy, whatever the other arguments are. A `delta` ≤ 0 has no
-        σ. `sample_rate` 1 is allowed, 0 is refused.
+        An infinite target gives 0, no noise and no privacy, whatever the other arguments are. `sample_rate` 1 is
+        allowed, 0 is refused.
 
     Raises:
-        UsageError: the target is not > 0 or NaN, a range of `Spend` is broken, or no σ up to 10 000 reaches the
-            target.
+        UsageError: the target is not > 0 or NaN, `delta` or a range of `Spend` is broken, or no σ up to 10 000
+            reaches the target.
     """
     if not target_epsilon > 0:
         raise UsageError(f"target ε {target_epsilon} must be > 0")

@@ -202,6 +202,14 @@ def test_impossible_values_are_refused(build, arguments):
         build(*arguments)
 
 
+@pytest.mark.parametrize("delta", [1.0, 1.5, 0.0, -1.0, math.inf, math.nan])
+@pytest.mark.parametrize("spends", [[], [Spend(0.0, 1.0, 1)], [Spend(1.0, 0.1, 10)]])
+def test_no_epsilon_is_told_at_a_delta_that_is_no_probability_below_one(delta, spends):
+    for judge in (lambda: epsilon(spends, delta), lambda: calibrate(1.0, delta, 0.1, 10)):
+        with pytest.raises(UsageError, match=rf"^δ {delta} must be in \(0, 1\)$"):
+            judge()
+
+
 def test_spends_of_different_units_are_never_one_history():
     record, user = Spend(1.0, 0.1, 10), Spend(1.0, 0.1, 10, "user")
     for spends in ([record, user], [user, record, record], [Spend(0.0, 1.0, 1), user]):
