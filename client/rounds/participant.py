@@ -1,8 +1,8 @@
 """One round at the data owner, in order: verify, policy, consent, proxy, records, reserve, tune, sign, store, reply.
 
 A request may arrive twice. A release is stored for ever and sent again byte for byte. A decline is written down but
-decided again each time, so that an owner who widens the policy or the budget takes part from then on. A round whose
-spend was reserved but whose reply was lost stays spent, unless the owner stopped it (see
+decided again each time (`client.rounds.decline`), so that an owner who widens the policy or the budget takes part
+from then on. A round whose spend was reserved but whose reply was lost stays spent, unless the owner stopped it (see
 `client.ledger.reservation`).
 """
 
@@ -13,29 +13,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client.ledger.entries import Declined
 from client.ledger.ledger import Ledger
-from client.ledger.reservation import Stopped
 from client.private import dpsgd as tuning
 from client.private.dataset import DataFile
 from client.rounds import policy
 from client.rounds.consent import Reconnect, always
+from client.rounds.decline import ANSWERED_BEFORE, PAID_ELSEWHERE, STOPPED_BEFORE, Reason, decline, reason_of
 from client.rounds.policy import Ask, Policy
 from client.rounds.proxies import Proxies
-from client.rounds.release import DIGEST_BYTES, OwnerIdentity, Releases, Tune, signed
-from transfer.errors import (
-    BudgetRefusedError,
-    LedgerError,
-    ModelError,
-    PolicyRefusedError,
-    PromptferryError,
-    UsageError,
-    VerificationError,
-)
+from client.rounds.release import DIGEST_BYTES, OwnerIdentity, Releases, Tune
+from transfer.errors import ModelError, PolicyRefusedError, UsageError, VerificationError
 from transfer.models.language_model import LanguageModel
 from transfer.models.self_check import require_tunable
 from transfer.protocol.round_wire import request_from_bytes
-from transfer.protocol.rounds import Decline, Refusal, RoundRequest
+from transfer.protocol.rounds import RoundRequest
 from transfer.protocol.signing import REQUEST_TYPE
 from transfer.protocol.wire import envelope_from_bytes
 
@@ -97,14 +88,12 @@ class Participant:
         if (stored := self._ledger.reply(request.round)) is not None:
             return self._again(request, digest, stored)
         if self._ledger.is_over(request.round, digest.hex()):
-            return self._decline(request, Refusal.SPENT, "paid for before, but stopped before the reply")
+            return self._decline(request, STOPPED_BEFORE)
         return self._first(request, digest)
 
     def _again(self, request: RoundRequest, digest: bytes, stored: bytes) -> bytes:
         if stored[:DIGEST_BYTES] != digest:
-            return self._decline(
-                request, Refusal.POLICY, "another request for this round was answered before"
-            )
+            return self._decline(request, ANSWERED_BEFORE)
         logger.info("%s: the same request again, the same reply", request.round)
         return stored[DIGEST_BYTES:]
 
@@ -117,21 +106,13 @@ class Participant:
             opened = True  # from here on an error's text may quote private data
             if (reply := self._releases.make(request, digest, model)) is not None:
                 return reply
-            refusal, why = Refusal.SPENT, "paid for by another process"
+            reason = PAID_ELSEWHERE
         except Reconnect:
             raise
-        except PolicyRefusedError as error:
-            refusal, why = Refusal.POLICY, str(error)
-        except BudgetRefusedError as error:
-            refusal, why = Refusal.BUDGET, str(error)
-        except Stopped:
-            refusal, why = Refusal.FAILED, "abandoned, the daemon is stopping; it may be asked again"
         except Exception as error:  # noqa: BLE001 -- its text may quote private data, its class does not
-            refusal, why = Refusal.FAILED, f"{type(error).__name__}; try `promptferry-client data check`"
-            if isinstance(error, PromptferryError) and not opened:
-                why = str(error)
+            reason = reason_of(error, opened=opened)
         # not logged in a handler: a failing log handler prints the exception in flight, private text included
-        return self._decline(request, refusal, why)
+        return self._decline(request, reason)
 
     def _require_allowed(self, request: RoundRequest) -> None:
         index, spend = int(request.round.rpartition("/")[2]), request.tuning.spend
@@ -155,12 +136,5 @@ class Participant:
             request.subspace.require_orthonormal()
         return model
 
-    def _decline(self, request: RoundRequest, refusal: Refusal, why: str) -> bytes:
-        declined = Declined.of(request.round, refusal.name.lower(), why)
-        logger.warning("%s: declined: %s: %s", declined.round_name, declined.refusal, declined.why)
-        try:
-            self._ledger.decline(declined)
-        except LedgerError as error:
-            logger.warning("%s: not answered, the decline cannot be written down: %s", request.round, error)
-            raise
-        return signed(Decline(request.round, request.client, request.nonce, refusal), self._identity.signing)
+    def _decline(self, request: RoundRequest, reason: Reason) -> bytes:
+        return decline(request, reason, self._identity, self._ledger)

@@ -17,6 +17,7 @@ _LEDGER = (
 )
 _ROUND = (
     "client/rounds/test_participant.py",
+    "client/rounds/test_decline.py",
     "client/rounds/test_release.py",
     "client/ledger/test_declines.py",
     "client/rounds/test_consent.py",
@@ -38,6 +39,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "client.ledger.entries": _LEDGER,
     "client.ledger.chain": _LEDGER,
     "client.rounds.participant": _ROUND,
+    "client.rounds.decline": _ROUND,
     "client.rounds.release": _ROUND,
     "transfer.privacy": ("transfer/test_privacy.py", "client/ledger/test_entries.py"),
 }

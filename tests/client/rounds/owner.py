@@ -1,6 +1,7 @@
 """What tests of this room share."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,3 +131,10 @@ def for_users() -> dict[str, Tuning]:
 
 def breaking(*_arguments: object, **_named: object) -> SoftPrompt:
     raise ValueError
+
+
+def leaking(records_at: int) -> Callable[..., SoftPrompt]:
+    def fail(*arguments: object, **_named: object) -> SoftPrompt:
+        raise ValueError(" ".join(arguments[records_at].texts))
+
+    return fail
