@@ -1,7 +1,6 @@
 """A coordinator over the network: promptferry.v1 as unverified values, gRPC statuses as this project's errors."""
 
 import re
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
@@ -14,20 +13,17 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from client.remote.download import OnBytes, PartialFile
+from client.remote.download import OnBytes, resumed
 from client.remote.errors import raise_ours
 from client.remote.offers import PromptOffer, ProxyOffer
 from promptferry.v1 import service_pb2, service_pb2_grpc
 from transfer import names
-from transfer.errors import DeadlineError, UnavailableError, UsageError, VerificationError
+from transfer.errors import UsageError, VerificationError
 from transfer.files.atomic import FileRef
 from transfer.protocol.signing import proof_content
 from transfer.protocol.wire import envelope_value, model_value
 
 PAGE_SIZE = 100
-ATTEMPTS = 3
-PAUSE_S = 0.2
-"""Pause after an attempt that brought no bytes; twice as long after the second."""
 MAX_RESPONSE_BYTES = 16 * 2**20
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
@@ -148,9 +144,7 @@ class Remote:
             return self._enrolment.EnrolClient(request, timeout=self._timeout_s).fleet_address
 
     def download(self, name: str, file: FileRef, into: Path, on_bytes: OnBytes | None = None) -> Path:
-        """Download one file of a prompt version or a proxy, continuing what an earlier attempt left.
-
-        A broken connection is opened again until `ATTEMPTS` in a row bring no bytes.
+        """Download one file of a prompt version or a proxy; see `client.remote.download.resumed`.
 
         Args:
             name: resource name of a prompt version or a proxy.
@@ -166,24 +160,14 @@ class Remote:
             if name.startswith("prompts/")
             else self._proxies.DownloadProxyFile
         )
-        part, fruitless = PartialFile(into, file), 0
-        while not part.is_there():
-            before = part.size
-            request = service_pb2.DownloadRequest(name=name, path=file.path, offset=before)
-            try:
-                with self._calling():
-                    for response in stub(request, timeout=self._timeout_s):
-                        part.append(response.chunk)
-                        if on_bytes is not None:
-                            on_bytes(part.size, file.size)
-            except (UnavailableError, DeadlineError) as error:
-                fruitless = 0 if part.size > before else fruitless + 1
-                if fruitless == ATTEMPTS or (fruitless and isinstance(error, DeadlineError)):
-                    raise
-                time.sleep(PAUSE_S * fruitless)
-            else:
-                return part.finish()
-        return into / file.path
+
+        def chunks(offset: int) -> Iterator[bytes]:
+            request = service_pb2.DownloadRequest(name=name, path=file.path, offset=offset)
+            with self._calling():
+                for response in stub(request, timeout=self._timeout_s):
+                    yield response.chunk
+
+        return resumed(chunks, file, into, on_bytes)
 
     @contextmanager
     def _calling(self) -> Iterator[None]:

@@ -3,13 +3,23 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transfer.errors import AlreadyExistsError, UnavailableError, UsageError, VerificationError
+from transfer.errors import (
+    AlreadyExistsError,
+    DeadlineError,
+    UnavailableError,
+    UsageError,
+    VerificationError,
+)
 from transfer.files.atomic import FileRef, sync_directory
 
+ATTEMPTS = 3
+PAUSE_S = 0.2
+"""Pause after an attempt that brought no bytes; twice as long after the second."""
 OnBytes = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all)."""
 
@@ -57,6 +67,41 @@ def _locked(directory: Path) -> Iterator[None]:
         raise UnavailableError(f"{directory}: another process is downloading this") from error
     finally:
         os.close(descriptor)
+
+
+def resumed(
+    chunks: Callable[[int], Iterable[bytes]], file: FileRef, into: Path, on_bytes: OnBytes | None = None
+) -> Path:
+    """Download a file, continuing what an earlier attempt left.
+
+    A broken connection is opened again until `ATTEMPTS` in a row bring no bytes.
+
+    Args:
+        chunks: calls the server for the file's bytes from an offset on.
+        file: path, size and digest as announced.
+        into: directory; the file appears in it complete and verified.
+        on_bytes: called with the progress.
+
+    Raises:
+        UnavailableError, DeadlineError: of the last attempt; the bytes received so far stay.
+        VerificationError: size or digest is not the announced one; the received bytes are deleted.
+    """
+    part, fruitless = PartialFile(into, file), 0
+    while not part.is_there():
+        before = part.size
+        try:
+            for chunk in chunks(before):
+                part.append(chunk)
+                if on_bytes is not None:
+                    on_bytes(part.size, file.size)
+        except (UnavailableError, DeadlineError) as error:
+            fruitless = 0 if part.size > before else fruitless + 1
+            if fruitless == ATTEMPTS or (fruitless and isinstance(error, DeadlineError)):
+                raise
+            time.sleep(PAUSE_S * fruitless)
+        else:
+            return part.finish()
+    return into / file.path
 
 
 class PartialFile:

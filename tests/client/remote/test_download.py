@@ -1,6 +1,7 @@
 """Files come whole or not at all, and go on where they broke off."""
 
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.remote.coordinator import Remote
-from client.remote.download import PartialFile, staged
+from client.remote.download import ATTEMPTS, PartialFile, resumed, staged
 from coordinator.home import pki
 from coordinator.home.pki import PkiPaths
 from promptferry.v1 import service_pb2
 from tests.client.remote.network import Cable, Hostile
 from transfer.errors import (
+    DeadlineError,
+    PromptferryError,
     UnavailableError,
     UsageError,
     VerificationError,
@@ -113,6 +116,29 @@ def test_a_part_that_went_bad_is_thrown_away(remote: Remote, weights: FileRef, t
     with pytest.raises(VerificationError):
         remote.download("proxies/tiny", weights, into)
     assert remote.download("proxies/tiny", weights, into).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [(UnavailableError("gone"), ATTEMPTS), (DeadlineError("late"), 1)],
+    ids=["unavailable", "late"],
+)
+def test_attempts_in_a_row_that_bring_nothing_end_a_download(
+    tmp_path: Path, error: PromptferryError, attempts: int
+) -> None:
+    content, offsets = b"12345", list[int]()
+
+    def chunks(offset: int) -> Iterator[bytes]:
+        offsets.append(offset)
+        if offset < 3:
+            yield content[offset : offset + 1]
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        resumed(chunks, FileRef.of_bytes("f", content), tmp_path)
+    assert offsets == [0, 1, 2, *[3] * attempts]
+    finished = resumed(lambda offset: [content[offset:]], FileRef.of_bytes("f", content), tmp_path)
+    assert finished.read_bytes() == content
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
