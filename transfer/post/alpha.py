@@ -1,6 +1,16 @@
-"""POST's α by its rule: how far the bare target answers public text like the prompted proxy."""
+"""The choice of POST's α: a plan's number, or "agreement", measured on public text.
+
+The default, and what a plan may say, are in `transfer.post.settings`.
+"""
 
 import torch
+
+from transfer.post.settings import AGREEMENT, Agreement
+
+
+def chosen_alpha(alpha: float | Agreement, prompted_proxy: torch.Tensor, bare_target: torch.Tensor) -> float:
+    """Return the number α in [0, 1] for the `alpha` of a plan, given the logits [N, V] of two models."""
+    return agreement(prompted_proxy, bare_target) if alpha == AGREEMENT else alpha
 
 
 def agreement(first: torch.Tensor, second: torch.Tensor) -> float:

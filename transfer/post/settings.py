@@ -19,7 +19,7 @@ class TransferSettings:
     Attributes:
         alpha: α in [0, 1], the weight of imitating a prompt's change of answers; 1 − α is the weight of imitating the
             answers. "agreement" sets α to how much the bare target answers public text like the prompted proxy
-            (`transfer.post.alpha.agreement`).
+            (`transfer.post.alpha`).
         temperature: T > 0 of both KL terms.
         space: compare class logits, or logits over the whole vocabulary, which must be the same for both models.
         steps: number of optimiser steps, ≥ 0; the best held-out step is returned.

@@ -20,11 +20,11 @@ from torch import nn
 from transfer.models.generation import answered
 from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import divergences, record_means, transfer_losses
-from transfer.post.alpha import agreement
+from transfer.post.alpha import chosen_alpha
 from transfer.post.compatibility import check_possible
 from transfer.post.problem import Problem
 from transfer.post.projection import projected
-from transfer.post.settings import AGREEMENT, Start, TransferSettings
+from transfer.post.settings import Start, TransferSettings
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
@@ -110,11 +110,12 @@ def transfer_problem(
     labels = settings.space == "labels"
     our_words, their_words = (ours.words, theirs.words) if labels else (None, None)
     proxy_prompted = proxy.answer_logits(proxy_lines, prompt, our_words)  # [N, C] or [N, V]
+    alpha = 0.0
     if settings.alpha:  # at α = 0 the loss needs no answer without a prompt
         proxy_bare = proxy.answer_logits(proxy_lines, None, our_words)
         target_bare = target.answer_logits(lines, None, their_words)
-    rule, temperature = settings.alpha, settings.temperature
-    alpha = agreement(proxy_prompted, target_bare) if rule == AGREEMENT else rule
+        alpha = chosen_alpha(settings.alpha, proxy_prompted, target_bare)
+    temperature = settings.temperature
     settings = replace(settings, alpha=alpha)
 
     begins = [0, *accumulate(line.reads for line in lines)]  # first row of each text in the constants
