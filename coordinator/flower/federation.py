@@ -30,7 +30,7 @@ from coordinator.flower.exchange import Awaited, Exchange, Presence
 from coordinator.flower.run import BROKEN, Run, answering, stop_earlier_runs
 from coordinator.flower.superlink import SuperLink
 from coordinator.network.https_server import LinkSettings
-from coordinator.rounds.fleet import OnOutcome, Outcome, Quorum, ignore
+from coordinator.rounds.fleet import IsOver, OnOutcome, Outcome, ignore
 from transfer.errors import AlreadyExistsError, NotFoundError, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -129,11 +129,11 @@ class Federation:
         *,
         deadline_s: float,
         poll_s: float = 0.1,
-        quorum: Quorum | None = None,
+        is_over: IsOver | None = None,
         on_outcome: OnOutcome = ignore,
         on_late: OnOutcome = ignore,
     ) -> dict[str, Outcome]:
-        """Ask the named nodes and wait for their replies, the quorum or the deadline.
+        """Ask the named nodes and wait for their replies, `is_over` or the deadline.
 
         An offline node receives its request when it connects. A node that reconnects receives the same bytes again.
         At the end, a node that has not received its request never will. Only one exchange runs at a time.
@@ -142,7 +142,7 @@ class Federation:
             requests: Request bytes by node name.
             deadline_s: Longest duration of the exchange, in seconds.
             poll_s: First pause between two polls for replies; grows with the time waited, up to 1 s.
-            quorum: Returns, for the outcomes so far, whether to stop waiting.
+            is_over: Returns, for the outcomes so far, whether to stop waiting.
             on_outcome: Receives each outcome as soon as it is known.
             on_late: Receives the replies of working nodes that arrive within `LATE_S` after the end.
 
@@ -154,23 +154,23 @@ class Federation:
         """
         exchange, started = Exchange(requests), time.monotonic()
 
-        def is_over() -> bool:
-            return not exchange.unanswered or bool(quorum and quorum(dict(exchange.outcomes)))
+        def is_done() -> bool:
+            return not exchange.unanswered or bool(is_over and is_over(dict(exchange.outcomes)))
 
         with self._exchanging:
             self._awaited.append(Awaited(exchange, on_outcome))
             try:
-                over, left_s = is_over(), deadline_s
-                while not over and left_s > 0:
+                done, left_s = is_done(), deadline_s
+                while not done and left_s > 0:
                     left_s = started + deadline_s - time.monotonic()
                     # poll once more after the deadline, because a reply just before it is in time
                     self._step(exchange, left_s)
-                    over = is_over()
-                    if not over:
+                    done = is_done()
+                    if not done:
                         self._pause(poll_s, time.monotonic() - started, deadline_s)
             finally:
                 self._leave(exchange, on_late)
-            for name in exchange.end(in_time=over):
+            for name in exchange.end(in_time=done):
                 on_outcome(name, exchange.outcomes[name])
             return dict(exchange.outcomes)
 

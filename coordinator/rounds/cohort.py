@@ -57,7 +57,7 @@ class Cohort:
         fleet.exchange(
             missing,
             deadline_s=self._question.plan.deadline_s,
-            quorum=lambda _outcomes: stopping(),
+            is_over=lambda _outcomes: stopping(),
             on_outcome=on_outcome,
             on_late=self.record,
         )

@@ -30,8 +30,8 @@ class Outcome:
 OnOutcome = Callable[[str, Outcome], None]
 """Receives a node's name and its outcome."""
 
-Quorum = Callable[[dict[str, Outcome]], bool]
-"""Returns whether the outcomes so far, by name, are enough."""
+IsOver = Callable[[dict[str, Outcome]], bool]
+"""Returns, for the outcomes so far by name, whether to stop waiting before the deadline."""
 
 
 def ignore(_name: str, _outcome: Outcome) -> None:
@@ -46,11 +46,11 @@ class Fleet(Protocol):
         requests: Mapping[str, bytes],
         *,
         deadline_s: float,
-        quorum: Quorum | None = None,
+        is_over: IsOver | None = None,
         on_outcome: OnOutcome,
         on_late: OnOutcome,
     ) -> dict[str, Outcome]:
-        """Ask every named client and return one outcome for each; stop waiting when `quorum` returns true.
+        """Ask every named client and return one outcome for each; stop waiting when `is_over` returns true.
 
         A reply that arrives after the exchange goes to `on_late`, during a later `exchange` or `listen`.
         """

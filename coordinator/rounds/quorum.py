@@ -1,4 +1,8 @@
-"""The aggregate of a round from its stored replies, or the reason why there is none."""
+"""The aggregate of a round, if at least the plan's `min_clients` of its stored replies count, or why there is none.
+
+The deadline is enforced earlier: `coordinator.rounds.cohort.Cohort.ask` passes the plan's `deadline_s` to the fleet's
+`exchange` (`coordinator.flower.federation`), which then waits no longer. What was stored until then is counted here.
+"""
 
 from collections.abc import Mapping, Sequence
 

@@ -14,7 +14,7 @@ from coordinator.campaigns.runner import Runner
 from coordinator.delivery.enrolment import invite
 from coordinator.home.identity import Identity
 from coordinator.home.settings import TargetSettings
-from coordinator.rounds.fleet import OnOutcome, Outcome
+from coordinator.rounds.fleet import IsOver, OnOutcome, Outcome
 from coordinator.rounds.plan import CampaignPlan, Publication, Start
 from coordinator.store.records import Campaign, ProxyRecord, utc_now
 from coordinator.store.store import Store
@@ -77,7 +77,7 @@ class InProcessFleet:
         requests: Mapping[str, bytes],
         *,
         deadline_s: float,
-        quorum: Callable[[dict[str, Outcome]], bool] | None = None,
+        is_over: IsOver | None = None,
         on_outcome: OnOutcome,
         on_late: OnOutcome,
     ) -> dict[str, Outcome]:
@@ -86,7 +86,7 @@ class InProcessFleet:
         self.asked.append(sorted(requests))
         outcomes: dict[str, Outcome] = {}
         for name, request in requests.items():
-            if quorum and quorum(outcomes):
+            if is_over and is_over(outcomes):
                 outcome = Outcome(error="not_awaited")
             elif name in self.slow:
                 reply = Outcome(reply=self.owners[name].answer(request, self.publisher))

@@ -138,7 +138,7 @@ class Campaign:
             self.first.setdefault(client, reply)
         return Outcome(reply)
 
-    def exchange(self, requests, *, deadline_s, quorum=None, on_outcome, on_late):
+    def exchange(self, requests, *, deadline_s, is_over=None, on_outcome, on_late):
         assert requests.keys() == set(CLIENTS) - self.first.keys()  # who released is not asked again
         other, silent = self.cohort(self.stage.second), set(requests)
         for theirs, ours in itertools.zip_longest(self.elsewhere, self.answers):

@@ -171,7 +171,7 @@ class Beside(InProcessFleet):
 
     meanwhile: list = field(default_factory=list)
 
-    def exchange(self, requests, *, deadline_s, quorum=None, on_outcome, on_late):
+    def exchange(self, requests, *, deadline_s, is_over=None, on_outcome, on_late):
         self.meanwhile.pop(0)(requests)
         for name in requests:
             on_outcome(name, Outcome(error="timeout"))

@@ -117,7 +117,7 @@ def test_a_daemon_told_to_stop_in_mid_round_does_so_within_ten_seconds(
         target=asker.site.federation.exchange,
         args=(sent,),
         # Flower drops the answer of a node that signs off at once: nobody waits for it here
-        kwargs={"deadline_s": 60, "quorum": lambda _: bool(stopped)},
+        kwargs={"deadline_s": 60, "is_over": lambda _: bool(stopped)},
     )
     threads = asking, threading.Thread(target=stop_when_tuning)
     for thread in threads:

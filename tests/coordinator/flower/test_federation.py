@@ -117,14 +117,14 @@ def test_a_reply_that_comes_between_the_last_look_and_the_deadline_is_in_time(fe
     assert outcomes["punctual"] == Outcome(reply=b"x")
 
 
-def test_the_quorum_ends_the_exchange_and_withdraws_what_was_not_pulled(federation, nodes):
+def test_an_exchange_that_is_over_early_withdraws_what_was_not_pulled(federation, nodes):
     nodes.enrol(federation, "quick", "idle")
     nodes.start(federation, "quick", lambda request: request)
     started = time.monotonic()
     link = Link(federation.address, nodes.ca_pem, nodes.keys["idle"])
     with own_node.Fleet(link) as fleet, own_node.signed_on(fleet, []) as idle:
         outcomes = federation.exchange(
-            {"quick": b"q", "idle": b"i"}, deadline_s=30, quorum=lambda so_far: len(so_far) == 1
+            {"quick": b"q", "idle": b"i"}, deadline_s=30, is_over=lambda so_far: len(so_far) == 1
         )
         assert time.monotonic() - started < 10
         assert outcomes == {"quick": Outcome(reply=b"q"), "idle": Outcome(error="not_awaited")}
