@@ -1,4 +1,7 @@
-"""The files of a delivered prompt, in the format of stock PEFT; only this module writes and reads them.
+"""The bytes of a delivered prompt's files, in the format of stock PEFT; only this module makes and parses them.
+
+It touches no disk: `coordinator.publication.publish` puts the bytes into the store, and the recipient's
+`client.prompts.fetch` puts them on disk.
 
 `adapter_model.safetensors` holds the prompt, `adapter_config.json` the settings PEFT needs. If a head reads the task,
 `head.safetensors` holds its rows. The signed statement lies beside these files and is not one of them.

@@ -1,4 +1,4 @@
-"""The states of a campaign as a table of transitions, without time, storage or network.
+"""The states of a campaign (`coordinator.store.records.CampaignState`) as a table of transitions.
 
     PENDING ──► RUNNING ──► TRANSFERRING ──► PUBLISHED
        ▲  │        │             │
@@ -6,7 +6,7 @@
        │           ▼      ▼
        └─────── FAILED  ABORTED        (`round resume`)
 
-A state may follow itself, which records progress. PUBLISHED is final.
+A state may follow itself, which records progress. PUBLISHED is final. Nothing here knows time, storage or network.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,8 @@
 
 An `Envelope` is DSSE (https://github.com/secure-systems-lab/dsse) with one Ed25519 signature. The signature covers
 the pre-authentication encoding of payload type and payload, so bytes signed as one type cannot be read as another.
-Statements about files use in-toto's layout (https://in-toto.io/Statement/v1).
+Statements about files use in-toto's layout (https://in-toto.io/Statement/v1). The coordinator signs them:
+`coordinator.publication.publish` those about prompts, `coordinator.publication.proxies` those about proxies.
 """
 
 import hashlib
