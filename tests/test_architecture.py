@@ -43,6 +43,7 @@ TESTED_ELSEWHERE = {
     "transfer.protocol.tuning_table": "both sides read it: coordinator/rounds/test_plan.py",
     # parts of commands: tested by the command
     "client.audit.shadow_settings": "test_membership.py and test_audit.py tune as they say",
+    "client.commands.audit_inputs": "test_audit.py: what cannot be audited",
     "client.home.directory": "tests/client/commands/test_main.py: `init`",
     "client.private.lengths": "tests/client/commands/test_data_check.py and test_dataset.py",
     "client.rounds.forecast": "tests/client/commands/test_plan.py",

@@ -251,6 +251,8 @@ from transfer.terminal import console
 directory.make(Path("c"), {("target", "source"): "nowhere"}, [])
 Path("d.jsonl").write_text('{"text": "a", "label": "x"}')
 Path("t.txt").write_text("a text")
+Path("task.toml").write_text('name = "n"\\ntemplate = "{text} {answer}"\\ninit_text = "i"\\nmax_tokens = 9\\n'
+    '[labels]\\na = ["a"]\\nb = ["b"]\\n')
 Path("m").mkdir()
 Path("m/config.json").write_text("{}")
 for app, words in [
@@ -259,6 +261,10 @@ for app, words in [
     (client.commands.main.app, "--dir a policy check nofile"),
     (client.commands.main.app, "--dir a data check --task nofile"),
     (client.commands.main.app, "--dir a audit --task nofile"),
+    (client.commands.main.app, "--dir a audit --task task.toml --proxy nowhere"),
+    (client.commands.main.app, "--dir a audit --task task.toml --public-text nofile.txt"),
+    (client.commands.main.app, "--dir a audit --task task.toml --epsilon 0"),
+    (client.commands.main.app, "--dir a audit --only membership"),
     (client.commands.main.app, "--dir a proxy fetch n"),
     (client.commands.main.app, "--dir a proxy distil --layers 1 --name n --target nowhere --text t.txt"),
     (client.commands.main.app, "--dir a proxy distil --layers 1 --name n --target m --text nofile.txt"),
@@ -288,4 +294,4 @@ def test_what_is_wrong_with_a_file_or_name_is_told_before_pytorch_is_imported(tm
         [sys.executable, "-c", EARLY], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("error: ") == done.stderr.count("\n") == 19
+    assert done.stderr.count("error: ") == done.stderr.count("\n") == 23

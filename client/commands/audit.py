@@ -14,8 +14,8 @@ from rich.console import Group
 from rich.table import Table
 
 from client.audit.shadow_settings import ShadowSettings
-from transfer import hints
-from transfer.errors import AlreadyExistsError, ModelError, PromptferryError, UsageError
+from client.commands.audit_inputs import MembershipInputs, least_noise, require_free
+from transfer.errors import PromptferryError
 from transfer.progress import OnStep
 from transfer.tasks import Task
 from transfer.terminal import console
@@ -103,18 +103,20 @@ def audit(
     wanted = list(
         dict.fromkeys(only or [Audit.MECHANISM, Audit.ONE_RUN, *([Audit.MEMBERSHIP] if task else [])])
     )
-    noise = _least_noise(settings) if policy_noise else None
+    noise = least_noise(settings) if policy_noise else None
     about = {"client": settings.client.name, "campaigns": _campaigns(settings)}
     setup = ShadowSettings(shadows, records, length, steps, sample_rate, clip_norm, learning_rate, dimensions)
-    _require_free(page)
+    require_free(page)
     task_read = None if task is None else Task.from_toml(task)
-    with console.doing("loading PyTorch"):
-        _prepare(settings)
     runs: dict[Audit, Callable[[], Run]] = {
         Audit.MECHANISM: lambda: _mechanism(trials, noise),
         Audit.ONE_RUN: lambda: _one_run(canaries, noise),
-        Audit.MEMBERSHIP: lambda: _membership(settings, task_read, proxy, public_text, epsilon, setup),
     }
+    if Audit.MEMBERSHIP in wanted:
+        given = MembershipInputs.read(settings, task_read, proxy, public_text, epsilon)
+        runs[Audit.MEMBERSHIP] = lambda: _membership(settings, given, setup)
+    with console.doing("loading PyTorch"):
+        _prepare(settings)
     with console.doing("reading models and data"):
         ready = [(each, runs[each]()) for each in wanted]  # faults are reported before the first audit
     findings = []
@@ -143,59 +145,15 @@ def _one_run(canaries: int, noise: float | None) -> Run:
     return lambda show: one_run_audit.audit(chosen, canaries=canaries, on_step=show)
 
 
-def _membership(
-    settings: "ClientConfig",
-    task: Task | None,
-    proxy: str | None,
-    public_text: Path | None,
-    epsilon: float | None,
-    setup: ShadowSettings,
-) -> Run:
+def _membership(settings: "ClientConfig", given: MembershipInputs, setup: ShadowSettings) -> Run:
     from client.audit import membership as membership_audit
-    from transfer.files.public_text import read_texts
     from transfer.models.language_model import load
-    from transfer.privacy import Budget
 
-    if task is None:
-        raise UsageError("the membership audit needs --task TASK.toml, to read your records")
-    allowed = settings.limits().budget
-    budget = allowed if epsilon is None else Budget(epsilon, allowed.delta)
     unit = settings.data.unit
-    records = membership_audit.sample(settings.data.path, task, setup.records, unit)
-    public = [] if public_text is None else read_texts(public_text)
-    model = load(_proxy(settings, proxy))
-    plan = membership_audit.Shadowing.of(model, task, setup, budget, public, unit)
+    records = membership_audit.sample(settings.data.path, given.task, setup.records, unit)
+    model = load(given.proxy)
+    plan = membership_audit.Shadowing.of(model, given.task, setup, given.budget, given.texts, unit)
     return lambda show: membership_audit.audit(plan, records, on_step=show)
-
-
-def _proxy(settings: "ClientConfig", name: str | None) -> Path:
-    """Return the directory of the proxy of that name, or of the only proxy."""
-    from client.rounds.proxies import Proxies
-
-    here = {path.name: path for path in Proxies(settings.proxies_directory).directories()}
-    if name is None and len(here) == 1:
-        return next(iter(here.values()))
-    if name not in here:
-        known = ", ".join(here) or f"none; {hints.client('proxy fetch')} or `distil` makes one"
-        raise ModelError(f"--proxy {name or 'is needed'}: proxies here: {known}")
-    return here[name]
-
-
-def _least_noise(settings: "ClientConfig") -> float:
-    noise = settings.policy.min_noise_multiplier
-    if not noise:
-        raise UsageError(
-            "--policy-noise: [policy] min_noise_multiplier in client.toml is 0, must be above 0: set a least noise"
-        )
-    return noise
-
-
-def _require_free(page: Path | None) -> None:
-    """Refuse a page that cannot be written, before the audit takes minutes."""
-    if page is not None and page.exists():
-        raise AlreadyExistsError(f"{page} exists already: it is never overwritten")
-    if page is not None and not page.parent.is_dir():
-        raise UsageError(f"--page {page}: {page.parent} is not a directory")
 
 
 def _prepare(settings: "ClientConfig") -> None:

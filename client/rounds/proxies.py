@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from transfer.errors import ModelError, NotFoundError, UsageError, VerificationError
+from transfer.families.model_directory import directories_in
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel, load
 from transfer.names import checked
@@ -27,10 +28,7 @@ class Proxies:
 
     def directories(self) -> list[Path]:
         """Return the directories that contain a model, by name."""
-        if not self._directory.is_dir():
-            return []
-        visible = (path for path in self._directory.iterdir() if not path.name.startswith("."))
-        return sorted(path for path in visible if (path / "config.json").is_file())
+        return directories_in(self._directory)
 
     def model(self, ref: ModelRef) -> LanguageModel:
         """Return the exact model `ref`, from memory, from disk, or fetched. Only the last one stays in memory.

@@ -1,8 +1,16 @@
-"""The directory of a model. This module does not import PyTorch, so that a wrong name is reported at once."""
+"""The directories of models. This module does not import PyTorch, so that a wrong name is reported at once."""
 
 from pathlib import Path
 
 from transfer.errors import ModelError
+
+
+def directories_in(place: Path) -> list[Path]:
+    """Return the visible directories in `place` that contain a model, by name; none if there is no `place`."""
+    if not place.is_dir():
+        return []
+    visible = (path for path in place.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in visible if (path / "config.json").is_file())
 
 
 def directory_of(source: str | Path) -> Path:
