@@ -38,21 +38,27 @@ def launch(
 ) -> None:
     """Queue a campaign; the serving coordinator runs it."""
     session = of(context)
-    settings.tables(plan, "plan")  # before the slow calibration of the noise
-    with console.doing(f"reading {plan} and calibrating its noise"):
-        from coordinator.rounds import plan_file
-        from transfer.files.public_text import read_texts
-
-        read = plan_file.read(plan)
-        read_texts(Path(read.public_text))
+    settings.tables(plan, "plan")  # before the slow import of PyTorch
     with session.store() as store:
-        store.proxy(read.proxy)
+        with console.doing(f"reading {plan} and calibrating its noise"):
+            from coordinator.rounds import plan_file
+
+            read = plan_file.read(plan, lambda draft: _require_possible(store, draft))
         store.add_campaign(read.name, read.to_json())
         if wait:
             _follow(session, store, read.name, timeout_s)
         else:
             session.emit(_planned(read), _launched)
             _warn_if_unserved(store)
+
+
+def _require_possible(store: "Store", plan: "CampaignPlan") -> None:
+    """Refuse a plan that the store or the public text rules out, before the slow calibration of its noise."""
+    from transfer.files.public_text import read_texts
+
+    store.require_new_campaign(plan.name)
+    store.proxy(plan.proxy)
+    read_texts(Path(plan.public_text))
 
 
 def _planned(plan: "CampaignPlan") -> dict[str, Any]:

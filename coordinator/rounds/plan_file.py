@@ -1,5 +1,7 @@
 """The plan file: a campaign's plan in TOML, as an operator writes it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +11,11 @@ from pydantic import Field
 from coordinator.home.settings import TargetSettings, located
 from coordinator.rounds.aggregation import DEFAULT
 from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan, Init, Publication, Start
-from coordinator.rounds.server_optimizers import optimiser
 from transfer.errors import ConfigError, UsageError
 from transfer.files.toml import Located, Settings, load
 from transfer.post.settings import Space, TransferSettings
 from transfer.post.settings import Start as TransferStart
+from transfer.privacy import Spend
 from transfer.protocol.rounds import Tuning
 from transfer.protocol.tuning_defaults import MIN_CLIENTS, PROMPT_LENGTH, ROUNDS
 from transfer.protocol.tuning_table import Count, Positive, TuningTable
@@ -22,8 +24,12 @@ from transfer.tasks import Task
 DEADLINE_S = 600.0
 
 
-def read(path: Path) -> CampaignPlan:
+def read(path: Path, check: Callable[[CampaignPlan], None] = lambda _draft: None) -> CampaignPlan:
     """Read a plan file and its task file; relative paths start at the plan file's directory.
+
+    Args:
+        path: the plan file.
+        check: receives the plan without its noise, whose calibration may take a minute; raises to refuse the plan.
 
     Raises:
         ConfigError: the plan file is not valid; the message names file, table and key.
@@ -31,8 +37,18 @@ def read(path: Path) -> CampaignPlan:
     """
     file = load(path, _PlanFile)
     task = Task.from_toml(file.task)
+    with _named(path):
+        draft = file.draft(task, path.parent)
+    check(draft)
+    with _named(path):
+        spend = file.tuning.spend(file.rounds)
+        return replace(draft, tuning=replace(draft.tuning, spend=spend))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
     try:
-        return file.plan(task, path.parent)
+        yield
     except UsageError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -83,11 +99,8 @@ class _PlanFile(Settings):
     transfer: _TransferTable = _TransferTable()
     publish: _PublishTable
 
-    def plan(self, task: Task, directory: Path) -> CampaignPlan:
-        """Return the plan as a value, with calibrated noise."""
-        optimiser(
-            self.strategy, self.server
-        )  # refuse a wrong strategy before the slow calibration of the noise
+    def draft(self, task: Task, directory: Path) -> CampaignPlan:
+        """Return the plan as a value, without its noise."""
         tuning, dimensions = self.tuning, self.tuning.directions(task)
         return CampaignPlan(
             name=self.name,
@@ -101,7 +114,10 @@ class _PlanFile(Settings):
             strategy=self.strategy,
             start=Start(self.prompt.length, self.prompt.init),
             tuning=Tuning(
-                tuning.spend(self.rounds), tuning.clip_norm, tuning.step_size(dimensions), tuning.optimizer
+                Spend(0.0, tuning.sample_rate, tuning.steps, tuning.unit),
+                tuning.clip_norm,
+                tuning.step_size(dimensions),
+                tuning.optimizer,
             ),
             dimensions=dimensions,
             delta=tuning.delta,

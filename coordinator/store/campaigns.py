@@ -31,8 +31,7 @@ class CampaignStore:
         """
         names.checked("campaign", name)
         with self._database.writing() as session:
-            if session.scalar(select(CampaignRow.id).where(CampaignRow.name == name)) is not None:
-                raise AlreadyExistsError(f"campaign {name!r} exists already: choose another name")
+            _require_new(session, name)
             now = utc_now()
             row = CampaignRow(
                 name=name,
@@ -44,6 +43,15 @@ class CampaignStore:
             )
             session.add(row)
             return row.value()
+
+    def require_new_campaign(self, name: str) -> None:
+        """Refuse the name of a campaign that exists.
+
+        Raises:
+            AlreadyExistsError: there is a campaign of that name.
+        """
+        with self._database.reading() as session:
+            _require_new(session, name)
 
     def claim_campaign(self) -> Campaign | None:
         """Make the oldest PENDING campaign RUNNING and return it; only one of several callers receives it."""
@@ -134,3 +142,8 @@ def _campaign(session: Session, name: str) -> CampaignRow:
     if row is None:
         raise NotFoundError(f"no campaign {name!r}")
     return row
+
+
+def _require_new(session: Session, name: str) -> None:
+    if session.scalar(select(CampaignRow.id).where(CampaignRow.name == name)) is not None:
+        raise AlreadyExistsError(f"campaign {name!r} exists already: choose another name")

@@ -3,6 +3,7 @@
 import pytest
 
 from coordinator.store.records import CampaignState
+from transfer.protocol import tuning_table
 
 
 def test_a_launched_campaign_waits_in_line_with_its_price(proxied, plan_file, store):
@@ -53,6 +54,28 @@ def test_a_plan_that_cannot_be_carried_out_is_not_launched(
     assert words in answer["message"]
     assert proxied.err.count("\n") == 1
     assert store.campaigns() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "first"', 'name = "taken"', "campaign 'taken' exists already"),
+        ('proxy = "tiny"', 'proxy = "huge"', "no proxy 'huge'"),
+        ('proxy = "tiny"', 'proxy = "../tiny"', "proxy name '../tiny'"),
+        ('"public.txt"', '"private.txt"', "private.txt: cannot read"),
+        ("steps = 4", "alpha = 2.0", "transfer alpha 2.0 must be in [0, 1]"),
+        ("rounds = 2", 'rounds = 2\nstrategy = "best"', "strategy 'best'"),
+    ],
+)
+def test_a_plan_is_refused_before_the_slow_calibration_of_its_noise(
+    proxied, plan_file, old, new, words, store, monkeypatch
+):
+    monkeypatch.setattr(tuning_table, "calibrate", lambda *_: pytest.fail("the noise was calibrated"))
+    store.add_campaign("taken", "{}")
+    given = plan_file.read_text().replace("noise_multiplier = 2.0", "epsilon = 8.0")
+    plan_file.write_text(given.replace(old, new))
+    assert proxied("round", "launch", plan_file) in (1, 2)
+    assert words in proxied.err
 
 
 def test_a_campaign_is_aborted_resumed_and_shown(proxied, plan_file):
