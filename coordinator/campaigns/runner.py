@@ -23,8 +23,8 @@ from coordinator.rounds.cohort import Cohort
 from coordinator.rounds.fleet import Fleet
 from coordinator.rounds.history import retrace
 from coordinator.rounds.plan import CampaignPlan
-from coordinator.rounds.question import Question, directions, roster, start_prompt
 from coordinator.rounds.quorum import aggregate
+from coordinator.rounds.round_spec import RoundSpec, directions, roster, start_prompt
 from coordinator.rounds.server_optimizers import ServerOptimizer
 from coordinator.store.records import Campaign, CampaignState, PromptVersion, ReplyRecord, Round, RoundState
 from coordinator.store.states import ACTIVE
@@ -131,7 +131,7 @@ class _Course:
             if item is None or item.state is RoundState.OPEN:
                 item = self._open(index, prompt, proxy, item)
             if item.state is RoundState.OPEN:
-                prompt = self._round(Question.of(self.plan, item, proxy.ref))
+                prompt = self._round(RoundSpec.of(self.plan, item, proxy.ref))
             else:
                 prompt = self._retraced(item)
 
@@ -160,10 +160,10 @@ class _Course:
     def _retraced(self, closed: Round) -> SoftPrompt:
         return retrace(self.store, self.runner.identity, self.plan, closed, self._server).prompt
 
-    def _round(self, question: Question) -> SoftPrompt:
+    def _round(self, spec: RoundSpec) -> SoftPrompt:
         """Run one open round and return its aggregate."""
-        plan, index = self.plan, question.index
-        cohort = Cohort(self.store, self.runner.identity, question)
+        plan, index = self.plan, spec.index
+        cohort = Cohort(self.store, self.runner.identity, spec)
         answered = set(cohort.releases)
 
         def on_answer(client: str) -> None:
@@ -178,15 +178,15 @@ class _Course:
         self._note(f"round {index} of {plan.rounds}: asking {len(cohort.clients)} clients")
         cohort.ask(self.runner.fleet, self._interrupted, on_answer)
         self._go_on()
-        return self._close(question)
+        return self._close(spec)
 
-    def _close(self, question: Question) -> SoftPrompt:
+    def _close(self, spec: RoundSpec) -> SoftPrompt:
         """Close a round with the stored replies, whichever process received them."""
-        plan, index = self.plan, question.index
+        plan, index = self.plan, spec.index
         results: list[Aggregate] = []
 
         def close(replies: Sequence[ReplyRecord]) -> tuple[bytes, Mapping[str, str]]:
-            results.append(aggregate(self.store, self.runner.identity, question, replies, self._server))
+            results.append(aggregate(self.store, self.runner.identity, spec, replies, self._server))
             return results[0].prompt.to_bytes(), results[0].dropped
 
         closed = self.store.finish_round(plan.name, index, close)
@@ -205,11 +205,11 @@ class _Course:
 
     def _publish(self) -> PromptVersion:
         runner = self.runner
-        history, crossing = transfer_campaign(
+        history, result = transfer_campaign(
             self.store, runner.identity, self.plan, runner.target, self._on_step
         )
         self._go_on()
-        return publish(self.store, runner.identity, self.plan, history, crossing)
+        return publish(self.store, runner.identity, self.plan, history, result)
 
     def _on_step(self, step: int, steps: int) -> None:
         if time.monotonic() - self._noted >= PROGRESS_EVERY_S:

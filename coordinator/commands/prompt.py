@@ -131,7 +131,7 @@ def transfer(
     with console.doing("loading PyTorch"):  # slow, so every check above comes first
         from coordinator.commands import library_table
         from coordinator.home.identity import identity
-        from coordinator.publication.publish import retarget
+        from coordinator.publication.publish import transfer_and_publish
         from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan
     with session.store() as store:
         plan = CampaignPlan.from_json(store.campaign(campaign).plan)
@@ -144,12 +144,12 @@ def transfer(
         )
         plan = replace(plan, publish=replace(publication, prompt=name or plan.publish.prompt), **changes)
         with console.progress(f"transferring {campaign}") as show_step:
-            version, crossing = retarget(store, identity(config), plan, config.target, show_step)
-    values = {**_brief(version), "held_out_loss": dict(crossing.losses)}
-    if crossing.choice:
-        library_table.explain(crossing.choice, Console(stderr=True))
-        values["library"] = library_table.values(crossing.choice)
-    session.emit(values, lambda _: f"published {version.name}: held-out public loss: {crossing.summary}")
+            version, result = transfer_and_publish(store, identity(config), plan, config.target, show_step)
+    values = {**_brief(version), "held_out_loss": dict(result.losses)}
+    if result.choice:
+        library_table.explain(result.choice, Console(stderr=True))
+        values["library"] = library_table.values(result.choice)
+    session.emit(values, lambda _: f"published {version.name}: held-out public loss: {result.summary}")
 
 
 @app.command("publish")

@@ -12,7 +12,7 @@ from transfer.errors import UnavailableError, UsageError
 from transfer.files.atomic import FileRef, replace
 
 
-class Shelf:
+class FileCache:
     """The cache; safe to use from many threads and processes.
 
     Args:

@@ -20,7 +20,7 @@ from transfer.errors import BusyError
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
-class Guard(grpc.aio.ServerInterceptor):
+class AdmissionInterceptor(grpc.aio.ServerInterceptor):
     """Admits calls and bounds the wait for their requests.
 
     Args:
@@ -36,20 +36,22 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Return the handler of a call, guarded; None stays None."""
+        """Return the handler that admits the call first; None stays None."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                self._guarded(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+                self._admitted(handler.unary_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
             )
         return grpc.stream_unary_rpc_method_handler(
-            self._guarded(handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            self._admitted(handler.unary_unary), handler.request_deserializer, handler.response_serializer
         )
 
-    def _guarded(self, answer: Any) -> Callable[..., Any]:
-        async def guarded(requests: AsyncIterator[Any], context: Context) -> Any:
+    def _admitted(self, answer: Any) -> Callable[..., Any]:
+        async def admitted(requests: AsyncIterator[Any], context: Context) -> Any:
             peer = peer_of(context.peer())
             try:
                 with self._door.call(peer):
@@ -59,7 +61,7 @@ class Guard(grpc.aio.ServerInterceptor):
             except BusyError as error:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
 
-        return guarded
+        return admitted
 
     async def _first(self, requests: AsyncIterator[Any], context: Context) -> Any:
         try:

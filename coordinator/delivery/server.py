@@ -18,9 +18,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from coordinator.delivery.enrolment import Enrolment
-from coordinator.delivery.file_cache import Shelf
-from coordinator.delivery.interceptor import Guard
-from coordinator.delivery.service import SERVICES, Hall, Limits, add_services
+from coordinator.delivery.file_cache import FileCache
+from coordinator.delivery.interceptor import AdmissionInterceptor
+from coordinator.delivery.service import SERVICES, Limits, ServiceResources, add_services
 from coordinator.home.pki import PkiPaths, load_server
 from coordinator.network.admission import Admission, AdmissionLimits
 from coordinator.store.store import Store
@@ -78,7 +78,7 @@ class DeliveryServer:
         door: AdmissionLimits | None = None,
     ) -> None:
         self._store, self._host, self._port, self._pki = store, host, port, pki
-        self._enrolment, self._limits, self._shelf = enrolment, limits or Limits(), Shelf(copies)
+        self._enrolment, self._limits, self._cache = enrolment, limits or Limits(), FileCache(copies)
         self._door = Admission(door or AdmissionLimits())
         self._listening: Future[int] = Future()
         self._stop: Callable[[float], object] = lambda _grace_s: None
@@ -118,12 +118,12 @@ class DeliveryServer:
         with ThreadPoolExecutor(STORE_THREADS, "delivery-store") as pool:
             # a second bound beside the admission's, because calls that it ended take a moment to disappear
             server = grpc.aio.server(
-                interceptors=[Guard(self._door, self._limits.request_s)],
+                interceptors=[AdmissionInterceptor(self._door, self._limits.request_s)],
                 options=OPTIONS,
                 maximum_concurrent_rpcs=2 * self._door.limits.calls,
             )
-            hall = Hall(pool, self._limits, self._door)
-            add_services(server, self._store, self._enrolment, hall, self._shelf)
+            resources = ServiceResources(pool, self._limits, self._door)
+            add_services(server, self._store, self._enrolment, resources, self._cache)
             check = health.aio.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(check, server)
             for service in SERVICES:

@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from coordinator.delivery import paging
 from coordinator.delivery.enrolment import Enrolment
 from coordinator.delivery.errors import Context, errors_as_status
-from coordinator.delivery.file_cache import Shelf
+from coordinator.delivery.file_cache import FileCache
 from coordinator.delivery.interceptor import peer_of
 from coordinator.delivery.throttle import Refusals
 from coordinator.network.admission import Admission
@@ -53,7 +53,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Hall:
+class ServiceResources:
     """Parts that all services share: threads for the store, limits of a call, and the port's admission."""
 
     pool: Executor
@@ -62,9 +62,9 @@ class Hall:
 
 
 class _Service:
-    def __init__(self, store: Store, hall: Hall) -> None:
-        self._store, self._limits, self._door = store, hall.limits, hall.door
-        self._pool = hall.pool
+    def __init__(self, store: Store, resources: ServiceResources) -> None:
+        self._store, self._limits, self._door = store, resources.limits, resources.door
+        self._pool = resources.pool
 
     async def _on_a_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -92,9 +92,9 @@ class _Service:
 class PromptService(_Service, service_pb2_grpc.PromptServiceServicer):
     """Published versions; a revoked version gets the same answer as one that never existed."""
 
-    def __init__(self, store: Store, hall: Hall, shelf: Shelf) -> None:
-        super().__init__(store, hall)
-        self._shelf = shelf
+    def __init__(self, store: Store, resources: ServiceResources, cache: FileCache) -> None:
+        super().__init__(store, resources)
+        self._cache = cache
 
     async def GetPromptVersion(  # noqa: N802
         self, request: service_pb2.GetPromptVersionRequest, context: Context
@@ -137,7 +137,7 @@ class PromptService(_Service, service_pb2_grpc.PromptServiceServicer):
             read = partial(self._store.prompt_version, prompt, version, published_only=True)
             file = _listed((await self._on_a_thread(read)).files, request)
             content = partial(self._store.prompt_file, prompt, version, file.path)
-            path = await self._on_a_thread(lambda: self._shelf.path(file, content))
+            path = await self._on_a_thread(lambda: self._cache.path(file, content))
             await self._send(context, path, file.size, request.offset)
 
 
@@ -180,8 +180,8 @@ class ProxyService(_Service, service_pb2_grpc.ProxyServiceServicer):
 class EnrolmentService(service_pb2_grpc.EnrolmentServiceServicer):
     """Enrolment of data owners."""
 
-    def __init__(self, enrolment: Enrolment, hall: Hall) -> None:
-        self._enrolment, self._pool, self._limits = enrolment, hall.pool, hall.limits
+    def __init__(self, enrolment: Enrolment, resources: ServiceResources) -> None:
+        self._enrolment, self._pool, self._limits = enrolment, resources.pool, resources.limits
         self._refusals = Refusals()
 
     async def EnrolClient(  # noqa: N802
@@ -197,12 +197,12 @@ class EnrolmentService(service_pb2_grpc.EnrolmentServiceServicer):
 
 
 def add_services(
-    server: grpc.aio.Server, store: Store, enrolment: Enrolment, hall: Hall, shelf: Shelf
+    server: grpc.aio.Server, store: Store, enrolment: Enrolment, resources: ServiceResources, cache: FileCache
 ) -> None:
     """Add every service of promptferry.v1 to a server."""
-    service_pb2_grpc.add_PromptServiceServicer_to_server(PromptService(store, hall, shelf), server)
-    service_pb2_grpc.add_ProxyServiceServicer_to_server(ProxyService(store, hall), server)
-    service_pb2_grpc.add_EnrolmentServiceServicer_to_server(EnrolmentService(enrolment, hall), server)
+    service_pb2_grpc.add_PromptServiceServicer_to_server(PromptService(store, resources, cache), server)
+    service_pb2_grpc.add_ProxyServiceServicer_to_server(ProxyService(store, resources), server)
+    service_pb2_grpc.add_EnrolmentServiceServicer_to_server(EnrolmentService(enrolment, resources), server)
 
 
 def _listed(files: Iterable[FileRef], request: service_pb2.DownloadRequest) -> FileRef:

@@ -1,7 +1,7 @@
 """The statement about a campaign's result: plan, rounds and transfer under the keys of the signed schema."""
 
 from coordinator.publication.library import Contribution, composed, inherited, library_stated
-from coordinator.publication.transfer import Crossing
+from coordinator.publication.transfer import TransferResult
 from coordinator.rounds.history import ClientCost, History, RoundHistory
 from coordinator.rounds.plan import CampaignPlan
 from transfer.privacy import ADJACENCY, accountant_name
@@ -23,7 +23,7 @@ NOISE = "discretised Gaussian, AES-256-CTR"
 
 
 def campaign_statement(
-    plan: CampaignPlan, history: History, crossing: Crossing, version: int
+    plan: CampaignPlan, history: History, result: TransferResult, version: int
 ) -> PromptStatement:
     """Return the statement to sign about a campaign's prompt.
 
@@ -34,25 +34,25 @@ def campaign_statement(
         prompt=plan.publish.prompt,
         version=version,
         task=TaskV1.of(plan.task),
-        target=ModelV1.of(crossing.prompt.model),
-        proxy=ModelV1.of(crossing.proxy),
-        lm_head=crossing.lm_head,
+        target=ModelV1.of(result.prompt.model),
+        proxy=ModelV1.of(result.proxy),
+        lm_head=result.lm_head,
         campaign=plan.name,
         rounds=plan.rounds,
-        lineage=_lineage(plan, history, crossing),
-        privacy=_privacy(plan, history, crossing),
+        lineage=_lineage(plan, history, result),
+        privacy=_privacy(plan, history, result),
     )
 
 
-def _lineage(plan: CampaignPlan, history: History, crossing: Crossing) -> LineageV1:
-    choice = crossing.choice
+def _lineage(plan: CampaignPlan, history: History, result: TransferResult) -> LineageV1:
+    choice = result.choice
     return LineageV1(
         start=StartV1(length=plan.start.length, init=plan.start.init),
         rounds=tuple(map(_round, history.rounds)),
-        public_text=PublicTextV1(sha256=crossing.texts_digest, texts=crossing.texts),
-        transfer=_transfer(crossing),
-        held_out_loss=dict(crossing.losses),
-        library=library_stated(plan.library, choice, crossing.entries) if choice else None,
+        public_text=PublicTextV1(sha256=result.texts_digest, texts=result.texts),
+        transfer=_transfer(result),
+        held_out_loss=dict(result.losses),
+        library=library_stated(plan.library, choice, result.entries) if choice else None,
     )
 
 
@@ -67,8 +67,8 @@ def _round(closed: RoundHistory) -> RoundV1:
     )
 
 
-def _transfer(crossing: Crossing) -> TransferV1:
-    settings = crossing.settings
+def _transfer(result: TransferResult) -> TransferV1:
+    settings = result.settings
     return TransferV1(
         alpha=float(settings.alpha),
         temperature=settings.temperature,
@@ -80,12 +80,12 @@ def _transfer(crossing: Crossing) -> TransferV1:
         held_out=settings.held_out,
         check_every=settings.check_every,
         seed=settings.seed,
-        best_step=crossing.best_step,
+        best_step=result.best_step,
     )
 
 
-def _privacy(plan: CampaignPlan, history: History, crossing: Crossing) -> PrivacyV1:
-    older = inherited(crossing.choice, crossing.entries) if crossing.choice else []
+def _privacy(plan: CampaignPlan, history: History, result: TransferResult) -> PrivacyV1:
+    older = inherited(result.choice, result.entries) if result.choice else []
     whole = composed([*older, Contribution.of(plan, history)])
     return PrivacyV1(
         unit=whole.unit,

@@ -7,7 +7,7 @@ from typing import Any
 from coordinator.home.identity import Identity
 from coordinator.home.settings import TargetSettings
 from coordinator.publication.campaign_statement import campaign_statement
-from coordinator.publication.transfer import Crossing, transfer_campaign
+from coordinator.publication.transfer import TransferResult, transfer_campaign
 from coordinator.rounds.history import History
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.store.records import PromptVersion
@@ -19,29 +19,29 @@ from transfer.protocol.signing import PROMPT_PREDICATE, STATEMENT_TYPE, Envelope
 
 
 def publish(
-    store: Store, identity: Identity, plan: CampaignPlan, history: History, crossing: Crossing
+    store: Store, identity: Identity, plan: CampaignPlan, history: History, result: TransferResult
 ) -> PromptVersion:
     """Publish a campaign's result as the next version of the prompt that its plan names.
 
     Raises:
         VerificationError: the files do not load back to the same vectors; nothing is published.
     """
-    files = PeftDirectory.of(crossing.prompt, plan.task.head_rows).to_files(crossing.lm_head)
+    files = PeftDirectory.of(result.prompt, plan.task.head_rows).to_files(result.lm_head)
 
     def build(version: int) -> tuple[Envelope, Mapping[str, bytes]]:
-        predicate = campaign_statement(plan, history, crossing, version).to_predicate()
+        predicate = campaign_statement(plan, history, result, version).to_predicate()
         return signed(files, predicate, identity), files
 
     return store.publish(plan.publish.prompt, build)
 
 
-def retarget(
+def transfer_and_publish(
     store: Store,
     identity: Identity,
     plan: CampaignPlan,
     default: TargetSettings,
     on_step: OnStep = lambda _step, _steps: None,
-) -> tuple[PromptVersion, Crossing]:
+) -> tuple[PromptVersion, TransferResult]:
     """Transfer the last aggregate of a campaign to the plan's target and publish the result.
 
     Args:
@@ -56,8 +56,8 @@ def retarget(
         NotFoundError: the plan's library prompt does not exist.
         VerificationError: a round does not verify, or the prompt does not beat its baselines.
     """
-    history, crossing = transfer_campaign(store, identity, plan, default, on_step)
-    return publish(store, identity, plan, history, crossing), crossing
+    history, result = transfer_campaign(store, identity, plan, default, on_step)
+    return publish(store, identity, plan, history, result), result
 
 
 def signed(files: Mapping[str, bytes], predicate: Mapping[str, Any], identity: Identity) -> Envelope:

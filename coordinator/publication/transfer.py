@@ -31,7 +31,7 @@ PLAIN = "without library"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Crossing:
+class TransferResult:
     """A prompt transferred to the target, with its measurements.
 
     Attributes:
@@ -66,14 +66,14 @@ class Crossing:
         return ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
 
 
-def cross(
+def transfer_and_measure(
     history: History,
     proxy: LanguageModel,
     target: LanguageModel,
     plan: CampaignPlan,
     entries: Sequence[LibraryEntry] = (),
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-) -> Crossing:
+) -> TransferResult:
     """Transfer a campaign's prompt to `target` by the plan's settings, and measure it against its baselines.
 
     Raises:
@@ -98,7 +98,7 @@ def cross(
     losses |= {name: problem.held_out_loss(item.vectors) for name, item in baselines.items()}
     if choice.chosen:
         losses[PLAIN] = without.held_out_loss
-    return Crossing(
+    return TransferResult(
         prompt=moved.prompt,
         proxy=proxy.ref,
         lm_head=target.lm_head,
@@ -114,7 +114,7 @@ def cross(
 
 def transfer_campaign(
     store: Store, identity: Identity, plan: CampaignPlan, default: TargetSettings, on_step: OnStep
-) -> tuple[History, Crossing]:
+) -> tuple[History, TransferResult]:
     """Return a campaign's history and its prompt on the plan's target, or on `default` if the plan names none.
 
     Raises:
@@ -127,10 +127,12 @@ def transfer_campaign(
     target = load(settings.source, name=settings.name or None)
     release = composed([Contribution.of(plan, history)])
     entries = consulted(plan, store, identity, target.ref, release)
-    crossing = cross(history, load_proxy(store.proxy(plan.proxy)), target, plan, entries, on_step)
-    logger.info("campaign %s: held-out public loss: %s", plan.name, crossing.summary)
-    if crossing.choice:
-        logger.info("campaign %s: library: %s", plan.name, crossing.choice.verdict)
+    result = transfer_and_measure(
+        history, load_proxy(store.proxy(plan.proxy)), target, plan, entries, on_step
+    )
+    logger.info("campaign %s: held-out public loss: %s", plan.name, result.summary)
+    if result.choice:
+        logger.info("campaign %s: library: %s", plan.name, result.choice.verdict)
     if plan.publish.require_improvement:
-        require_improvement(crossing.losses, TRANSFERRED)
-    return history, crossing
+        require_improvement(result.losses, TRANSFERRED)
+    return history, result

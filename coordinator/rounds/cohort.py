@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from coordinator.home.identity import Identity
 from coordinator.rounds.fleet import Fleet, Outcome
-from coordinator.rounds.question import Question, enrolled
 from coordinator.rounds.replies import read, standing
+from coordinator.rounds.round_spec import RoundSpec, enrolled
 from coordinator.store.records import RELEASED
 from coordinator.store.store import Store
 from transfer.errors import VerificationError
@@ -22,19 +22,19 @@ logger = logging.getLogger(__name__)
 
 
 class Cohort:
-    """The enrolled clients on a question's roster, with their requests and their valid releases.
+    """The enrolled clients on a round's roster, with their requests and their valid releases.
 
     Attributes:
         clients: clients to ask, by name.
         releases: valid releases by client, including those of an earlier, interrupted attempt.
     """
 
-    def __init__(self, store: Store, identity: Identity, question: Question) -> None:
-        self._store, self._identity, self._question = store, identity, question
-        roster = set(question.roster.keys)
+    def __init__(self, store: Store, identity: Identity, spec: RoundSpec) -> None:
+        self._store, self._identity, self._spec = store, identity, spec
+        roster = set(spec.roster.keys)
         self.clients = {client.name: client for client in enrolled(store) if client.signing_key in roster}
-        self._requests = {name: question.to(name, identity) for name in self.clients}
-        self.releases = standing(store, identity, question, store.replies(question.plan.name, question.index))
+        self._requests = {name: spec.to(name, identity) for name in self.clients}
+        self.releases = standing(store, identity, spec, store.replies(spec.plan.name, spec.index))
 
     def ask(self, fleet: Fleet, stopping: Callable[[], bool], on_answer: Callable[[str], None]) -> None:
         """Ask the clients whose release is missing, until all replied, the plan's deadline passed, or `stopping`.
@@ -56,7 +56,7 @@ class Cohort:
 
         fleet.exchange(
             missing,
-            deadline_s=self._question.plan.deadline_s,
+            deadline_s=self._spec.plan.deadline_s,
             is_over=lambda _outcomes: stopping(),
             on_outcome=on_outcome,
             on_late=self.record,
@@ -64,7 +64,7 @@ class Cohort:
 
     def record(self, name: str, outcome: Outcome) -> None:
         """Record the outcome of a client in the store, which decides whether it counts."""
-        plan, index, envelope = self._question.plan, self._question.index, outcome.reply
+        plan, index, envelope = self._spec.plan, self._spec.index, outcome.reply
         text, release = (outcome.error or "", None) if envelope is None else self._judge(name, envelope)
         recorded = self._store.record_reply(plan.name, index, name, text, envelope)
         entry = round_name(plan.name, index), name, text

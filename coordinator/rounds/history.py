@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from coordinator.home.identity import Identity
 from coordinator.rounds.plan import CampaignPlan
-from coordinator.rounds.question import Question
 from coordinator.rounds.replies import standing
+from coordinator.rounds.round_spec import RoundSpec
 from coordinator.rounds.server_optimizers import ServerOptimizer
 from coordinator.store.records import Round, RoundState
 from coordinator.store.store import Store
@@ -106,7 +106,7 @@ def retrace(
     """
     proxy = store.proxy(plan.proxy).model
     replies = store.replies(plan.name, item.index)
-    releases = standing(store, identity, Question.of(plan, item, proxy), replies)
+    releases = standing(store, identity, RoundSpec.of(plan, item, proxy), replies)
     start = SoftPrompt.from_bytes(item.start_prompt, proxy)
     result = server.close({client: release.prompt for client, release in releases.items()}, start)
     content = result.prompt.to_bytes()

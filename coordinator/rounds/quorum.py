@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from coordinator.home.identity import Identity
 from coordinator.rounds.aggregation import Aggregate
-from coordinator.rounds.question import Question
 from coordinator.rounds.replies import standing
+from coordinator.rounds.round_spec import RoundSpec
 from coordinator.rounds.server_optimizers import ServerOptimizer
 from coordinator.store.records import ReplyRecord
 from coordinator.store.store import Store
@@ -19,7 +19,7 @@ from transfer.errors import DeadlineError
 def aggregate(
     store: Store,
     identity: Identity,
-    question: Question,
+    spec: RoundSpec,
     replies: Sequence[ReplyRecord],
     server: ServerOptimizer,
 ) -> Aggregate:
@@ -28,7 +28,7 @@ def aggregate(
     Args:
         store: holds the clients' keys.
         identity: derives the nonces of the requests.
-        question: the round's question.
+        spec: what the round asks for.
         replies: the stored replies of the round.
         server: has closed every earlier round of the campaign, and closes this one.
 
@@ -36,13 +36,13 @@ def aggregate(
         DeadlineError: fewer than the plan's `min_clients` prompts count; the message names each client's outcome.
         VerificationError: a stored release no longer verifies.
     """
-    releases = standing(store, identity, question, replies)
+    releases = standing(store, identity, spec, replies)
     prompts = {client: release.prompt for client, release in releases.items()}
-    result = server.close(prompts, question.start) if prompts else None
-    if result is None or len(result.counted) < question.plan.min_clients:
+    result = server.close(prompts, spec.start) if prompts else None
+    if result is None or len(result.counted) < spec.plan.min_clients:
         raise DeadlineError(
-            f"round {question.index}: {len(result.counted) if result else 0} valid prompts, "
-            f"the plan's min_clients is {question.plan.min_clients} "
+            f"round {spec.index}: {len(result.counted) if result else 0} valid prompts, "
+            f"the plan's min_clients is {spec.plan.min_clients} "
             f"({_reasons(replies, result.dropped if result else {})})"
         )
     return result

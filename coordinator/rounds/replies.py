@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from coordinator.home.identity import Identity
 from coordinator.rounds.aggregation import update_norm
 from coordinator.rounds.norm_bound import longest_update
-from coordinator.rounds.question import Question
+from coordinator.rounds.round_spec import RoundSpec
 from coordinator.store.records import RELEASED, Client, ReplyRecord
 from coordinator.store.store import Store
 from transfer.errors import VerificationError
@@ -26,7 +26,7 @@ OUTSIDE = 1e-3
 
 
 def standing(
-    store: Store, identity: Identity, question: Question, replies: Sequence[ReplyRecord]
+    store: Store, identity: Identity, spec: RoundSpec, replies: Sequence[ReplyRecord]
 ) -> dict[str, Release]:
     """Return the releases among the stored replies, by client, each verified again.
 
@@ -36,7 +36,7 @@ def standing(
     releases = {}
     for record in replies:
         if record.outcome == RELEASED and record.envelope is not None:
-            request = question.to(record.client, identity)
+            request = spec.to(record.client, identity)
             reply = read(record.envelope, store.client(record.client), request)
             if not isinstance(reply, Release):
                 raise VerificationError(f"{request.round}: the stored reply of {record.client} is no release")

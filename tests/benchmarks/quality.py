@@ -34,7 +34,7 @@ from transformers.utils.logging import disable_progress_bar
 from client.private.records import read
 from tests.benchmarks.quality_bench import Bench, World
 from tests.benchmarks.quality_cells import Grid, Inputs, digest_of
-from tests.benchmarks.quality_library import Shelf
+from tests.benchmarks.quality_library import LibraryFolder
 from tests.benchmarks.quality_options import asked, parser
 from tests.benchmarks.quality_paper import sources
 from tests.benchmarks.quality_plot import svg
@@ -93,12 +93,12 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
     private, test = (read(path, task.label_names) for path in (given.private, given.test))
     check_possible(target, target, task, public, transfer)  # refused now or after the distillation
     proxy = distilled(given, target, cache, shown)
-    shelf = Shelf(given.library, task, target.ref, proxy.model.ref) if given.library else None
-    if shelf and "paper" in axes.methods:
-        sources(shelf)  # refused now or after hours
+    library = LibraryFolder(given.library, task, target.ref, proxy.model.ref) if given.library else None
+    if library and "paper" in axes.methods:
+        sources(library)  # refused now or after hours
     world = World(
         target, proxy.model, control_of(proxy, target), task,
-        private, public, test, shelf,
+        private, public, test, library,
     )  # fmt: skip
     inputs = Inputs(
         target=f"{target.ref.name} {target.ref.digest[:16]}",
@@ -107,7 +107,7 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
         private=f"{given.private.name} {_digest(given.private)}",
         public=f"{given.public.name} {_digest(given.public)}",
         test=f"{given.test.name} {_digest(given.test)}",
-        library=shelf.digest if shelf else "",
+        library=library.digest if library else "",
     )
     if proxy.model.width != target.width:  # not defined between widths
         axes = replace(axes, methods=[method for method in axes.methods if method != "direct"])

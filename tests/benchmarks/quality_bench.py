@@ -21,7 +21,7 @@ from tests.benchmarks.quality_cells import (
     digest_of,
 )
 from tests.benchmarks.quality_federation import drawn, taken, tune_together
-from tests.benchmarks.quality_library import Shelf
+from tests.benchmarks.quality_library import LibraryFolder
 from tests.benchmarks.quality_memory import forget_peak, peak_mib
 from tests.benchmarks.quality_paper import Paper, sources
 from tests.benchmarks.quality_recipe import Recipe
@@ -53,7 +53,7 @@ class World:
     private: PrivateRecords
     public: Sequence[str]
     test: PrivateRecords
-    library: Shelf | None = None
+    library: LibraryFolder | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,9 +205,9 @@ class Bench:
         on_step: Callable[[int, int], None],
     ) -> Delivered:
         """The same, other tasks' prompts being asked: those themselves, or the control."""
-        world, shelf = self.world, self.world.library
-        assert shelf, "the grid has no such method without a library"
-        records = shelf.records() if cell.method == "library" else shelf.shuffled(cell.condition.seed)
+        world, library = self.world, self.world.library
+        assert library, "the grid has no such method without a library"
+        records = library.records() if cell.method == "library" else library.shuffled(cell.condition.seed)
         new = TransferInput(
             prompt, world.proxy, world.target, world.task, tuple(texts), world.task.name,
             self._guarantee(cell.condition),

@@ -18,7 +18,7 @@ from transfer.tasks import Label, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class LibraryFolder:
     """A folder of prompts, one file a task, `target` and proxy."""
 
     folder: Path

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from tests.benchmarks.panda_paper import paper_transfer
-from tests.benchmarks.quality_library import Shelf
+from tests.benchmarks.quality_library import LibraryFolder
 from transfer.errors import UsageError
 from transfer.models.language_model import LanguageModel
 from transfer.panda.library import LibraryRecord
@@ -23,21 +23,21 @@ from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 
 
-def sources(shelf: Shelf) -> list[LibraryRecord]:
+def sources(library: LibraryFolder) -> list[LibraryRecord]:
     """The prompts that may be a source.
 
     Raises:
         UsageError: there is none, or one has no texts of its own task to be compared by.
     """
-    found = [record for record in shelf.records() if record.task.has_words]
+    found = [record for record in library.records() if record.task.has_words]
     if not found:
         raise UsageError(
-            f"--library {shelf.folder}: no prompt of another task yet; run --methods post on one"
+            f"--library {library.folder}: no prompt of another task yet; run --methods post on one"
         )
     for record in found:
         if not record.texts:
             raise UsageError(
-                f"--library {shelf.folder}: the prompt of {record.name!r} has no texts; "
+                f"--library {library.folder}: the prompt of {record.name!r} has no texts; "
                 "fill another folder by --methods post with another --out"
             )
     return found

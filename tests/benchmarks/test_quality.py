@@ -17,7 +17,7 @@ from tests.benchmarks.quality_bench import Bench
 from tests.benchmarks.quality_cells import ALL, LIBRARY, METHODS, SHELVED, Axes, Condition, Grid, Inputs
 from tests.benchmarks.quality_directions import UNLEARNT, low_rank
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tune_together, tunings
-from tests.benchmarks.quality_library import Shelf
+from tests.benchmarks.quality_library import LibraryFolder
 from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_report import markdown, recovery, rows
@@ -99,7 +99,7 @@ def test_a_library_of_other_tasks_is_filled_by_one_run_and_asked_by_the_next(inp
     quality.main(asked)
     assert out.read_bytes() == before
     assert len(list(library.iterdir())) == 2
-    (record,) = shelf_of(inputs, out, library, "other").records()
+    (record,) = folder_of(inputs, out, library, "other").records()
     assert record.name == "reviews"
     told = json.loads(kept.read_text())
     assert record.prompt.vectors.tolist() == told["prompt"]
@@ -121,8 +121,8 @@ def test_the_control_has_the_librarys_numbers_and_nothing_it_knew(inputs, tmp_pa
     library, out = tmp_path / "library", tmp_path / "out.json"
     given = [*inputs, "--clients", "1", "--epsilon", "8", "--out", str(out), "--library", str(library)]
     quality.main([*given, "--methods", "post"])
-    shelf = shelf_of(inputs, out, library, "other")
-    (record,), (control,) = shelf.records(), shelf.shuffled(0)
+    folder = folder_of(inputs, out, library, "other")
+    (record,), (control,) = folder.records(), folder.shuffled(0)
     assert record.guarantee.epsilon == 8
     for name in ("prompt", "proxy_prompt"):
         numbers, mixed = getattr(record, name).vectors, getattr(control, name).vectors
@@ -130,12 +130,12 @@ def test_the_control_has_the_librarys_numbers_and_nothing_it_knew(inputs, tmp_pa
         assert torch.equal(numbers.flatten().sort().values, mixed.flatten().sort().values)
 
 
-def shelf_of(inputs, out, library, name):
-    """The shelf as a task of that name sees it."""
+def folder_of(inputs, out, library, name):
+    """The folder as a task of that name sees it."""
     task = Task.from_toml(Path(inputs[inputs.index("--task") + 1]))
     target = load(inputs[inputs.index("--target") + 1])
     (proxy,) = out.with_name("out.json.cache").glob("proxy-*")
-    return Shelf(library, replace(task, name=name), target.ref, load(proxy).ref)
+    return LibraryFolder(library, replace(task, name=name), target.ref, load(proxy).ref)
 
 
 def test_post_at_an_end_of_alpha_is_l1_or_l2_and_not_measured_again(inputs, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from coordinator.rounds.cohort import Cohort
 from coordinator.rounds.fleet import Outcome
 from coordinator.rounds.history import retrace
 from coordinator.rounds.plan import CampaignPlan
-from coordinator.rounds.question import Question, roster
+from coordinator.rounds.round_spec import RoundSpec, roster
 from coordinator.rounds.server_optimizers import ServerOptimizer
 from coordinator.store.records import RELEASED, CampaignState, ProxyRecord, RoundState, utc_now
 from coordinator.store.store import Store
@@ -85,7 +85,7 @@ class Stage:
         self.store.add_campaign(plan.name, plan.to_json())
         start = SoftPrompt(torch.ones(2, 8), PROXY)
         opened = self.store.open_round(plan.name, 1, start.to_bytes(), roster(self.store).to_bytes())
-        return Campaign(self, Question.of(plan, opened, PROXY))
+        return Campaign(self, RoundSpec.of(plan, opened, PROXY))
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Campaign:
     """
 
     stage: Stage
-    question: Question
+    spec: RoundSpec
     first: dict[str, bytes] = field(default_factory=dict)
     releases: set[tuple[str, bytes]] = field(default_factory=set)
     closed: bool = False
@@ -110,18 +110,18 @@ class Campaign:
 
     @property
     def name(self) -> str:
-        return self.question.plan.name
+        return self.spec.plan.name
 
     @property
     def state(self) -> CampaignState:
         return self.stage.store.campaign(self.name).state
 
     def cohort(self, store: Store) -> Cohort:
-        return Cohort(store, self.stage.identity, self.question)
+        return Cohort(store, self.stage.identity, self.spec)
 
     def outcome(self, client: str, kind: str) -> Outcome:
         """An answer of that kind as it comes over the network; noted if it is a release."""
-        owner, request = self.stage.owners[client], self.question.to(client, self.stage.identity)
+        owner, request = self.stage.owners[client], self.spec.to(client, self.stage.identity)
         if kind in SILENCES:
             return Outcome(error=kind)
         if kind in DECLINES:
@@ -175,14 +175,14 @@ class Campaign:
             stage.store, self, stage.identity, TargetSettings(source="nowhere"), threading.Event()
         )
         try:
-            made = _Course(runner, self.question.plan)._round(self.question).vectors
+            made = _Course(runner, self.spec.plan)._round(self.spec).vectors
         except DeadlineError as error:
             runner._fail(self.name, str(error))
             made = None
         releases = self.cohort(stage.store).releases
         prompts = {client: release.prompt for client, release in releases.items()}
-        combined = combine(prompts, self.question.start) if prompts else None
-        if combined is None or len(combined.counted) < self.question.plan.min_clients:
+        combined = combine(prompts, self.spec.start) if prompts else None
+        if combined is None or len(combined.counted) < self.spec.plan.min_clients:
             assert made is None
         else:  # nothing but too few clients fails a campaign
             assert torch.equal(made, combined.prompt.vectors)
@@ -201,7 +201,7 @@ class Campaign:
             assert (client, f"released, not counted: {found.reason}") in told
         assert (item.state is RoundState.CLOSED) == self.closed
         if self.closed:
-            plan = self.question.plan
+            plan = self.spec.plan
             again = retrace(
                 store, self.stage.identity, plan, item, ServerOptimizer(plan.strategy, plan.server)
             )

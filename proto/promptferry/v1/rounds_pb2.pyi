@@ -133,7 +133,7 @@ Global___Tuning: typing_extensions.TypeAlias = Tuning
 
 @typing.final
 class RoundRequest(google.protobuf.message.Message):
-    """A coordinator's signed question to one client."""
+    """A coordinator's signed request to one client."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -238,7 +238,7 @@ class RoundReply(google.protobuf.message.Message):
     EPSILON_FIELD_NUMBER: builtins.int
     DELTA_FIELD_NUMBER: builtins.int
     round: builtins.str
-    """Echo of the question."""
+    """Echo of the request."""
     client: builtins.str
     nonce: builtins.bytes
     refusal: Global___Refusal.ValueType

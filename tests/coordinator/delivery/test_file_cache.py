@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.delivery.file_cache import Shelf
+from coordinator.delivery.file_cache import FileCache
 from tests.coordinator.delivery.calls import TARGET, VECTORS, received
 from transfer.files.atomic import FileRef
 
@@ -21,7 +21,7 @@ def test_a_file_is_read_from_the_store_once_and_a_damaged_copy_is_mended(
     copy = delivery.directory / "served" / file.digest
     assert copy.stat().st_mode & 0o777 == 0o600
     copy.write_bytes(b"{}")
-    shelf = Shelf(copy.parent)  # as a process that starts anew
-    assert shelf.path(file, lambda: content).read_bytes() == content
+    cache = FileCache(copy.parent)  # as a process that starts anew
+    assert cache.path(file, lambda: content).read_bytes() == content
     copy.unlink()
     assert b"".join(received(prompts.DownloadPromptFile, version.name, file.path)) == content

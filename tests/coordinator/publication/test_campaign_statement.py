@@ -9,7 +9,7 @@ import torch
 
 from coordinator.publication.campaign_statement import campaign_statement
 from coordinator.publication.library import Contribution, LibraryEntry
-from coordinator.publication.transfer import Crossing
+from coordinator.publication.transfer import TransferResult
 from coordinator.rounds.history import ClientCost, History, RoundHistory
 from coordinator.rounds.plan import CampaignPlan, Publication, Start
 from transfer.model_ref import ModelRef
@@ -74,7 +74,7 @@ COSTS = (
     ClientCost("ben", 1, Guarantee(2.1, 1e-6), Guarantee(math.inf, 1e-7)),
 )
 FREE = (ClientCost("ada", 2, Guarantee(math.inf, 1e-6, "user"), Guarantee(math.inf, 1e-5, "user")),)
-CROSSING = Crossing(
+RESULT = TransferResult(
     prompt=SoftPrompt(torch.ones(4, 3), TARGET),
     proxy=PROXY,
     lm_head="masked",
@@ -88,7 +88,7 @@ CROSSING = Crossing(
 )
 
 
-def book(name: str, campaign: str, epsilon: float, *older: Contribution) -> LibraryEntry:
+def entry(name: str, campaign: str, epsilon: float, *older: Contribution) -> LibraryEntry:
     own = Contribution(campaign, {"ada": Guarantee(epsilon, 1e-6), "cleo": Guarantee(0.5, 1e-7)})
     contributions = (own, *older)
     prompt = SoftPrompt(torch.ones(4, 3), TARGET)
@@ -97,29 +97,29 @@ def book(name: str, campaign: str, epsilon: float, *older: Contribution) -> Libr
     return LibraryEntry(record, "d" * 64, contributions)
 
 
-def asked(comparison: Comparison | None, finalist: str | None, *books: LibraryEntry) -> Crossing:
-    moved = Transferred(CROSSING.prompt, 0.1, 0.3, 2, SETTINGS)
-    candidates = (Candidate("none"), *(Candidate(item.record.name) for item in books))
+def asked(comparison: Comparison | None, finalist: str | None, *entries: LibraryEntry) -> TransferResult:
+    moved = Transferred(RESULT.prompt, 0.1, 0.3, 2, SETTINGS)
+    candidates = (Candidate("none"), *(Candidate(item.record.name) for item in entries))
     choice = Choice(moved, moved, candidates, finalist, finalist, comparison)
-    return replace(CROSSING, choice=choice, entries=books)
+    return replace(RESULT, choice=choice, entries=entries)
 
 
 OLDER = Contribution("zeroth", {"dora": Guarantee(0.25, 1e-8)})
-TWO = (book("prompts/a/versions/1", "a", 1.5, OLDER), book("prompts/b/versions/2", "b", 2.0))
+TWO = (entry("prompts/a/versions/1", "a", 1.5, OLDER), entry("prompts/b/versions/2", "b", 2.0))
 CASES = {
-    "words": (PLAN, history(COSTS), CROSSING),
-    "head": (replace(PLAN, task=HEAD), history(COSTS), replace(CROSSING, lm_head="none")),
+    "words": (PLAN, history(COSTS), RESULT),
+    "head": (replace(PLAN, task=HEAD), history(COSTS), replace(RESULT, lm_head="none")),
     "text": (
         replace(
             PLAN, task=replace(WORDS, labels=(), kind="text"), transfer=replace(SETTINGS, space="vocabulary")
         ),
         history(COSTS),
-        CROSSING,
+        RESULT,
     ),
     "users-not-private": (
         replace(PLAN, tuning=replace(PLAN.tuning, spend=Spend(0.0, 1.0, 5, "user"), optimizer="sgd")),
         history(FREE),
-        CROSSING,
+        RESULT,
     ),
     "library-used": (
         replace(PLAN, library="auto"),
@@ -130,7 +130,7 @@ CASES = {
         replace(PLAN, library="b"),
         history(COSTS),
         asked(
-            Comparison(math.nan, math.inf), TWO[1].record.name, book("prompts/b/versions/2", "b", math.inf)
+            Comparison(math.nan, math.inf), TWO[1].record.name, entry("prompts/b/versions/2", "b", math.inf)
         ),
     ),
     "library-empty": (replace(PLAN, library="auto"), history(COSTS), asked(None, None)),
@@ -139,8 +139,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_campaign_is_signed_as_the_same_bytes(case: str) -> None:
-    plan, rounds, crossing = CASES[case]
-    stated = campaign_statement(plan, rounds, crossing, 7).to_predicate()
+    plan, rounds, result = CASES[case]
+    stated = campaign_statement(plan, rounds, result, 7).to_predicate()
     payload = statement({"adapter_config.json": "e" * 64}, PROMPT_PREDICATE, stated)
     payload = payload.replace(accountant_name().encode(), b"PRV (opacus)")
     assert payload == (GOLDEN / f"{case}.json").read_bytes()

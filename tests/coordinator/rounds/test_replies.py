@@ -8,7 +8,7 @@ from safetensors.torch import save
 
 from coordinator.rounds.aggregation import combine
 from coordinator.rounds.cohort import Cohort
-from coordinator.rounds.question import Question, roster
+from coordinator.rounds.round_spec import RoundSpec, roster
 from tests.coordinator.rounds.rounds import mallory_of
 from transfer.model_ref import ModelRef
 from transfer.privacy import Spend
@@ -112,7 +112,7 @@ def ask(world):
         start = SoftPrompt(torch.ones(4, 32), world.store.proxy("tiny").model)
         asked = roster(world.store)
         world.store.open_round(name, 1, start.to_bytes(), asked.to_bytes())
-        cohort = Cohort(world.store, world.identity, Question(plan, 1, start, asked))
+        cohort = Cohort(world.store, world.identity, RoundSpec(plan, 1, start, asked))
         cohort.ask(world.fleet, lambda: False, lambda client: None)
         prompts = {client: release.prompt for client, release in cohort.releases.items()}
         return combine(prompts, start).prompt.vectors

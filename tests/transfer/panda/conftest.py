@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.transfer.panda.shelves import PRIVATE, SETTINGS, TEXTS, args, noise, record
+from tests.transfer.panda.libraries import PRIVATE, SETTINGS, TEXTS, args, noise, record
 from transfer.distillation.proxy import cut
 from transfer.models.language_model import LanguageModel, load
 from transfer.panda.library import TransferInput

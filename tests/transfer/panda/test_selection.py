@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.transfer.panda.shelves import (
+from tests.transfer.panda.libraries import (
     SETTINGS,
     args,
     consult,

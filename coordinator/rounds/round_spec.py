@@ -1,4 +1,4 @@
-"""The question of a round: its start, the directions that clients tune in, and the roster of their keys."""
+"""What a round asks of every client: its start, the directions that clients tune in, and the roster of their keys."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from transfer.subspace import Subspace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class RoundSpec:
     """Round `index` of a campaign; the requests to clients on the roster differ only in name and nonce."""
 
     plan: CampaignPlan
@@ -30,11 +30,11 @@ class Question:
     subspace: Subspace | None = None
 
     @staticmethod
-    def of(plan: CampaignPlan, opened: Round, proxy: ModelRef) -> "Question":
-        """Return the question that a round was opened with."""
+    def of(plan: CampaignPlan, opened: Round, proxy: ModelRef) -> "RoundSpec":
+        """Return the spec that a round was opened with."""
         subspace = Subspace.from_bytes(opened.subspace) if opened.subspace else None
         start = SoftPrompt.from_bytes(opened.start_prompt, proxy)
-        return Question(plan, opened.index, start, Roster.from_bytes(opened.roster), subspace)
+        return RoundSpec(plan, opened.index, start, Roster.from_bytes(opened.roster), subspace)
 
     def to(self, client: str, identity: Identity) -> RoundRequest:
         """Return the request to one client; asking a round again repeats the same request."""
