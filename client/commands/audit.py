@@ -151,7 +151,7 @@ def _membership(settings: "ClientConfig", given: MembershipInputs, setup: Shadow
 
     unit = settings.data.unit
     records = membership_audit.sample(settings.data.path, given.task, setup.records, unit)
-    model = load(given.proxy)
+    model = load(given.proxy, placement=settings.placement)
     plan = membership_audit.Shadowing.of(model, given.task, setup, given.budget, given.texts, unit)
     return lambda show: membership_audit.audit(plan, records, on_step=show)
 

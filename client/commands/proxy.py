@@ -9,7 +9,7 @@ from rich.table import Table
 
 from transfer.distillation.settings import DistilSettings
 from transfer.errors import AlreadyExistsError, ModelError
-from transfer.terminal import console, distil_options
+from transfer.terminal import console, distil_options, placement_options
 from transfer.terminal.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
 from transfer.terminal.hub import Download, download
 from transfer.terminal.session import of
@@ -73,7 +73,7 @@ def fetch(
         with console.doing(f"checking {name}"):
             from transfer.models.self_check import require_sound_at
 
-            require_sound_at(place)
+            require_sound_at(place, settings.placement)
     except ModelError:
         shutil.rmtree(place)
         raise
@@ -94,6 +94,12 @@ def distil(
     kl_at: distil_options.KlAt = DEFAULTS.kl_at,
     prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
     resume: distil_options.Resume = False,
+    device: placement_options.Device = None,
+    dtype: placement_options.Dtype = None,
+    quantise: placement_options.Quantise = None,
+    max_memory: placement_options.MaxMemory = None,
+    offload: placement_options.Offload = None,
+    checkpointing: placement_options.Checkpointing = None,
     fetched: Download = False,
 ) -> None:
     """Make a proxy from an open-weights target on this machine, on public text, and register it."""
@@ -114,6 +120,7 @@ def distil(
         prompted_share=prompted_share,
     )
     wanted = parse_layers(layers)
+    placement = placement_options.placement(device, dtype, quantise, max_memory, offload, checkpointing)
     console.log_to_stderr("info")
     if fetched:
         download(target)
@@ -124,7 +131,7 @@ def distil(
         from transfer.distillation.distil import make
         from transfer.models.language_model import load
 
-        large = load(target)
+        large = load(target, placement=placement)
     place.parent.mkdir(mode=0o700, exist_ok=True)
     with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
         proxy = make(large, wanted, texts, settings, place, resume=resume, on_step=show)

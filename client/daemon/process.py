@@ -59,7 +59,7 @@ def run(config: ClientConfig, *, ask: bool = False) -> None:
             OwnerIdentity(pinned.client, own.keys.signing, pinned.publisher),
             limits,
             ledger,
-            Proxies(config.proxies_directory, pinned.fetch),
+            Proxies(config.proxies_directory, pinned.fetch, config.placement),
             config.data.path,
             consent=asking.require if ask else always,
             stop=stop,

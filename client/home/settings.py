@@ -12,6 +12,7 @@ from client.rounds.policy import Policy
 from transfer.errors import ConfigError, DataError, UsageError
 from transfer.files.toml import Located, Settings, load
 from transfer.names import checked
+from transfer.placement import HERE, Placement
 from transfer.privacy import Budget, Unit, default_delta
 
 FILE = "client.toml"
@@ -93,6 +94,7 @@ class ClientConfig(Settings):
     data: DataSettings
     policy: PolicySettings
     daemon: DaemonSettings = DaemonSettings()
+    placement: Placement = HERE
 
     def model_post_init(self, _context: object) -> None:
         """Refuse values that are wrong only in combination."""

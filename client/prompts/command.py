@@ -11,7 +11,7 @@ import typer
 from transfer import names
 from transfer.errors import UsageError
 from transfer.files.text import NotTextError, decoded
-from transfer.terminal import console
+from transfer.terminal import console, placement_options
 from transfer.terminal.console import Format, FormatOption
 from transfer.terminal.hub import Download, download
 from transfer.terminal.session import Session, of
@@ -152,6 +152,12 @@ def try_prompt(
     ],
     text: Annotated[list[str], typer.Option(help="Text to answer; repeatable.")],
     key: Key,
+    device: placement_options.Device = None,
+    dtype: placement_options.Dtype = None,
+    quantise: placement_options.Quantise = None,
+    max_memory: placement_options.MaxMemory = None,
+    offload: placement_options.Offload = None,
+    checkpointing: placement_options.Checkpointing = None,
     fetched: Download = False,
 ) -> None:
     """Answer texts with a verified prompt on its target, using stock PEFT."""
@@ -160,6 +166,7 @@ def try_prompt(
     from transfer.families.model_directory import directory_of
 
     publisher = publisher_key.load(key)
+    placement = placement_options.placement(device, dtype, quantise, max_memory, offload, checkpointing)
     if fetched:
         download(model)
     directory_of(model)
@@ -171,7 +178,7 @@ def try_prompt(
         from client.prompts import trial
         from transfer.models import language_model as models
 
-        target = models.load(model, lm_head=claim.lm_head)
+        target = models.load(model, lm_head=claim.lm_head, placement=placement)
     answers: list[dict[str, Any]]
     with console.doing("answering"):
         if claim.task.kind == "text":

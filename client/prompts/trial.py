@@ -52,7 +52,7 @@ def class_logits(
     if isinstance(words, Head) and head is not None:
         return words.class_logits(_states(prompted, model, batch), batch.mask, head.unsqueeze(0))
     places = question(batch, words)
-    return label_logits(_logits(prompted, places.batch)[places.rows, places.columns], words)
+    return label_logits(_logits(prompted, places.batch, model.device)[places.rows, places.columns], words)
 
 
 def answers(directory: Path, claim: Claim, model: LanguageModel, texts: Sequence[str]) -> list[str]:
@@ -71,7 +71,7 @@ def written(prompted: PeftModel, model: LanguageModel, task: Task, texts: Sequen
         tokens: list[int] = []
         while len(tokens) < task.answer_tokens and encoder.end not in tokens:
             batch = model.collate([Line((*line.ids, *tokens), line.answer)])
-            tokens.append(int(_logits(prompted, batch)[0, -1].argmax()))
+            tokens.append(int(_logits(prompted, batch, model.device)[0, -1].argmax()))
         results.append(encoder.decode(tokens))
     return results
 
@@ -86,11 +86,12 @@ def _prompted(directory: Path, claim: Claim, model: LanguageModel) -> PeftModel:
     return behind(model, directory)
 
 
-def _logits(prompted: PeftModel, batch: Batch) -> torch.Tensor:
+def _logits(prompted: PeftModel, batch: Batch, device: torch.device) -> torch.Tensor:
     """Return the logits [B, T, V] of the text's own positions, without those of the prompt before it."""
     with torch.no_grad():
-        logits: torch.Tensor = prompted(input_ids=batch.ids, attention_mask=batch.mask).logits
-    return logits[:, -batch.ids.shape[1] :]
+        inputs = {"input_ids": batch.ids.to(device), "attention_mask": batch.mask.to(device)}
+        logits: torch.Tensor = prompted(**inputs).logits
+    return logits[:, -batch.ids.shape[1] :].float().cpu()
 
 
 def _states(prompted: PeftModel, model: LanguageModel, batch: Batch) -> torch.Tensor:

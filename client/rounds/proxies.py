@@ -8,6 +8,7 @@ from transfer.families.model_directory import directories_in
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel, load
 from transfer.names import checked
+from transfer.placement import HERE, Placement
 
 Fetch = Callable[[str, Path], object]
 """Fetches the coordinator's proxy of a name to a new directory, which appears verified and whole."""
@@ -19,11 +20,13 @@ class Proxies:
     Args:
         directory: has one directory per proxy; made when a proxy is fetched.
         fetch: fetches a missing proxy from the coordinator; None to fetch none.
+        placement: where a loaded proxy is, and in what numbers it computes.
     """
 
-    def __init__(self, directory: Path, fetch: Fetch | None = None) -> None:
+    def __init__(self, directory: Path, fetch: Fetch | None = None, placement: Placement = HERE) -> None:
         self._directory = directory
         self._fetch = fetch
+        self._placement = placement
         self._loaded: LanguageModel | None = None
 
     def directories(self) -> list[Path]:
@@ -44,7 +47,7 @@ class Proxies:
         return self._loaded
 
     def _load(self, ref: ModelRef) -> LanguageModel:
-        model = load(self._find(ref) or self._fetched(ref), name=ref.name)
+        model = load(self._find(ref) or self._fetched(ref), name=ref.name, placement=self._placement)
         if model.ref.digest != ref.digest:
             raise VerificationError(
                 f"proxy {ref.name!r} has digest {model.ref.digest[:16]}…, asked for {ref.digest[:16]}…"

@@ -218,11 +218,12 @@ class _Course:
             self._note(f"transfer: step {step} of {steps}")
 
     def _proxy(self) -> LanguageModel:
-        return load_proxy(self.store.proxy(self.plan.proxy))
+        target = chosen(self.plan.target, self.runner.target)
+        return load_proxy(self.store.proxy(self.plan.proxy), target.placement)
 
     def _target(self) -> LanguageModel:
         target = chosen(self.plan.target, self.runner.target)
-        return load(target.source, name=target.name or None)
+        return load(target.source, name=target.name or None, placement=target.placement)
 
     def _note(self, detail: str) -> None:
         """Record progress for observers, unless an abort came first."""

@@ -51,7 +51,8 @@ def _certificate(settings: CoordinatorConfig) -> str:
 
 
 def _target(settings: CoordinatorConfig) -> str:
-    model = load(settings.target.source, name=settings.target.name or None)
+    target = settings.target
+    model = load(target.source, name=target.name or None, placement=target.placement)
     require_sound(model)
     kind = "without an LM head" if model.lm_head == "none" else model.lm_head
     return f"{model.ref.name} {model.ref.digest[:16]}…, {kind}, hidden size {model.width}"

@@ -11,7 +11,7 @@ from coordinator.commands.session import of
 from transfer.distillation.settings import DistilSettings
 from transfer.errors import AlreadyExistsError
 from transfer.names import checked
-from transfer.terminal import console, distil_options
+from transfer.terminal import console, distil_options, placement_options
 from transfer.terminal.console import line
 from transfer.terminal.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
 from transfer.terminal.hub import Download, download
@@ -45,6 +45,12 @@ def distil(
             show_default="the configured one",
         ),
     ] = "",
+    device: placement_options.Device = None,
+    dtype: placement_options.Dtype = None,
+    quantise: placement_options.Quantise = None,
+    max_memory: placement_options.MaxMemory = None,
+    offload: placement_options.Offload = None,
+    checkpointing: placement_options.Checkpointing = None,
     fetched: Download = False,
 ) -> None:
     """Make a proxy from the target on public text, sign it and offer it to clients."""
@@ -66,6 +72,9 @@ def distil(
         prompted_share=prompted_share,
     )
     wanted, ours, source = parse_layers(layers), identity(config), chosen(target, config.target)
+    placement = placement_options.placement(
+        device, dtype, quantise, max_memory, offload, checkpointing, source.placement
+    )
     if fetched:
         download(source.source)
     with session.store() as store:
@@ -78,7 +87,7 @@ def distil(
             from transfer.distillation.distil import make
             from transfer.models.language_model import load
         with console.doing(f"loading {source.source}"):
-            large = load(source.source, name=source.name or None)
+            large = load(source.source, name=source.name or None, placement=placement)
         with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
             make(large, wanted, texts, settings, place, resume=resume, on_step=show)
         proxy = proxies.register(store, ours, place)

@@ -59,7 +59,7 @@ def serve(config: CoordinatorConfig, on_ready: Callable[[Addresses], None]) -> N
     if config.serve.threads:
         torch.set_num_threads(config.serve.threads)
     ours, paths = identity(config), pki_paths(config)
-    require_sound_at(config.target.source)
+    require_sound_at(config.target.source, config.target.placement)
     # stopping does not wait for a long step of a large target, because the store has every finished part
     with stopped_by_signals(STOP_WITHIN_S) as stop, ExitStack() as stack:
         store = Store.open(config.store.url)

@@ -9,6 +9,7 @@ from pydantic import Field
 import coordinator
 from transfer.errors import ConfigError
 from transfer.files.toml import Located, Settings, at_home, load
+from transfer.placement import HERE, Placement
 
 FILE = "coordinator.toml"
 
@@ -67,10 +68,11 @@ class PkiSettings(Settings):
 
 
 class TargetSettings(Settings):
-    """The target: a directory or a name in the local model cache, and its name in statements."""
+    """The target: a directory or a name in the local model cache, its name in statements, and where it is."""
 
     source: str = Field(min_length=1)
     name: str = ""
+    placement: Placement = HERE
 
 
 class ProxySettings(Settings):
@@ -122,13 +124,15 @@ def located(target: TargetSettings, directory: Path) -> TargetSettings:
     """
     path = directory / at_home(Path(target.source))
     if not path.exists():
-        return TargetSettings(source=target.source, name=target.name or target.source)
-    return TargetSettings(source=str(path.resolve()), name=target.name or path.resolve().name)
+        return target.model_copy(update={"name": target.name or target.source})
+    return target.model_copy(
+        update={"source": str(path.resolve()), "name": target.name or path.resolve().name}
+    )
 
 
 def chosen(source: str, default: TargetSettings) -> TargetSettings:
-    """Return the target that a command line or a plan names, or `default` for ""."""
-    return located(TargetSettings(source=source), Path()) if source else default
+    """Return the target that a command line or a plan names, placed as `default`, or `default` for ""."""
+    return located(TargetSettings(source=source, placement=default.placement), Path()) if source else default
 
 
 def example() -> str:

@@ -12,6 +12,7 @@ from transfer.files.atomic import FileRef, appearing
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel, load
 from transfer.models.self_check import require_sound
+from transfer.placement import HERE, Placement
 from transfer.protocol.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
 from transfer.protocol.statement import ModelV1, ProxyStatement
 
@@ -67,14 +68,15 @@ def proxy_statement(proxy: Proxy) -> ProxyStatement:
     )
 
 
-def load_proxy(record: ProxyRecord) -> LanguageModel:
-    """Load the model of a registered proxy.
+def load_proxy(record: ProxyRecord, placement: Placement = HERE) -> LanguageModel:
+    """Load the model of a registered proxy onto the device of the target's `placement`, whole and not quantised.
 
     Raises:
         ModelError: the directory is missing.
         VerificationError: the files differ from those registered.
     """
-    model = load(record.directory, name=record.model.name)
+    beside = Placement(device=placement.device, dtype=placement.dtype)
+    model = load(record.directory, name=record.model.name, placement=beside)
     if model.ref != record.model:
         raise VerificationError(
             f"proxy {record.name!r}: {record.directory} has digest {model.ref.digest[:16]}…, "

@@ -124,11 +124,11 @@ def transfer_campaign(
     """
     history = read_history(store, identity, plan)
     settings = chosen(plan.target, default)
-    target = load(settings.source, name=settings.name or None)
+    target = load(settings.source, name=settings.name or None, placement=settings.placement)
     release = composed([Contribution.of(plan, history)])
     entries = consulted(plan, store, identity, target.ref, release)
     result = transfer_and_measure(
-        history, load_proxy(store.proxy(plan.proxy)), target, plan, entries, on_step
+        history, load_proxy(store.proxy(plan.proxy), settings.placement), target, plan, entries, on_step
     )
     logger.info("campaign %s: held-out public loss: %s", plan.name, result.summary)
     if result.choice:

@@ -1,12 +1,14 @@
 """A model with some of its layers bypassed, the others in their place."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+
+from transfer.families.forward import forward_of
 
 
 @contextmanager
@@ -14,13 +16,10 @@ def alone(model: PreTrainedModel, layers: Sequence[int], stack: str) -> Iterator
     """Within the block, bypass all layers of the module list `stack` except `layers`."""
     whole: Any = model.get_submodule(stack)
     others = [layer for index, layer in enumerate(whole) if index not in layers]
-    for layer in others:  # no hooks: some encoders call `forward` themselves
-        layer.forward = partial(_bypassed, layer.forward)
-    try:
+    with ExitStack() as bypassed:
+        for layer in others:  # no hooks: some encoders call `forward` themselves
+            bypassed.enter_context(forward_of(layer, partial(_bypassed, layer.forward)))
         yield
-    finally:
-        for layer in others:
-            del layer.forward
 
 
 def _bypassed(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from transfer.errors import ModelError
@@ -20,6 +21,12 @@ def layers(model: PreTrainedModel) -> int:
     if not isinstance(total, int):
         raise ModelError(f"{type(model).__name__}: its configuration does not say how many layers it has")
     return total
+
+
+def layer_lists(model: PreTrainedModel) -> dict[str, nn.ModuleList]:
+    """Return every module list that has as many items as the backbone has layers, by its name."""
+    total, modules = layers(model), model.named_modules()
+    return {name: each for name, each in modules if isinstance(each, nn.ModuleList) and len(each) == total}
 
 
 def positions(model: PreTrainedModel) -> int | None:

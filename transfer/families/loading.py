@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -27,15 +26,19 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from transfer.errors import ModelError, PromptferryError
+from transfer.families.placing import placed
 from transfer.model_ref import LmHead
+from transfer.placement import HERE, Placement
 
 FACTORIES = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM, "none": AutoModel}
 POOLER = "pooler."
 LONGEST_REASON = 300
 
 
-def pretrained(directory: Path, lm_head: LmHead | None, source: str | Path) -> tuple[PreTrainedModel, LmHead]:
-    """Load the model in float32; return it with its LM head, which is `lm_head` or what the configuration says.
+def pretrained(
+    directory: Path, lm_head: LmHead | None, source: str | Path, placement: Placement = HERE
+) -> tuple[PreTrainedModel, LmHead]:
+    """Load the model where `placement` says, with its LM head: `lm_head`, or what the configuration says.
 
     The configuration of a sentence embedder often promises a head that was never saved. If exactly the head's weights
     are missing, the result is the backbone with the head "none".
@@ -50,11 +53,11 @@ def pretrained(directory: Path, lm_head: LmHead | None, source: str | Path) -> t
         factory: Any = FACTORIES[kind]
         model, report = factory.from_pretrained(
             directory,
-            dtype=torch.float32,
             output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
+            **placed(placement),
         )
     missing = set(report["missing_keys"])  # transformers would leave them random
     if kind == "none":

@@ -7,9 +7,10 @@ Letters: B rows, T tokens, P prompt tokens, H embedding size, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import product
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ from transfer.families.closeness import close
 from transfer.families.layout import attempt, backbones, looks_at_length
 from transfer.families.loading import reason_of
 from transfer.families.operators import Operators
+from transfer.families.placing import device_of
 from transfer.families.probe_cache import remembered, weights_of
 from transfer.families.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.families.traits import Traits
@@ -34,8 +36,12 @@ LONGER = 7
 windows; the long one reaches mechanisms that start late, such as sparse attention."""
 
 
-def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase) -> Traits:
-    """Return the traits of a model in eval mode; each configuration and its weights are measured once.
+def traits_of(
+    model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedTokenizerBase, digest: str
+) -> Traits:
+    """Return the traits of a model in eval mode; each configuration, its weights and its place are measured once.
+
+    `digest` is that of the model's files, see `weights_of`.
 
     Raises:
         ModelError: the forward pass fails or gives numbers that are not finite; its layers read more of a token than
@@ -45,19 +51,20 @@ def traits_of(model: PreTrainedModel, lm_head: LmHead, tokenizer: PreTrainedToke
     """
     with _undisturbed(model):
         config = model.config.to_json_string(use_diff=False)
-        kind = (type(model).__qualname__, config, str(model.device), lm_head, torch.get_num_threads())
+        kind = (type(model).__qualname__, config, str(device_of(model)), lm_head, torch.get_num_threads())
         tokens = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.all_special_ids)
-        about = ("traits", kind, tokens, weights_of(model))
+        about = ("traits", kind, tokens, weights_of(model, digest))
         return remembered(about, lambda: asdict(_Probe(model, lm_head, tokenizer).traits()), Traits.of)
 
 
 @contextmanager
 def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
     """Within the block, no dropout, no autocast, and gradients on; every foreign exception becomes a ModelError."""
-    training = model.training
+    training, kind = model.training, device_of(model).type
+    plain = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
     model.train(mode=False)
     try:
-        with torch.enable_grad(), torch.autocast(model.device.type, enabled=False):
+        with torch.enable_grad(), plain:
             yield
     except PromptferryError:
         raise
@@ -75,7 +82,8 @@ class _Probe:
         self.pad = padding(tokenizer, self._vocabulary)
         usual = drawn(tokenizer, self._vocabulary, sum(LENGTHS))
         self.lines = list(_lines(usual, tokenizer.mask_token_id if lm_head == "masked" else None))
-        tokens = self.model.get_input_embeddings()(torch.tensor(self.lines[2].ids[: 2 * PROMPT])).detach()
+        ids = torch.tensor(self.lines[2].ids[: 2 * PROMPT], device=device_of(model))
+        tokens = self.model.get_input_embeddings()(ids).detach()
         self.prompt = tokens.view(2, PROMPT, -1).mean(dim=0)  # [P, H], no token's own embedding
 
     @property
@@ -95,7 +103,7 @@ class _Probe:
 
     def _own(self, line: Line) -> torch.Tensor:
         """Return the outputs [T, V or H] for a line's tokens; refuse a model whose outputs for embeddings differ."""
-        ids = torch.tensor([line.ids])
+        ids = torch.tensor([line.ids], device=device_of(self.model))
         own = self._outputs(self.model(input_ids=ids, attention_mask=torch.ones_like(ids)))[0]
         if not own.isfinite().all():
             raise ModelError("its answers are not finite numbers")
@@ -148,7 +156,7 @@ class _Probe:
         rows = self.prompt.expand(len(lines), -1, -1)
         places = question(batch, None).behind(rows)
 
-        def inputs() -> dict[str, torch.Tensor]:  # new ones each time, as some families write into them
+        def inputs() -> dict[str, Any]:  # new ones each time, as some families write into them
             return inputs_of(self.model, batch, rows)
 
         shortcuts = Shortcuts() if self.lm_head == "none" else self._shortcuts(inputs, places)
@@ -165,7 +173,7 @@ class _Probe:
                 return name, replace(shortcuts, last_layer=wanted and exact), plain.shape[1]
         raise ModelError("it has no backbone that gives last hidden states")
 
-    def _shortcuts(self, inputs: Callable[[], dict[str, torch.Tensor]], places: Places) -> Shortcuts:
+    def _shortcuts(self, inputs: Callable[[], dict[str, Any]], places: Places) -> Shortcuts:
         """Return as many shortcuts as leave the answers unchanged."""
         plain = read(self.model, inputs(), places, None, Shortcuts())
         words = [list(self.lines[0].ids[:2]), [self.lines[1].ids[0]]]
@@ -186,7 +194,10 @@ class _Probe:
         """Return whether a record's gradient has the same bits alone and among others, at any row of one shape.
 
         The answer is read next to the prompt, because a narrow attention window may not reach the prompt from afar.
+        LLM.int8 multiplies columns with an outlier in any row apart from the others, so there rows never stay apart.
         """
+        if getattr(self.model, "is_loaded_in_8bit", False):
+            return False
         own, width = replace(self.lines[0], answer=0), LENGTHS[-1] + 1 if traits.padded else 0
         blank = Line((self.pad,) * (1 if traits.padded else len(own.ids)), 0)
         turned = replace(own, ids=own.ids[::-1])

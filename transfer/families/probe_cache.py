@@ -57,13 +57,18 @@ def passed(verdict: object) -> None:
         raise ValueError(f"{verdict!r} is no verdict")
 
 
-def weights_of(model: PreTrainedModel) -> str:
-    """Return a digest that distinguishes models of one layout, of the sum, first and last number of every tensor."""
+def weights_of(model: PreTrainedModel, files: str) -> str:
+    """Return a digest that distinguishes models of one layout, of the sum, first and last number of every tensor.
+
+    Where weights are not in memory it is that of the model's `files` and of the layout.
+    """
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         flat = tensor.detach().flatten()
-        ends = (flat[0].item(), flat[-1].item()) if len(flat) else ()
-        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape), flat.sum().item(), ends)).encode())
+        values: tuple[object, ...] = (files,)
+        if not tensor.is_meta:
+            values = (flat.sum().item(), (flat[0].item(), flat[-1].item()) if len(flat) else ())
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape), *values)).encode())
     return digest.hexdigest()
 
 

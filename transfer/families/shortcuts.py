@@ -6,6 +6,7 @@ Letters: B rows, P prompt tokens, T tokens, H hidden size, N places (row, column
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from itertools import chain, count
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
+from transfer.families.forward import forward_of
+from transfer.families.placing import device_of
 from transfer.tokens.batches import Batch
 from transfer.tokens.readout import Head, Places, Reading, WholeWords, label_logits
 
@@ -38,49 +41,69 @@ class Shortcuts:
     label_rows: bool = False
 
 
-def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """Return the inputs of a pass: embeddings [B, P + T, H] of prompts [B, P, H], if any, and lines; their mask."""
-    embeds, mask = model.get_input_embeddings()(batch.ids), batch.mask  # [B, T, H], [B, T]
+def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None) -> dict[str, Any]:
+    """Return the inputs of a pass: embeddings [B, P + T, H] of prompts [B, P, H], if any, and lines; their mask.
+
+    They are where the model is, and in its dtype; the gradient of a prompt comes back to where the prompt is. No keys
+    and values are cached: nothing would read them, and a layer computed again would add its own twice.
+    """
+    device = device_of(model)
+    embeds, mask = (
+        model.get_input_embeddings()(batch.ids.to(device)),
+        batch.mask.to(device),
+    )  # [B, T, H], [B, T]
     if prompt is not None:
         embeds = torch.cat([prompt.to(embeds), embeds], dim=1)  # [B, P + T, H]
         mask = torch.cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)  # [B, P + T]
-    return {"inputs_embeds": embeds, "attention_mask": mask}
+    inputs = {"inputs_embeds": embeds, "attention_mask": mask}
+    return inputs | ({"use_cache": False} if _caches(model) else {})
+
+
+def last_states(module: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """Return the last hidden states [B, P + T, H] of a backbone for what `inputs_of` returns for its model."""
+    known = {name: value for name, value in inputs.items() if name != "use_cache" or _caches(module)}
+    states: torch.Tensor = module(**known).last_hidden_state
+    return states
+
+
+def _caches(module: nn.Module) -> bool:
+    return "use_cache" in signature(module.forward).parameters
 
 
 def states_at(
     model: PreTrainedModel,
-    inputs: Mapping[str, torch.Tensor],
+    inputs: Mapping[str, Any],
     columns: torch.Tensor,
     backbone: str,
     shortcuts: Shortcuts,
 ) -> torch.Tensor:
-    """Return last hidden states [B, H] of the module `backbone` at one place per row, in float32."""
+    """Return last hidden states [B, H] of the module `backbone` at one place per row, in float32 on the CPU."""
     with last_layer_at(model, columns) if shortcuts.last_layer else nullcontext():
-        states: torch.Tensor = model.get_submodule(backbone)(**inputs).last_hidden_state
-    return states[torch.arange(len(columns)), columns].float()
+        states = last_states(model.get_submodule(backbone), inputs)
+    return states[torch.arange(len(columns)), columns].float().cpu()
 
 
 def read(
     model: PreTrainedModel,
-    inputs: Mapping[str, torch.Tensor],
+    inputs: Mapping[str, Any],
     places: Places,
     words: Reading | None,
     shortcuts: Shortcuts,
 ) -> torch.Tensor:
-    """Return logits [N, V] of the LM head at N `places`, or class logits [B, C] of its `words`; float32.
+    """Return logits [N, V] of the LM head at N `places`, or class logits [B, C] of its `words`; float32 on the CPU.
 
     Raises:
         ModelError: `words` is a `Head`, which reads states.
     """
     if shortcuts.states is None:
-        return label_logits(model(**inputs).logits[places.rows, places.columns].float(), words)
+        return label_logits(model(**inputs).logits[places.rows, places.columns].float().cpu(), words)
     with ExitStack() as shortened:
         if shortcuts.last_layer and places.one_a_row:
             shortened.enter_context(last_layer_at(model, places.columns))
         shortened.enter_context(only_at(model.get_submodule(shortcuts.states), places.rows, places.columns))
         few = words is not None and shortcuts.label_rows
         reading = shortened.enter_context(only_of(model, words)) if few else words
-        logits: torch.Tensor = model(**inputs).logits[:, 0].float()  # [N, 1, V] → [N, V]
+        logits: torch.Tensor = model(**inputs).logits[:, 0].float().cpu()  # [N, 1, V] → [N, V]
     return label_logits(logits, reading)
 
 
@@ -140,9 +163,6 @@ def only_of(model: PreTrainedModel, words: Reading | None) -> Iterator[Reading |
     ids = list(chain.from_iterable(words))
     head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     weight, bias = head.weight[ids], None if head.bias is None else head.bias[ids]
-    head.forward = lambda states: linear(states, weight, bias)  # type: ignore[method-assign, assignment]
     place = count()
-    try:
+    with forward_of(head, lambda states: linear(states.to(weight.device), weight, bias)):
         yield [[next(place) for _ in each] for each in words]
-    finally:
-        del head.forward

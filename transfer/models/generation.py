@@ -76,6 +76,7 @@ def _continued(
 ) -> list[list[int]]:
     """Return the tokens behind each row of `ids` [B, T], up to where every row has reached its end."""
     embed, rows = model.model.get_input_embeddings(), torch.arange(len(ids))
+    ids = ids.to(model.device)
     embeds = embed(ids)  # [B, T, H]
     if prompt is not None:  # [P, H] in front of every row: [B, P + T, H]
         embeds = torch.cat([prompt.vectors.to(embeds).expand(len(ids), -1, -1), embeds], dim=1)

@@ -8,9 +8,11 @@ the LM head. This skips the vocabulary projection of all other positions, most o
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,13 +20,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from transfer.errors import ModelError
 from transfer.families import layout
+from transfer.families.checkpointing import checkpointed
 from transfer.families.loading import one_line, pretrained, tokenizer_of
 from transfer.families.model_directory import directory_of
+from transfer.families.placing import device_of, offloaded
 from transfer.families.probe import traits_of
-from transfer.families.shortcuts import inputs_of, read, states_at
+from transfer.families.shortcuts import inputs_of, last_states, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead, ModelRef
 from transfer.models.passes import Manners
+from transfer.placement import HERE, Placement
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens import vocabulary
@@ -40,6 +45,7 @@ class LanguageModel:
 
     Attributes:
         lm_head: what its LM head predicts; a model with "none", such as a sentence embedder, has states only.
+        checkpointing: compute activations again in the backward pass, see `transfer.families.checkpointing`.
         traits: how you may read it, measured by running it on construction.
 
     Raises:
@@ -51,6 +57,7 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     ref: ModelRef
     lm_head: LmHead
+    checkpointing: bool = False
     traits: Traits = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,10 +66,15 @@ class LanguageModel:
         self.model.train(mode=False)
         self.model.requires_grad_(False)
         try:
-            traits = traits_of(self.model, self.lm_head, self.tokenizer)
+            traits = traits_of(self.model, self.lm_head, self.tokenizer, self.ref.digest)
         except ModelError as error:
             raise ModelError(f"model {self.ref.name!r}: {error}") from error
         object.__setattr__(self, "traits", traits)
+        if self.checkpointing and len(layout.layer_lists(self.model)) != 1:
+            raise ModelError(
+                f"model {self.ref.name!r} has no single list of layers, so its activations cannot be computed again; "
+                "place it with checkpointing = false"
+            )
 
     @property
     def causal(self) -> bool:
@@ -83,8 +95,13 @@ class LanguageModel:
     def embedded(self, ids: torch.Tensor) -> torch.Tensor:
         """Layer inputs [..., H] in float32 for tokens [...]; some models scale the embedding weights."""
         with torch.no_grad():
-            vectors: torch.Tensor = self.model.get_input_embeddings()(ids)
+            vectors: torch.Tensor = self.model.get_input_embeddings()(ids.to(self.device))
         return vectors.detach().float().cpu()
+
+    @property
+    def device(self) -> torch.device:
+        """The device that takes the model's inputs; what its methods return is on the CPU."""
+        return device_of(self.model)
 
     @property
     def layers(self) -> int:
@@ -157,21 +174,33 @@ class LanguageModel:
         places = question(batch, words)
         # a record with words of several pieces takes R rows: [B, P, H] → [B·R, P, H]
         rows = None if rows is None else rows.repeat_interleave(places.copies, dim=0)
-        return read(
-            self.model, self._inputs(places.batch, rows), places.behind(rows), words, self.traits.shortcuts
-        )
+        with self._in_memory():
+            return read(
+                self.model,
+                self._inputs(places.batch, rows),
+                places.behind(rows),
+                words,
+                self.traits.shortcuts,
+            )
 
     def states(self, batch: Batch, rows: torch.Tensor | None = None) -> torch.Tensor:
         """Return the backbone's last hidden states [B, H] at the answer, behind prompt `rows` [B, P, H] if given."""
         columns = batch.answer + (0 if rows is None else rows.shape[1])
-        return states_at(
-            self.model, self._inputs(batch, rows), columns, self.traits.backbone, self.traits.shortcuts
-        )
+        with self._in_memory():
+            return states_at(
+                self.model, self._inputs(batch, rows), columns, self.traits.backbone, self.traits.shortcuts
+            )
 
     def all_states(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         """Return the backbone's last hidden states [B, P + T, H] behind prompt `rows` [B, P, H]."""
-        states: torch.Tensor = self.backbone(**self._inputs(batch, rows)).last_hidden_state
-        return states
+        with self._in_memory():
+            return last_states(self.backbone, self._inputs(batch, rows)).float().cpu()
+
+    def _in_memory(self) -> AbstractContextManager[None]:
+        """Within it, a forward pass keeps no more for the backward pass than the placement allows."""
+        if not self.checkpointing:
+            return nullcontext()
+        return checkpointed(next(iter(layout.layer_lists(self.model).values())))
 
     @property
     def backbone(self) -> nn.Module:
@@ -185,7 +214,7 @@ class LanguageModel:
         states = self.all_states(batch, rows[:, :length])[:, length:]  # [B, P + T, H] → [B, T, H]
         return head.class_logits(states, batch.mask, rows[:, length:])
 
-    def _inputs(self, batch: Batch, rows: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    def _inputs(self, batch: Batch, rows: torch.Tensor | None) -> dict[str, Any]:
         """Return the inputs of a forward pass: embeddings [B, P + T, H] of prompt and lines, and their mask."""
         self.require_positions(batch.ids.shape[1] + (0 if rows is None else rows.shape[1]))
         return inputs_of(self.model, batch, rows)
@@ -231,20 +260,30 @@ class LanguageModel:
         return SoftPrompt(self.embedded(drawn), self.ref)
 
 
-def load(source: str | Path, *, name: str | None = None, lm_head: LmHead | None = None) -> LanguageModel:
-    """Load a causal or masked LM or a backbone in float32, without network access.
+def load(
+    source: str | Path,
+    *,
+    name: str | None = None,
+    lm_head: LmHead | None = None,
+    placement: Placement = HERE,
+) -> LanguageModel:
+    """Load a causal or masked LM or a backbone, without network access.
 
     Args:
         source: directory with config.json, weights and tokeniser, or a hub name in the local cache.
         name: name of the model; the last part of `source` by default.
         lm_head: how to read it; by default what configuration and weights say.
+        placement: where the model is, and in what numbers it computes.
 
     Raises:
-        ModelError: there is no such directory, it is not a whole language model with a fast tokeniser, or the model
-            cannot be read behind a prompt.
+        ModelError: there is no such directory, it is not a whole language model with a fast tokeniser, the model
+            cannot be read behind a prompt, or it cannot be where `placement` says.
     """
     directory = directory_of(source)
-    model, lm_head = pretrained(directory, lm_head, source)
+    model, lm_head = pretrained(directory, lm_head, source, placement)
     tokenizer = tokenizer_of(directory, source)
     ref = ModelRef.of_directory(name or Path(source).name, directory)
-    return LanguageModel(model, tokenizer, ref, lm_head)
+    again = placement.checkpointing
+    if again is None:
+        again = offloaded(model) and len(layout.layer_lists(model)) == 1
+    return LanguageModel(model, tokenizer, ref, lm_head, again)

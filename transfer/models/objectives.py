@@ -94,5 +94,5 @@ def relations(pooled: torch.Tensor) -> torch.Tensor:
     sentence embedders (Gao et al. 2021, https://arxiv.org/abs/2104.08821). At τ = 1 all texts look alike.
     """
     unit = normalize(pooled, dim=-1)
-    others = ~torch.eye(len(pooled), dtype=torch.bool)
+    others = ~torch.eye(len(pooled), dtype=torch.bool, device=pooled.device)
     return (unit @ unit.T / LIKENESS)[others].view(len(pooled), -1)  # [B, B] without its diagonal

@@ -22,6 +22,7 @@ from transfer.models.language_model import LanguageModel, load
 from transfer.models.passes import Passes
 from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
 from transfer.peft_directory import CONFIG_FILE, WEIGHTS_FILE, peft_config
+from transfer.placement import HERE, Placement
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens.batches import Line
@@ -41,14 +42,15 @@ def require_sound(model: LanguageModel) -> None:
     _check(model, "sound", _require_text_as_prompt, _require_loadable, _require_prompt_matters)
 
 
-def require_sound_at(source: str | Path) -> None:
-    """Apply `require_sound` to a directory or a name in the local cache; load it only if it was never checked.
+def require_sound_at(source: str | Path, placement: Placement = HERE) -> None:
+    """Apply `require_sound` to a directory or a name in the local cache; load it only if it was never checked there.
 
     Raises:
         ModelError: see `require_sound` and `transfer.models.language_model.load`.
     """
     digest = ModelRef.of_directory("", directory_of(source)).digest
-    remembered(("sound at", digest), lambda: _holds(require_sound, load(source)), passed)
+    about = ("sound at", digest, placement.model_dump_json())
+    remembered(about, lambda: _holds(require_sound, load(source, placement=placement)), passed)
 
 
 def require_same(model: LanguageModel, stored: LanguageModel) -> None:
@@ -95,7 +97,8 @@ def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None
 
 def _check(model: LanguageModel, name: str, *properties: Callable[[LanguageModel], None]) -> None:
     """Refuse a model that lacks one of the `properties`; what all of them show is cached under `name`."""
-    about = (name, weights_of(model.model), model.lm_head, model.model.config.to_json_string())
+    config, device = model.model.config.to_json_string(), str(model.device)
+    about = (name, weights_of(model.model, model.ref.digest), model.lm_head, config, device)
     remembered(about, lambda: all(_holds(require, model) for require in properties), passed)
 
 
@@ -148,12 +151,12 @@ def _require_loadable(model: LanguageModel) -> None:
         prompted = behind(model, Path(place))
     rows = []
     for line in lines:
-        ids = torch.tensor([line.ids])
+        ids = torch.tensor([line.ids], device=model.device)
         with torch.no_grad():
             output = prompted(input_ids=ids, attention_mask=torch.ones_like(ids))
         outputs = output.last_hidden_state if model.lm_head == "none" else output.logits
         # [1, P + T, …] or [1, T, …]: some heads drop the prompt's positions, so count from the end
-        rows.append(outputs[0, outputs.shape[1] - len(line.ids) + line.answer].float())
+        rows.append(outputs[0, outputs.shape[1] - len(line.ids) + line.answer].float().cpu())
     _require_alike(model, _outputs(model, lines, prompt), torch.stack(rows), "behind a prompt", "stock PEFT")
 
 

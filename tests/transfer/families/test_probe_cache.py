@@ -70,10 +70,10 @@ def test_a_verdict_is_true_or_asked_again(cache: Path, content: bytes) -> None:
 
 def test_weights_tell_models_of_one_layout_apart() -> None:
     first, other = (LlamaForCausalLM(CAUSAL["llama"]) for _ in range(2))
-    digests = {weights_of(model) for model in (first, other)}
-    digests.add(weights_of(first.to(torch.bfloat16)))
+    digests = {weights_of(model, "") for model in (first, other)}
+    digests.add(weights_of(first.to(torch.bfloat16), ""))
     with torch.no_grad():
         other.lm_head.weight[3, 3] = float("nan")
-    digests.add(weights_of(other))
+    digests.add(weights_of(other, ""))
     assert len(digests) == 4
-    assert weights_of(other) in digests
+    assert weights_of(other, "") in digests

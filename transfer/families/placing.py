@@ -1,0 +1,74 @@
+"""A placement in the words of transformers and accelerate, and the devices of a model that they placed."""
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from transfer.errors import ModelError
+from transfer.placement import Placement
+
+
+def placed(placement: Placement) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that load a model where `placement` says.
+
+    Raises:
+        ModelError: this machine has no such device.
+    """
+    device = _device(placement)
+    arguments: dict[str, Any] = {"dtype": _dtype(placement, device)}
+    if placement.spread:
+        memory = {
+            int(name) if name.isdecimal() else name: size for name, size in placement.max_memory.items()
+        }
+        arguments |= {"device_map": "auto", "max_memory": memory, "offload_folder": placement.offload}
+    elif device.type != "cpu" or placement.quantise != "none":
+        arguments["device_map"] = {"": device}
+    if placement.quantise == "int8":
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast of every pass
+        arguments["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    if placement.quantise == "nf4":
+        arguments["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=arguments["dtype"]
+        )
+    return arguments
+
+
+def device_of(model: PreTrainedModel) -> torch.device:
+    """Return the device that takes the model's inputs."""
+    embedding = model.get_input_embeddings()
+    device = embedding.get_parameter("weight").device
+    if device.type != "meta":
+        return device
+    # accelerate loads an offloaded layer's weights when it runs
+    return torch.device(embedding._hf_hook.execution_device)  # type: ignore[union-attr, arg-type]  # noqa: SLF001
+
+
+def offloaded(model: nn.Module) -> bool:
+    """Return whether some weights are read from elsewhere when their layer runs."""
+    return any(parameter.is_meta for parameter in model.parameters())
+
+
+def _device(placement: Placement) -> torch.device:
+    if placement.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(placement.device)
+    known = {"cpu": 1, "cuda": torch.cuda.device_count(), "xpu": torch.xpu.device_count()}
+    count = known.get(device.type, int(torch.backends.mps.is_available()))
+    if (device.index or 0) >= count:
+        raise ModelError(
+            f'device "{placement.device}": PyTorch sees no such device here; write "auto" or "cpu"'
+        )
+    return device
+
+
+def _dtype(placement: Placement, device: torch.device) -> torch.dtype | str:
+    """Return the dtype of weights and activations; "auto" is transformers' word for the checkpoint's own."""
+    if placement.dtype != "auto":
+        chosen: torch.dtype = getattr(torch, placement.dtype)
+        return chosen
+    if placement.quantise != "none":
+        return torch.bfloat16
+    return torch.float32 if device.type == "cpu" else "auto"

@@ -1,0 +1,58 @@
+"""Where a model is, and in what numbers it computes. This module does not import PyTorch."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from transfer.errors import UsageError
+from transfer.files.toml import Located, Settings
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantisation = Literal["none", "int8", "nf4"]
+Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")]
+Size = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?([KMGT]i?B)$")]
+
+
+class Placement(Settings):
+    """Where a model is, and in what numbers it computes.
+
+    A prompt does not depend on it: prompts, noise and clipping are float32 or exact on the CPU wherever the model is.
+
+    Attributes:
+        device: "auto" is the first GPU, or the CPU if there is none; else a device of PyTorch, such as "cuda:1".
+        dtype: "auto" is the checkpoint's own on a GPU, float32 on a CPU, and bfloat16 between quantised weights.
+        quantise: bitsandbytes' weights of 8 bits (LLM.int8, Dettmers et al. 2022) or 4 bits (NF4, QLoRA, Dettmers et
+            al. 2023), made while loading.
+        max_memory: memory for weights on each GPU, by number, and on the "cpu", such as "70GiB". Layers are then
+            spread over these in order, and what does not fit goes to `offload`.
+        offload: directory for layers that fit into no memory; each is read when it runs.
+        checkpointing: recompute a layer's activations in the backward pass. By default where layers are offloaded, as
+            their weights would otherwise be kept for the backward pass.
+    """
+
+    called = "placement"
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    quantise: Quantisation = "none"
+    max_memory: Mapping[str, Size] = Field(default_factory=dict)
+    offload: Located | None = None
+    checkpointing: bool | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Placement":
+        for name in self.max_memory:
+            if name != "cpu" and not name.isdecimal():
+                raise UsageError(f'max_memory {name!r} must be the number of a GPU, or "cpu"')
+        if self.offload is not None and not self.max_memory:
+            raise UsageError('offload needs max_memory, such as { "0" = "70GiB", cpu = "100GiB" }')
+        return self
+
+    @property
+    def spread(self) -> bool:
+        """Whether layers may be on several devices."""
+        return bool(self.max_memory)
+
+
+HERE = Placement()
+"""The placement of a model whose owner chose none."""
