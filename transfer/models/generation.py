@@ -91,7 +91,7 @@ def _continued(
         following = out.logits[:, -1].argmax(dim=-1, keepdim=True)  # [B, 1]
         cache, unread = getattr(out, "past_key_values", None), embed(following)  # unread [B, 1, H]
         tokens, embeds = torch.cat([tokens, following], dim=1), torch.cat([embeds, unread], dim=1)
-    continuations: list[list[int]] = tokens.tolist()
+    continuations: list[list[int]] = tokens.cpu().tolist()
     return continuations
 
 
