@@ -31,7 +31,7 @@ from deploy.world import make
 from transfer.distillation.proxy import Proxy
 from transfer.errors import UsageError
 from transfer.files.text import toml
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.prompt import SoftPrompt
 from transfer.protocol.round_wire import reply_fields
 from transfer.tasks import Task

@@ -18,7 +18,8 @@ from client.private.dpsgd import tune
 from client.private.noise import NoiseSource
 from client.private.records import PrivateRecords
 from client.prompts import trial
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.peft_directory import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
 from transfer.post.baselines import direct, text_prompt
 from transfer.post.evaluation import accuracy, exact_match, matched, score

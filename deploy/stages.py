@@ -17,7 +17,7 @@ from rich.console import Console
 
 from client.private.records import read
 from deploy.processes import command, daemon, free_ports
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.tasks import Task
 
 DELTA = 1e-6

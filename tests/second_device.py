@@ -1,8 +1,8 @@
 """A second device on a machine that has none.
 
-A `Card` tensor says that it is on `lazy:0`, keeps its numbers on the CPU, and refuses to be mixed with tensors that are
-not on the card, as a GPU's tensors do. Numbers are real, so results can be compared with those of the CPU. It shows
-where devices are mixed; it does not show what only a GPU does: streams, pinned memory, other kernels.
+A tensor on the card says that it is on `lazy:0`, keeps its numbers on the CPU, and refuses to be mixed with tensors
+that are not on the card, as a GPU's tensors do. Numbers are real, so results can be compared with those of the CPU.
+This shows where devices are mixed, but not what only a GPU does: streams, pinned memory, other kernels.
 """
 
 from collections.abc import Iterator

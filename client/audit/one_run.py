@@ -193,9 +193,8 @@ def _auditee(included: Flags, spend: Spend, rounds: int, budget: float) -> "Iter
         settings.proxies_directory.mkdir(mode=0o700)
         proxy = CanaryProxy.make(settings.proxies_directory, len(included))
         tuning = Tuning(spend, proxy.clip_norm(spend.noise_multiplier), LEARNING_RATE)
-        yield _Auditee(
-            settings, proxy, tuning, rounds, Proxies(settings.proxies_directory, placement=settings.placement)
-        )
+        proxies = Proxies(settings.proxies_directory, placement=settings.placement)
+        yield _Auditee(settings, proxy, tuning, rounds, proxies)
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ def _one_run(canaries: int, noise: float | None) -> Run:
 
 def _membership(settings: "ClientConfig", given: MembershipInputs, setup: ShadowSettings) -> Run:
     from client.audit import membership as membership_audit
-    from transfer.models.language_model import load
+    from transfer.models.loading import load
 
     unit = settings.data.unit
     records = membership_audit.sample(settings.data.path, given.task, setup.records, unit)

@@ -11,7 +11,7 @@ from rich.table import Table
 from client.home.settings import DataSettings
 from client.private import records as private_data
 from client.private.lengths import Lengths
-from transfer.models import language_model as models
+from transfer.models import loading as models
 from transfer.models.self_check import require_tunable
 from transfer.tasks import Task
 from transfer.tokens.encoder import Encoder

@@ -129,7 +129,7 @@ def distil(
         texts = read_texts(text)
     with console.doing(f"loading {target}"):
         from transfer.distillation.distil import make
-        from transfer.models.language_model import load
+        from transfer.models.loading import load
 
         large = load(target, placement=placement)
     place.parent.mkdir(mode=0o700, exist_ok=True)

@@ -12,7 +12,7 @@ from client.rounds.policy import Policy
 from transfer.errors import ConfigError, DataError, UsageError
 from transfer.files.toml import Located, Settings, load
 from transfer.names import checked
-from transfer.placement import HERE, Placement
+from transfer.placement.settings import HERE, Placement
 from transfer.privacy import Budget, Unit, default_delta
 
 FILE = "client.toml"

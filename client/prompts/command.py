@@ -176,7 +176,7 @@ def try_prompt(
         claim = artifact.verified(directory, publisher)
     with console.doing(f"loading {model}"):
         from client.prompts import trial
-        from transfer.models import language_model as models
+        from transfer.models import loading as models
 
         target = models.load(model, lm_head=claim.lm_head, placement=placement)
     answers: list[dict[str, Any]]

@@ -6,9 +6,10 @@ from pathlib import Path
 from transfer.errors import ModelError, NotFoundError, UsageError, VerificationError
 from transfer.families.model_directory import directories_in
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.names import checked
-from transfer.placement import HERE, Placement
+from transfer.placement.settings import HERE, Placement
 
 Fetch = Callable[[str, Path], object]
 """Fetches the coordinator's proxy of a name to a new directory, which appears verified and whole."""

@@ -17,7 +17,7 @@ from coordinator.home.settings import TargetSettings, chosen
 from coordinator.publication.library import consulted
 from coordinator.publication.proxies import load_proxy
 from coordinator.publication.publish import publish, published_by
-from coordinator.publication.transfer import transfer_campaign
+from coordinator.publication.transfer import load_target, transfer_campaign
 from coordinator.rounds.aggregation import Aggregate
 from coordinator.rounds.cohort import Cohort
 from coordinator.rounds.fleet import Fleet
@@ -31,7 +31,7 @@ from coordinator.store.states import ACTIVE
 from coordinator.store.store import Store
 from transfer.errors import PromptferryError, UsageError
 from transfer.files.public_text import read_texts
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
 from transfer.post.compatibility import check_possible
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
@@ -218,12 +218,10 @@ class _Course:
             self._note(f"transfer: step {step} of {steps}")
 
     def _proxy(self) -> LanguageModel:
-        target = chosen(self.plan.target, self.runner.target)
-        return load_proxy(self.store.proxy(self.plan.proxy), target.placement)
+        return load_proxy(self.store.proxy(self.plan.proxy), self.runner.target.placement)
 
     def _target(self) -> LanguageModel:
-        target = chosen(self.plan.target, self.runner.target)
-        return load(target.source, name=target.name or None, placement=target.placement)
+        return load_target(chosen(self.plan.target, self.runner.target))
 
     def _note(self, detail: str) -> None:
         """Record progress for observers, unless an abort came first."""

@@ -11,11 +11,11 @@ from coordinator.home import settings as config
 from coordinator.home.identity import pki_paths
 from coordinator.home.settings import CoordinatorConfig
 from coordinator.publication import proxies
+from coordinator.publication.transfer import load_target
 from coordinator.store.records import ClientState, utc_now
 from coordinator.store.store import Store
 from transfer import hints
 from transfer.errors import ConfigError, UnavailableError, VerificationError
-from transfer.models.language_model import load
 from transfer.models.self_check import require_sound
 from transfer.protocol.signing import key_id
 from transfer.terminal import doctor as checkup
@@ -51,8 +51,7 @@ def _certificate(settings: CoordinatorConfig) -> str:
 
 
 def _target(settings: CoordinatorConfig) -> str:
-    target = settings.target
-    model = load(target.source, name=target.name or None, placement=target.placement)
+    model = load_target(settings.target)
     require_sound(model)
     kind = "without an LM head" if model.lm_head == "none" else model.lm_head
     return f"{model.ref.name} {model.ref.digest[:16]}…, {kind}, hidden size {model.width}"

@@ -85,7 +85,7 @@ def distil(
         with console.doing("loading PyTorch"):
             from coordinator.publication import proxies
             from transfer.distillation.distil import make
-            from transfer.models.language_model import load
+            from transfer.models.loading import load
         with console.doing(f"loading {source.source}"):
             large = load(source.source, name=source.name or None, placement=placement)
         with distil_options.resumable(place), console.progress(f"distilling {name}") as show:

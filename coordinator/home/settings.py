@@ -9,7 +9,7 @@ from pydantic import Field
 import coordinator
 from transfer.errors import ConfigError
 from transfer.files.toml import Located, Settings, at_home, load
-from transfer.placement import HERE, Placement
+from transfer.placement.settings import HERE, Placement
 
 FILE = "coordinator.toml"
 

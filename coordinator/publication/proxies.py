@@ -10,9 +10,10 @@ from transfer.distillation.proxy import Proxy
 from transfer.errors import VerificationError
 from transfer.files.atomic import FileRef, appearing
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.self_check import require_sound
-from transfer.placement import HERE, Placement
+from transfer.placement.settings import HERE, Placement
 from transfer.protocol.signing import PROXY_PREDICATE, STATEMENT_TYPE, sign, statement
 from transfer.protocol.statement import ModelV1, ProxyStatement
 

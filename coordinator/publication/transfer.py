@@ -18,7 +18,8 @@ from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan
 from coordinator.store.store import Store
 from transfer.files.public_text import read_texts
 from transfer.model_ref import LmHead, ModelRef
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.panda.library import Choice, TransferInput
 from transfer.panda.selection import transfer_with_library
 from transfer.post.settings import TransferSettings
@@ -112,6 +113,11 @@ def transfer_and_measure(
     )
 
 
+def load_target(target: TargetSettings) -> LanguageModel:
+    """Load the target where its settings place it."""
+    return load(target.source, name=target.name or None, placement=target.placement)
+
+
 def transfer_campaign(
     store: Store, identity: Identity, plan: CampaignPlan, default: TargetSettings, on_step: OnStep
 ) -> tuple[History, TransferResult]:
@@ -124,7 +130,7 @@ def transfer_campaign(
     """
     history = read_history(store, identity, plan)
     settings = chosen(plan.target, default)
-    target = load(settings.source, name=settings.name or None, placement=settings.placement)
+    target = load_target(settings)
     release = composed([Contribution.of(plan, history)])
     entries = consulted(plan, store, identity, target.ref, release)
     result = transfer_and_measure(

@@ -45,7 +45,8 @@ from transfer.distillation.distil import DistilSettings, make
 from transfer.distillation.proxy import Proxy, cut, spread
 from transfer.errors import PromptferryError, UsageError
 from transfer.files.public_text import read_texts
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.post.compatibility import check_possible
 from transfer.tasks import Task
 from transfer.terminal.console import INTERRUPTED

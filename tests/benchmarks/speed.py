@@ -35,7 +35,7 @@ from transfer.distillation.exercises import exercises, sequences_of
 from transfer.distillation.proxy import cut, spread
 from transfer.errors import UsageError
 from transfer.files.public_text import read_texts
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.post.settings import TransferSettings
 from transfer.post.transfer import transfer
 from transfer.privacy import Spend

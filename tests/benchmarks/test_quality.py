@@ -23,7 +23,7 @@ from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_report import markdown, recovery, rows
 from tests.benchmarks.quality_results import Results
 from transfer.errors import DataError, UsageError
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.post.settings import TransferSettings
 from transfer.privacy import epsilon
 from transfer.tasks import Task

@@ -12,7 +12,7 @@ from tests.benchmarks import quality
 from tests.benchmarks.panda_paper import paper_transfer
 from tests.benchmarks.quality_paper import Paper
 from transfer.errors import UsageError
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.panda.library import LibraryRecord
 from transfer.panda.scores import answer_states, task_similarity
 from transfer.post.settings import TransferSettings

@@ -8,7 +8,7 @@ from tests.benchmarks import quality
 from tests.benchmarks.quality_cells import BY_LABELS, METHODS
 from transfer.errors import UsageError
 from transfer.models.generation import answers
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.tasks import Task
 
 ANSWERS = ("the film", "the plot")

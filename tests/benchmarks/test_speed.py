@@ -19,7 +19,7 @@ from tests.benchmarks.workload import LEAST, MOST, Workload, made_up_texts, prox
 from transfer.distillation import proxy
 from transfer.distillation.exercises import sequences_of
 from transfer.errors import UsageError
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.terminal.console import run
 
 TEXTS = [

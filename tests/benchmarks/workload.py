@@ -16,7 +16,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transfer.distillation.proxy import cut, spread
 from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.per_record_gradients import LabelledLines
 from transfer.tasks import Task
 

@@ -30,7 +30,8 @@ from tests.client.audit import test_mechanism, test_one_run
 from tests.client.private import test_dpsgd as test_tuning
 from tests.client.private import test_exact_sums as test_exactness
 from tests.client.private import test_noise
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.objectives import cross_entropy
 from transfer.models.per_record_gradients import LabelledLines
 from transfer.tasks import Task

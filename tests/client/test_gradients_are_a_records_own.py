@@ -9,7 +9,8 @@ import torch
 from client.private.noise import GRID_BITS, clip_to_grid
 from tests.promises import Measured
 from tests.transfer.kinds import CAUSAL, MASKED, saved
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.passes import Passes
 from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
 from transfer.subspace import Subspace

@@ -20,7 +20,7 @@ from coordinator.store.records import Campaign, ProxyRecord, utc_now
 from coordinator.store.store import Store
 from transfer.distillation.distil import DistilSettings, distil
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.post.settings import TransferSettings
 from transfer.privacy import Guarantee, Spend, epsilon
 from transfer.prompt import SoftPrompt

@@ -8,7 +8,7 @@ import torch
 from client.private.records import PrivateRecords
 from deploy.measure import CEILING, Measured, accuracies, delivered_prompt, in_stock_peft
 from transfer.models.generation import answers
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.peft_directory import PeftDirectory
 from transfer.prompt import SoftPrompt
 

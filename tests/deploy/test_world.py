@@ -11,7 +11,7 @@ import torch
 from client.private.records import read
 from deploy.world import Size, World, _settle, make
 from transfer.files.public_text import read_texts
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.post.evaluation import accuracy
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task

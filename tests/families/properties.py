@@ -24,7 +24,7 @@ from tests.families.readings import (
 from tests.families.records import rows_apart, rows_apart_in_half, sensitivity
 from tests.families.subject import Subject, write
 from tests.families.tiny import Kind
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.models.self_check import require_sound
 
 PROPERTIES: Mapping[str, tuple[Callable[[Subject], str | None], str]] = {

@@ -21,7 +21,8 @@ from transformers import (
 from tests.transfer.configurations import CAUSAL, LENGTH, MASKED, TEXTS
 from transfer.distillation.proxy import cut
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens.batches import Line

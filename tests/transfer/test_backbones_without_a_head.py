@@ -27,7 +27,7 @@ from transformers import (
 from tests.transfer.conftest import like
 from transfer.distillation.proxy import cut
 from transfer.errors import ModelError, TaskError, UsageError
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.post.evaluation import class_logits
 from transfer.post.settings import TransferSettings
 from transfer.post.transfer import transfer_problem

@@ -59,7 +59,7 @@ from client.private.records import PrivateRecords
 from transfer.distillation.distil import DistilSettings, make
 from transfer.distillation.proxy import cut
 from transfer.distillation.settings import LEAST_TOKENS
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.models.objectives import transfer_losses
 from transfer.post.settings import TransferSettings
 from transfer.post.transfer import held_out_losses, transfer

@@ -1,6 +1,6 @@
 """A model is known by its kind, name and files."""
 
-from transfer.models.language_model import load
+from transfer.models.loading import load
 
 
 def test_a_model_knows_its_kind_name_and_files(tiny_causal, tiny_masked, tiny_gpt2):

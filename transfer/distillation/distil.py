@@ -29,7 +29,8 @@ from transfer.distillation.settings import LEAST_TOKENS, DistilSettings, checkpo
 from transfer.distillation.training_state import TrainingState
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files.atomic import appearing
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.objectives import cosine_distance, divergence
 from transfer.models.self_check import require_same, require_sound
 from transfer.progress import OnStep, doing, progress

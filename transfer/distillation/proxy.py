@@ -21,7 +21,8 @@ from transfer.families.closeness import close
 from transfer.families.in_place import alone
 from transfer.families.loading import reason_of, without_pooler
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 
 RECORD_FILE = "proxy.json"
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from transfer.families.forward import forward_of
+from transfer.placement.forward import forward_of
 
 
 @contextmanager

@@ -26,9 +26,9 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from transfer.errors import ModelError, PromptferryError
-from transfer.families.placing import placed
 from transfer.model_ref import LmHead
-from transfer.placement import HERE, Placement
+from transfer.placement.devices import placed
+from transfer.placement.settings import HERE, Placement
 
 FACTORIES = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM, "none": AutoModel}
 POOLER = "pooler."

@@ -20,11 +20,11 @@ from transfer.families.closeness import close
 from transfer.families.layout import attempt, backbones, looks_at_length
 from transfer.families.loading import reason_of
 from transfer.families.operators import Operators
-from transfer.families.placing import device_of
 from transfer.families.probe_cache import remembered, weights_of
 from transfer.families.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead
+from transfer.placement.devices import device_of
 from transfer.tokens.batches import Line, collate
 from transfer.tokens.readout import Places, label_logits, question
 from transfer.tokens.vocabulary import drawn, padding

@@ -11,12 +11,13 @@ from itertools import chain, count
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from torch import nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-from transfer.families.forward import forward_of
-from transfer.families.placing import device_of
+from transfer.placement.devices import device_of
+from transfer.placement.forward import forward_of
 from transfer.tokens.batches import Batch
 from transfer.tokens.readout import Head, Places, Reading, WholeWords, label_logits
 
@@ -162,7 +163,8 @@ def only_of(model: PreTrainedModel, words: Reading | None) -> Iterator[Reading |
         return
     ids = list(chain.from_iterable(words))
     head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    weight, bias = head.weight[ids], None if head.bias is None else head.bias[ids]
+    with align_module_device(head):  # an offloaded head is read now
+        weight, bias = head.weight[ids], None if head.bias is None else head.bias[ids]
     place = count()
     with forward_of(head, lambda states: linear(states.to(weight.device), weight, bias)):
         yield [[next(place) for _ in each] for each in words]

@@ -8,10 +8,8 @@ the LM head. This skips the vocabulary projection of all other positions, most o
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,16 +18,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from transfer.errors import ModelError
 from transfer.families import layout
-from transfer.families.checkpointing import checkpointed
-from transfer.families.loading import one_line, pretrained, tokenizer_of
-from transfer.families.model_directory import directory_of
-from transfer.families.placing import device_of, offloaded
+from transfer.families.loading import one_line
 from transfer.families.probe import traits_of
 from transfer.families.shortcuts import inputs_of, last_states, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead, ModelRef
 from transfer.models.passes import Manners
-from transfer.placement import HERE, Placement
+from transfer.placement.checkpointing import checkpointed
+from transfer.placement.devices import device_of
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens import vocabulary
@@ -45,7 +41,7 @@ class LanguageModel:
 
     Attributes:
         lm_head: what its LM head predicts; a model with "none", such as a sentence embedder, has states only.
-        checkpointing: compute activations again in the backward pass, see `transfer.families.checkpointing`.
+        checkpointing: compute activations again in the backward pass, see `transfer.placement.checkpointing`.
         traits: how you may read it, measured by running it on construction.
 
     Raises:
@@ -174,33 +170,26 @@ class LanguageModel:
         places = question(batch, words)
         # a record with words of several pieces takes R rows: [B, P, H] → [B·R, P, H]
         rows = None if rows is None else rows.repeat_interleave(places.copies, dim=0)
-        with self._in_memory():
-            return read(
-                self.model,
-                self._inputs(places.batch, rows),
-                places.behind(rows),
-                words,
-                self.traits.shortcuts,
-            )
+        inputs = self._inputs(places.batch, rows)
+        with checkpointed(self._recomputed):
+            return read(self.model, inputs, places.behind(rows), words, self.traits.shortcuts)
 
     def states(self, batch: Batch, rows: torch.Tensor | None = None) -> torch.Tensor:
         """Return the backbone's last hidden states [B, H] at the answer, behind prompt `rows` [B, P, H] if given."""
         columns = batch.answer + (0 if rows is None else rows.shape[1])
-        with self._in_memory():
-            return states_at(
-                self.model, self._inputs(batch, rows), columns, self.traits.backbone, self.traits.shortcuts
-            )
+        inputs, backbone = self._inputs(batch, rows), self.traits.backbone
+        with checkpointed(self._recomputed):
+            return states_at(self.model, inputs, columns, backbone, self.traits.shortcuts)
 
     def all_states(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         """Return the backbone's last hidden states [B, P + T, H] behind prompt `rows` [B, P, H]."""
-        with self._in_memory():
+        with checkpointed(self._recomputed):
             return last_states(self.backbone, self._inputs(batch, rows)).float().cpu()
 
-    def _in_memory(self) -> AbstractContextManager[None]:
-        """Within it, a forward pass keeps no more for the backward pass than the placement allows."""
-        if not self.checkpointing:
-            return nullcontext()
-        return checkpointed(next(iter(layout.layer_lists(self.model).values())))
+    @property
+    def _recomputed(self) -> Sequence[nn.Module]:
+        """The layers that keep no activations for the backward pass; none without `checkpointing`."""
+        return list(*layout.layer_lists(self.model).values()) if self.checkpointing else ()
 
     @property
     def backbone(self) -> nn.Module:
@@ -258,32 +247,3 @@ class LanguageModel:
         """Return a prompt of `length` embeddings drawn from the vocabulary without replacement."""
         drawn = torch.randperm(self.embedding.shape[0], generator=generator)[:length]
         return SoftPrompt(self.embedded(drawn), self.ref)
-
-
-def load(
-    source: str | Path,
-    *,
-    name: str | None = None,
-    lm_head: LmHead | None = None,
-    placement: Placement = HERE,
-) -> LanguageModel:
-    """Load a causal or masked LM or a backbone, without network access.
-
-    Args:
-        source: directory with config.json, weights and tokeniser, or a hub name in the local cache.
-        name: name of the model; the last part of `source` by default.
-        lm_head: how to read it; by default what configuration and weights say.
-        placement: where the model is, and in what numbers it computes.
-
-    Raises:
-        ModelError: there is no such directory, it is not a whole language model with a fast tokeniser, the model
-            cannot be read behind a prompt, or it cannot be where `placement` says.
-    """
-    directory = directory_of(source)
-    model, lm_head = pretrained(directory, lm_head, source, placement)
-    tokenizer = tokenizer_of(directory, source)
-    ref = ModelRef.of_directory(name or Path(source).name, directory)
-    again = placement.checkpointing
-    if again is None:
-        again = offloaded(model) and len(layout.layer_lists(model)) == 1
-    return LanguageModel(model, tokenizer, ref, lm_head, again)

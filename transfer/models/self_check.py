@@ -18,11 +18,12 @@ from transfer.families.loading import reason_of
 from transfer.families.model_directory import directory_of
 from transfer.families.probe_cache import passed, remembered, weights_of
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.passes import Passes
 from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
 from transfer.peft_directory import CONFIG_FILE, WEIGHTS_FILE, peft_config
-from transfer.placement import HERE, Placement
+from transfer.placement.settings import HERE, Placement
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens.batches import Line
@@ -46,7 +47,7 @@ def require_sound_at(source: str | Path, placement: Placement = HERE) -> None:
     """Apply `require_sound` to a directory or a name in the local cache; load it only if it was never checked there.
 
     Raises:
-        ModelError: see `require_sound` and `transfer.models.language_model.load`.
+        ModelError: see `require_sound` and `transfer.models.loading.load`.
     """
     digest = ModelRef.of_directory("", directory_of(source)).digest
     about = ("sound at", digest, placement.model_dump_json())

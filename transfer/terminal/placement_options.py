@@ -1,4 +1,4 @@
-"""Options that say where a model is and in what numbers it computes; see `transfer.placement`."""
+"""Options that say where a model is and in what numbers it computes; see `transfer.placement.settings`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from transfer.errors import UsageError
-from transfer.placement import HERE, Placement
+from transfer.placement.settings import HERE, Placement
 
 Device = Annotated[
     str | None, typer.Option(help="Device of the target: auto, cpu, cuda, cuda:1 …", show_default="auto")

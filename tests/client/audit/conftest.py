@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 
 from client.audit.canaries import TASK, CanaryProxy, write_records
 from client.private.records import read
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
 
 

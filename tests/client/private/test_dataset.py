@@ -9,7 +9,7 @@ import pytest
 from client.ledger.ledger import Ledger
 from client.private.dataset import DataFile
 from tests.client.ledgers import at
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.tasks import Task
 
 

@@ -19,7 +19,8 @@ from client.private.noise import GRID_BITS, NoiseSource
 from client.private.records import PrivateRecords
 from tests.promises import Measured
 from transfer.errors import ModelError, PromptferryError, UsageError
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.objectives import answer_loss, label_loss
 from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
 from transfer.post.evaluation import accuracy

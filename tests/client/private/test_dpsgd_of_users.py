@@ -16,7 +16,8 @@ from client.private.noise import GRID_BITS, clip_to_grid
 from client.private.records import PrivateRecords
 from tests.promises import Measured
 from transfer.errors import DataError
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
 from transfer.privacy import Spend, Unit
 from transfer.protocol.rounds import Tuning

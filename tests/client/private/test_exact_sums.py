@@ -23,7 +23,7 @@ from client.private.dpsgd import OPTIMIZERS, NoisyOptimizer, tune
 from client.private.noise import GRID_BITS, NoiseSource, clip_to_grid
 from client.private.records import PrivateRecords
 from tests.promises import Measured
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.privacy import Spend, Unit
 from transfer.protocol.rounds import Tuning
 from transfer.subspace import Subspace

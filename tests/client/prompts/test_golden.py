@@ -12,7 +12,7 @@ from client.prompts import command as user
 from client.prompts import directory as artifact
 from client.prompts import trial
 from client.remote import publisher_key
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.terminal import console
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v1"

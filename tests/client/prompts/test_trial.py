@@ -12,7 +12,7 @@ from client.prompts import directory as artifact
 from coordinator.home import pki
 from tests.client.prompts.recipient import TARGET, assert_refused
 from transfer.models.generation import answers
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.peft_directory import CONFIG_FILE, HEAD_FILE
 from transfer.post.evaluation import class_logits
 from transfer.prompt import SoftPrompt

@@ -13,7 +13,7 @@ from client.private.dpsgd import tune
 from tests.client.rounds.owner import ROUND, ROWS, Owner, for_users
 from tests.promises import Measured
 from transfer.errors import LedgerError
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.models.public_directions import public_subspace
 from transfer.privacy import Budget, Guarantee, Spend, epsilon
 from transfer.prompt import SoftPrompt

@@ -2,7 +2,7 @@
 
 import torch
 
-from transfer.models.language_model import load
+from transfer.models.loading import load
 
 
 def start_of(world):

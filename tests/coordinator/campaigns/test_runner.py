@@ -15,7 +15,7 @@ from tests.coordinator.campaigns.campaigns import start_of, stay_inside
 from transfer.distillation.distil import DistilSettings, distil
 from transfer.files.public_text import read_texts
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.peft_directory import CONFIG_FILE, HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
 from transfer.prompt import SoftPrompt
 

@@ -12,7 +12,7 @@ from coordinator.rounds.plan import Start
 from coordinator.store.records import CampaignState
 from transfer.errors import NotFoundError, VerificationError
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.peft_directory import CONFIG_FILE, WEIGHTS_FILE
 from transfer.privacy import Spend, epsilon
 from transfer.prompt import SoftPrompt

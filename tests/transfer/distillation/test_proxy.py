@@ -12,7 +12,8 @@ from transfer.distillation.distil import DistilSettings, distil
 from transfer.distillation.proxy import Proxy, cut, spread
 from transfer.errors import ModelError, UsageError
 from transfer.model_ref import ModelRef
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.tokens.batches import Line
 
 WORDS = ("The", "film", "was", "great", "actors", "good", "It", "fun", "terrible", "plot", "bad", "boring")

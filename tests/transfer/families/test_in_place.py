@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from transfer.families.in_place import alone
-from transfer.models.language_model import load
+from transfer.models.loading import load
 
 
 def test_a_layer_that_stands_aside_changes_nothing_and_comes_back(tiny_causal: Path) -> None:

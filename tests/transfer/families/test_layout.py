@@ -7,7 +7,7 @@ import torch
 
 from transfer.distillation.proxy import cut
 from transfer.errors import ModelError
-from transfer.models.language_model import load
+from transfer.models.loading import load
 from transfer.tokens.batches import Line
 
 

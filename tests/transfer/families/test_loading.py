@@ -12,7 +12,7 @@ from transformers import BertModel
 
 from tests.transfer.models.lines import TEXTS
 from transfer.errors import ModelError
-from transfer.models.language_model import load
+from transfer.models.loading import load
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from transfer.errors import ModelError
-from transfer.models.language_model import load
+from transfer.models.loading import load
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.transfer.conftest import like
 from tests.transfer.kinds import CAUSAL, DECODER, enlarged, saved
 from transfer.errors import ModelError
 from transfer.families.shortcuts import Shortcuts
-from transfer.models.language_model import load
+from transfer.models.loading import load
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from transformers import PreTrainedTokenizerFast
 from tests.transfer.models.lines import TEXTS
 from transfer.errors import ModelError
 from transfer.families.shortcuts import only_of
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.prompt import SoftPrompt
 from transfer.tokens.batches import FORWARD_TOKENS, Batch, Line
 from transfer.tokens.readout import label_logits

@@ -9,7 +9,8 @@ import torch
 import transfer.models.self_check
 from tests.transfer.kinds import saved
 from transfer.errors import ModelError, PromptferryError, TaskError
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.self_check import require_same, require_sound, require_sound_at, require_tunable
 from transfer.tasks import Label
 

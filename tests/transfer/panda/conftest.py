@@ -7,7 +7,8 @@ import torch
 
 from tests.transfer.panda.libraries import PRIVATE, SETTINGS, TEXTS, args, noise, record
 from transfer.distillation.proxy import cut
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.panda.library import TransferInput
 from transfer.post.transfer import transfer
 

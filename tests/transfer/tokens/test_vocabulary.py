@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.transfer.models.lines import TEXTS
-from transfer.models.language_model import load
+from transfer.models.loading import load
 
 
 @pytest.mark.parametrize("eos", [True, False])

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from transfer.errors import ModelError
-from transfer.placement import Placement
+from transfer.placement.settings import Placement
 
 
 def placed(placement: Placement) -> dict[str, Any]:

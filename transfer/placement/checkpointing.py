@@ -5,7 +5,7 @@ runs inside `torch.utils.checkpoint`, in eval mode, and only while a gradient is
 are then in memory only while it runs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from transfer.families.forward import forward_of
+from transfer.placement.forward import forward_of
 
 
 @contextmanager
-def checkpointed(layers: nn.ModuleList) -> Iterator[None]:
+def checkpointed(layers: Sequence[nn.Module]) -> Iterator[None]:
     """Within the block, passes keep only the input of each of `layers`, except the last.
 
     The last layer is left alone: a shortcut may narrow it for the length of a forward pass

@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from client.private.dpsgd import tune
 from client.private.records import PrivateRecords
 from tests.second_device import CARD, card
-from transfer.errors import ModelError
 from transfer.models.generation import answers
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.public_directions import public_subspace
-from transfer.placement import Placement
+from transfer.placement.settings import Placement
 from transfer.post.evaluation import accuracy
 from transfer.post.projection import projected
 from transfer.post.settings import Space, TransferSettings
@@ -139,43 +138,3 @@ def test_devices_are_not_mixed_in_silence() -> None:
 def test_every_flow_runs_on_a_gpu(tiny_causal: Path, tiny_task: Task, reading: str, dtype: str) -> None:
     placement = Placement(device="cuda", dtype=dtype)
     assert flows(*(load(tiny_causal, placement=placement) for _ in range(2)), read_by(reading, tiny_task))
-
-
-def test_a_target_on_disk_gives_the_prompt_of_one_in_memory(
-    tiny_causal: Path, tiny_task: Task, tmp_path: Path
-) -> None:
-    spread = Placement(device="cpu", max_memory={"cpu": "60KB"}, offload=tmp_path / "offload")
-    proxy, whole = load(tiny_causal), load(tiny_causal)
-    offloaded = load(tiny_causal, placement=spread)
-    head = offloaded.model.get_output_embeddings()
-    assert "disk" in offloaded.model.hf_device_map.values()
-    assert offloaded.checkpointing
-    prompt = proxy.text_prompt("A sentence about a review", P)
-    settings = TransferSettings(steps=3, check_every=3, learning_rate=0.01)
-    hook = vars(head)["forward"]
-    found = [
-        transfer(prompt, proxy, target, tiny_task, TEXTS, settings).prompt for target in (whole, offloaded)
-    ]
-    assert torch.equal(found[0].vectors, found[1].vectors)
-    assert vars(head)["forward"] is hook
-
-
-@pytest.mark.parametrize(
-    ("keys", "line"),
-    [
-        ({"device": "gpu"}, "device"),
-        ({"dtype": "int4"}, "dtype"),
-        ({"max_memory": {"disk": "1GB"}}, "max_memory 'disk' must be the number of a GPU, or \"cpu\""),
-        ({"max_memory": {"cpu": "much"}}, "max_memory"),
-        ({"offload": Path("there")}, "offload needs max_memory"),
-    ],
-)
-def test_an_impossible_placement_is_refused_by_its_key(keys: dict[str, object], line: str) -> None:
-    with pytest.raises(Exception, match=line) as refused:
-        Placement(**keys)
-    assert isinstance(refused.value, ValidationError) or type(refused.value).__name__ == "UsageError"
-
-
-def test_a_device_that_is_not_here_is_refused(tiny_causal: Path) -> None:
-    with pytest.raises(ModelError, match='device "cuda:7": PyTorch sees no such device here'):
-        load(tiny_causal, placement=Placement(device="cuda:7"))

@@ -1,0 +1,62 @@
+"""A model is where its placement says, in the numbers that it says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.transfer.models.lines import TEXTS
+from transfer.errors import ModelError
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
+from transfer.placement.devices import device_of, offloaded
+from transfer.placement.settings import Placement
+from transfer.tasks import Task
+
+
+def gradient(model: LanguageModel, task: Task) -> torch.Tensor:
+    """The gradient [B, P, H] of lines' answers with respect to a prompt before them."""
+    lines = model.encoder(task).encode(TEXTS)
+    prompt = model.text_prompt("A sentence about a review", 4).vectors
+    rows = prompt.expand(len(lines), -1, -1).clone().requires_grad_(True)
+    answers = model.logits(model.collate(lines), rows, model.encoder(task).words)
+    (found,) = torch.autograd.grad(answers.log_softmax(-1)[:, 0].sum(), rows)
+    return found
+
+
+def test_a_device_that_is_not_here_is_refused(tiny_causal: Path) -> None:
+    with pytest.raises(ModelError, match='device "cuda:7": PyTorch sees no such device here'):
+        load(tiny_causal, placement=Placement(device="cuda:7"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_weights_have_the_dtype_of_the_placement_and_gradients_stay_float32(
+    tiny_causal: Path, tiny_task: Task, dtype: str
+) -> None:
+    model = load(tiny_causal, placement=Placement(device="cpu", dtype=dtype))
+    assert {each.dtype for each in model.model.parameters()} == {getattr(torch, dtype)}
+    found, wanted = gradient(model, tiny_task), gradient(load(tiny_causal), tiny_task)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, atol=0.05 * float(wanted.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize(("quantise", "likeness"), [("int8", 0.98), ("nf4", 0.8)])
+def test_a_quantised_model_gives_a_prompt_nearly_the_same_gradient(
+    tiny_causal: Path, tiny_task: Task, quantise: str, likeness: float
+) -> None:
+    model = load(tiny_causal, placement=Placement.model_validate({"device": "cpu", "quantise": quantise}))
+    found, wanted = gradient(model, tiny_task).flatten(), gradient(load(tiny_causal), tiny_task).flatten()
+    assert torch.cosine_similarity(found, wanted, dim=0) >= likeness
+    # LLM.int8 multiplies columns with an outlier in any row apart: no record may share a pass with another
+    assert model.traits.apart == (quantise == "nf4")
+
+
+def test_layers_beyond_memory_are_on_disk_and_their_gradients_are_the_same_bits(
+    tiny_causal: Path, tiny_task: Task, tmp_path: Path
+) -> None:
+    spread = Placement(device="cpu", max_memory={"cpu": "60KB"}, offload=tmp_path / "layers")
+    model = load(tiny_causal, placement=spread)
+    assert offloaded(model.model)
+    assert device_of(model.model) == torch.device("cpu")
+    assert model.checkpointing
+    assert torch.equal(gradient(model, tiny_task), gradient(load(tiny_causal), tiny_task))

@@ -1,0 +1,1 @@
+"""Where a model is, in what numbers it computes, and what it keeps in memory."""
