@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from transfer.errors import ModelError
+from transfer.files.digests import sha256_of
 
 LmHead = Literal["causal", "masked", "none"]
 """What a model's language-model head predicts: the next token, a masked one, or nothing because there is no head."""
@@ -29,14 +30,15 @@ class ModelRef:
             )
 
     @staticmethod
-    def of_directory(name: str, directory: Path) -> "ModelRef":
-        """Hash the files in `directory` that decide what a model computes: configuration, weights, tokeniser."""
+    def of_directory(name: str, directory: Path, *, fresh: bool = False) -> "ModelRef":
+        """Hash the files in `directory` that decide what a model computes: configuration, weights, tokeniser.
+
+        With `fresh`, large files are read even if their digests were kept, see `transfer.files.digests`.
+        """
         digest = hashlib.sha256()
         for path in sorted(directory.iterdir()):
             if path.suffix in _MODEL_SUFFIXES and path.name not in _NOT_MODEL and path.is_file():
-                with path.open("rb") as file:
-                    part = hashlib.file_digest(file, "sha256").hexdigest()
-                digest.update(f"{path.name} {part}\n".encode())
+                digest.update(f"{path.name} {sha256_of(path, fresh=fresh)}\n".encode())
         return ModelRef(name, digest.hexdigest())
 
 

@@ -85,6 +85,7 @@ def _stated(statement: PromptStatement) -> dict[str, str]:
         f"{each.client}: ε {each.epsilon:.4g} at δ {each.delta:.3g}" for each in statement.privacy.clients
     )
     if losses := statement.lineage.held_out_loss:
+        lines["target in"] = statement.lineage.numbers or "float32"
         lines["public loss"] = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
     return lines
 

@@ -53,6 +53,7 @@ def _lineage(plan: CampaignPlan, history: History, result: TransferResult) -> Li
         transfer=_transfer(result),
         held_out_loss=dict(result.losses),
         library=library_stated(plan.library, choice, result.entries) if choice else None,
+        numbers=None if result.numbers == "float32" else result.numbers,
     )
 
 

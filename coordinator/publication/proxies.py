@@ -87,5 +87,6 @@ def load_proxy(record: ProxyRecord, placement: Placement = HERE) -> LanguageMode
 
 
 def intact(record: ProxyRecord) -> bool:
-    """Return whether the files that determine a proxy's output are those registered."""
-    return record.directory.is_dir() and ModelRef.of_directory(record.name, record.directory) == record.model
+    """Return whether the files that determine a proxy's output are those registered; they are read anew."""
+    place = record.directory
+    return place.is_dir() and ModelRef.of_directory(record.name, place, fresh=True) == record.model

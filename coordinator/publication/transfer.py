@@ -22,6 +22,7 @@ from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.panda.library import Choice, TransferInput
 from transfer.panda.selection import transfer_with_library
+from transfer.placement.devices import numbers_of
 from transfer.post.settings import TransferSettings
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
@@ -48,6 +49,7 @@ class TransferResult:
         texts_digest: SHA-256 of the public text's file.
         choice: choice of a library prompt; None if the plan excludes the library.
         entries: library entries considered.
+        numbers: what the target's weights were, see `transfer.placement.devices.numbers_of`.
     """
 
     prompt: SoftPrompt
@@ -60,6 +62,7 @@ class TransferResult:
     texts_digest: str
     choice: Choice | None
     entries: tuple[LibraryEntry, ...]
+    numbers: str = "float32"
 
     @property
     def summary(self) -> str:
@@ -110,6 +113,7 @@ def transfer_and_measure(
         texts_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         choice=None if plan.library == NO_LIBRARY else choice,
         entries=tuple(entries),
+        numbers=numbers_of(target.model),
     )
 
 

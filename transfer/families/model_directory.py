@@ -20,6 +20,13 @@ def directory_of(source: str | Path) -> Path:
         ModelError: there is no such directory, or no model in it.
     """
     path = Path(source)
+    if path.suffix == ".gguf" or (
+        path.is_dir() and not (path / "config.json").is_file() and [*path.glob("*.gguf")]
+    ):
+        raise ModelError(
+            f"{source}: GGUF has no gradients, so no prompt can be tuned on it; name the directory with "
+            "model.safetensors that it was converted from (the prompt serves both)"
+        )
     if path.exists():
         if not (path / "config.json").is_file():
             raise ModelError(

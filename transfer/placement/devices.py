@@ -46,6 +46,18 @@ def device_of(model: PreTrainedModel) -> torch.device:
     return torch.device(embedding._hf_hook.execution_device)  # type: ignore[union-attr, arg-type]  # noqa: SLF001
 
 
+def numbers_of(model: PreTrainedModel) -> str:
+    """Return what the model's weights are: "int8" or "nf4" where they are quantised, else their dtype."""
+    if getattr(model, "is_quantized", False):
+        return {"load_in_8bit": "int8", "load_in_4bit": "nf4"}.get(_kind_of(model), "quantised")
+    return str(model.dtype).removeprefix("torch.")
+
+
+def _kind_of(model: PreTrainedModel) -> str:
+    settings = model.config.quantization_config
+    return next((key for key in ("load_in_8bit", "load_in_4bit") if getattr(settings, key, False)), "")
+
+
 def offloaded(model: nn.Module) -> bool:
     """Return whether some weights are read from elsewhere when their layer runs."""
     return any(parameter.is_meta for parameter in model.parameters())

@@ -112,6 +112,7 @@ class LineageV1(Part):
         held_out_loss: loss of the prompt and of its baselines, by name, on held-out public text.
         library: use of the library; None if the campaign used none.
         republishes: the earlier version with the same files after a rollback, else None.
+        numbers: what the target's weights were during the transfer, such as bfloat16 or nf4; None for float32.
     """
 
     start: StartV1
@@ -121,9 +122,10 @@ class LineageV1(Part):
     held_out_loss: dict[str, Measured]
     library: LibraryV1 | None = None
     republishes: Positive | None = None
+    numbers: str | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out the keys that only some statements have."""
-        absent = {name for name in ("library", "republishes") if getattr(self, name) is None}
+        absent = {name for name in ("library", "republishes", "numbers") if getattr(self, name) is None}
         return {key: value for key, value in handler(self).items() if key not in absent}

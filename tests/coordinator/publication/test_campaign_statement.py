@@ -144,3 +144,9 @@ def test_the_same_campaign_is_signed_as_the_same_bytes(case: str) -> None:
     payload = statement({"adapter_config.json": "e" * 64}, PROMPT_PREDICATE, stated)
     payload = payload.replace(accountant_name().encode(), b"PRV (opacus)")
     assert payload == (GOLDEN / f"{case}.json").read_bytes()
+
+
+def test_the_numbers_of_a_target_are_told_where_they_are_not_float32() -> None:
+    plan, rounds, result = CASES["words"]
+    lineage = campaign_statement(plan, rounds, replace(result, numbers="nf4"), 7).to_predicate()["lineage"]
+    assert lineage["numbers"] == "nf4"

@@ -6,6 +6,15 @@ from transfer.errors import ModelError
 from transfer.models.loading import load
 
 
+def test_a_gguf_is_refused_with_what_to_name_instead(tmp_path):
+    (tmp_path / "model.Q4.gguf").write_bytes(b"GGUF")
+    for source in (tmp_path, tmp_path / "model.Q4.gguf"):
+        with pytest.raises(
+            ModelError, match=r"GGUF has no gradients.* name the directory with model.safetensors"
+        ):
+            load(source)
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

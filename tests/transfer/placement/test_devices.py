@@ -9,7 +9,7 @@ from tests.transfer.models.lines import TEXTS
 from transfer.errors import ModelError
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
-from transfer.placement.devices import device_of, offloaded
+from transfer.placement.devices import device_of, numbers_of, offloaded
 from transfer.placement.settings import Placement
 from transfer.tasks import Task
 
@@ -37,6 +37,7 @@ def test_weights_have_the_dtype_of_the_placement_and_gradients_stay_float32(
     assert {each.dtype for each in model.model.parameters()} == {getattr(torch, dtype)}
     found, wanted = gradient(model, tiny_task), gradient(load(tiny_causal), tiny_task)
     assert found.dtype == torch.float32
+    assert numbers_of(model.model) == dtype
     torch.testing.assert_close(found, wanted, atol=0.05 * float(wanted.abs().max()), rtol=0)
 
 
@@ -47,6 +48,7 @@ def test_a_quantised_model_gives_a_prompt_nearly_the_same_gradient(
     model = load(tiny_causal, placement=Placement.model_validate({"device": "cpu", "quantise": quantise}))
     found, wanted = gradient(model, tiny_task).flatten(), gradient(load(tiny_causal), tiny_task).flatten()
     assert torch.cosine_similarity(found, wanted, dim=0) >= likeness
+    assert numbers_of(model.model) == quantise
     # LLM.int8 multiplies columns with an outlier in any row apart: no record may share a pass with another
     assert model.traits.apart == (quantise == "nf4")
 
