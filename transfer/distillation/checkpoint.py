@@ -1,4 +1,4 @@
-"""The checkpoint of a distillation: one file, replaced as a whole.
+"""The checkpoint of a distillation: one file, written tensor by tensor and replaced as a whole.
 
 A process killed while it writes leaves the previous file. A file of another recipe is refused.
 """
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from transfer.errors import UsageError
-from transfer.files.atomic import replace
+from transfer.files.atomic import replacing
 
 FILE = "checkpoint.safetensors"
 
@@ -60,12 +60,17 @@ class Checkpoints:
             "stale": checkpoint.stale,
             "recipe": self.recipe,
         }
-        content = save(dict(checkpoint.tensors), metadata={"told": json.dumps(state)})
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write {self.directory}: {error.strerror}") from error
-        replace(self.directory / FILE, content)
+        path = self.directory / FILE
+        with replacing(path) as draft:
+            try:
+                # writes each tensor from where it is; a disk that is full is no OSError here
+                save_file(dict(checkpoint.tensors), draft, metadata={"told": json.dumps(state)})
+            except SafetensorError as error:
+                raise UsageError(f"cannot write {path}: {error}") from error
 
     def read(self) -> Checkpoint | None:
         """Return the checkpoint; None if there is none yet.
@@ -74,8 +79,8 @@ class Checkpoints:
             UsageError: the checkpoint has another recipe or is damaged.
         """
         path = self.directory / FILE
-        for draft in self.directory.glob(f".{FILE}.*"):
-            draft.unlink()  # left by a process killed while it was writing
+        for draft in self.directory.glob(".*"):
+            draft.unlink()  # left by a process killed while it, or safetensors, was writing
         if not path.exists():
             return None
         try:

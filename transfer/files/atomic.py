@@ -93,6 +93,27 @@ def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
+@contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[Path]:
+    """Yield an empty draft that replaces `path` durably if the block succeeds and is removed if not.
+
+    Raises:
+        UsageError: the directory cannot be written.
+    """
+    draft = _draft(path)
+    try:
+        _write(draft, b"", mode)
+        yield draft
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def remove_drafts(path: Path) -> None:
     """Remove drafts of `path` that killed processes left beside it; call it only while no process writes `path`."""
     for draft in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.transfer.distillation.lessons import SHORT, TEXTS, same, stirred
-from transfer.distillation.checkpoint import FILE
+from transfer.distillation.checkpoint import FILE, Checkpoint, Checkpoints
 from transfer.distillation.distil import distil, make
 from transfer.errors import AlreadyExistsError, UsageError
 
@@ -67,7 +67,8 @@ def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(causal, t
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status == -signal.SIGXFSZ
-    assert sorted(path.name.startswith(".") for path in place.iterdir()) == [False, True]
+    assert [path.name for path in place.iterdir() if not path.name.startswith(".")] == [FILE]
+    assert len(list(place.iterdir())) > 1
     seen = []
     resumed = distil(target, (0,), TEXTS, EVERYTHING, lambda at, _: seen.append(at), place)
     assert seen[0] == 5
@@ -121,3 +122,20 @@ def test_an_unfinished_distillation_is_not_begun_anew_by_accident(causal, tmp_pa
     made = make(causal, 1, TEXTS, EVERYTHING, place, resume=True)
     assert same(made, distil(causal, (0,), TEXTS, EVERYTHING))
     assert [path.name for path in tmp_path.iterdir()] == ["proxy"]
+
+
+def test_a_checkpoint_is_written_without_a_copy_of_it_in_memory(tmp_path):
+    """Sixteen tensors of 8 MB each: the peak of memory grows by less than two of them."""
+    tensors = {f"proxy/{number}": torch.full((2**21,), float(number)) for number in range(16)}
+    store = Checkpoints(tmp_path / "part", {"seed": 0})
+    store.save(Checkpoint(1, 0.5, 0, {"proxy/0": torch.zeros(1)}))  # loads what the first write loads
+    child = os.fork()
+    if not child:  # the peak of a child starts anew
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        store.save(Checkpoint(2, 0.25, 1, tensors))
+        os._exit(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > 2 * 8 * 1024)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    read = store.read()
+    assert (read.step, read.kl, read.stale) == (2, 0.25, 1)
+    assert all(torch.equal(read.tensors[name], tensor) for name, tensor in tensors.items())
+    assert (tmp_path / "part" / FILE).stat().st_mode & 0o777 == 0o600
