@@ -20,18 +20,17 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from transfer.distillation.checkpoint import Checkpoints
-from transfer.distillation.exercises import NO_GOAL, Exercise, compared, exercises, sequences_of
-from transfer.distillation.proxy import Proxy, cut, spread
+from transfer.distillation.comparison import Comparison
+from transfer.distillation.exercises import Exercise, exercises, sequences_of
+from transfer.distillation.proxy import Proxy, cut, share_frozen, spread, uncached
 from transfer.distillation.settings import LEAST_TOKENS, DistilSettings, checkpoints_of
 from transfer.distillation.training_state import TrainingState
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files.atomic import appearing
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
-from transfer.models.objectives import cosine_distance, divergence
 from transfer.models.self_check import require_same, require_sound
 from transfer.progress import OnStep, doing, progress
 from transfer.tokens.batches import Line
@@ -39,6 +38,8 @@ from transfer.tokens.batches import Line
 __all__ = ["DistilSettings", "distil", "make"]
 
 LEAST_SEQUENCES = 20
+PASS_TOKENS = 1024
+"""Tokens of one pass on a CPU, whose caches hold them. A step does not depend on it, except in its rounding."""
 LEAST_RELATED = 8
 """Fewest held-out texts of a model without an LM head, whose measurement compares texts with each other."""
 
@@ -105,11 +106,12 @@ def distil(
     run = _Distillation(target, proxy, settings)
     held_out = list(run.held_out(sequences[:count]))
     steps = 0
-    if settings.steps:
-        recipe = {"target": target.ref.digest, "layers": layers, "texts": _digest(texts)}
-        checkpoints = Checkpoints(unfinished, recipe | asdict(settings)) if unfinished else None
-        steps = run.train(sequences[count:], held_out, checkpoints, on_progress)
-    kl, perplexity, target_perplexity = run.measure(held_out)
+    with uncached(target.model, proxy.model):
+        if settings.steps:
+            recipe = {"target": target.ref.digest, "layers": layers, "texts": _digest(texts)}
+            checkpoints = Checkpoints(unfinished, recipe | asdict(settings)) if unfinished else None
+            steps = run.train(sequences[count:], held_out, checkpoints, on_progress)
+        kl, perplexity, target_perplexity = run.measure(held_out)
     return Proxy(proxy, target.ref, tuple(layers), kl, perplexity, target_perplexity, steps)
 
 
@@ -131,6 +133,7 @@ class _Distillation:
         """Train the proxy to its best held-out state and freeze it; return the number of steps taken."""
         model, settings = self.proxy.model, self.settings
         state = TrainingState(self.proxy, settings)
+        share_frozen(model, self.target.model)
         checkpoint = checkpoints.read() if checkpoints else None
         if checkpoint is None:
             state.measured(self.measure(held_out)[0])
@@ -140,8 +143,7 @@ class _Distillation:
         while not state.over:
             torch.manual_seed(settings.seed * 1_000_003 + state.step)  # dropout; no privacy depends on it
             model.train(mode=True)
-            for loss in self.losses(list(islice(batches, settings.accumulate))):
-                loss.backward()  # type: ignore[no-untyped-call]
+            self.learn(list(islice(batches, settings.accumulate)))
             state.descend()
             model.train(mode=False)
             if state.step % settings.check_every == 0 or state.step == settings.steps:
@@ -152,16 +154,20 @@ class _Distillation:
         state.finish()
         return state.step
 
-    def losses(self, parts: Sequence[Exercise]) -> Iterator[torch.Tensor]:
-        """Yield the weighted loss of each part; their sum is the loss of one batch with all `parts`.
+    def learn(self, parts: Sequence[Exercise]) -> torch.Tensor:
+        """Add the gradient of the loss of one batch with all `parts` to the proxy's; return its terms [3].
 
         The three terms are means over logits, positions with a goal, and tokens. A part counts by its share of these.
         The exception is the similarity of texts, which is compared within each part.
         """
+        if not self._headless and self.proxy.model.device.type == "cpu":
+            parts = [piece for part in parts for piece in part.pieces(PASS_TOKENS)]
         sizes = torch.tensor([self._sizes(part) for part in parts])  # [parts, 3]
-        shares = sizes / sizes.sum(dim=0) * torch.tensor(self.settings.weights)
+        shares, weights = sizes / sizes.sum(dim=0), torch.tensor(self.settings.weights)
+        terms = torch.zeros(3)
         for part, share in zip(parts, shares, strict=True):
-            yield share @ self.terms(part)
+            terms += share * self.comparison.learn(part, self.settings.temperature, share * weights)
+        return terms
 
     def _sizes(self, part: Exercise) -> list[int]:
         """Return the number of values that each term of a part is a mean of."""
@@ -172,33 +178,18 @@ class _Distillation:
     def _headless(self) -> bool:
         return self.target.lm_head == "none"
 
-    def terms(self, part: Exercise) -> torch.Tensor:
-        """Return the KL, LM and cosine terms [3] of one batch."""
-        with torch.no_grad():
-            reference, reference_states = self._read(self.target, part)
-        logits, states = self._read(self.proxy, part)
-        real = part.mask.bool()  # [B, P + T], without padding
-        return torch.stack(
-            [
-                divergence(reference, logits, self.settings.temperature),
-                logits.new_zeros(()) if self._headless else _surprise(logits, part.goal),
-                cosine_distance(reference_states[real], states[real]),
-            ]
-        )
+    @property
+    def comparison(self) -> Comparison:
+        """Target and proxy, compared in the precision of the settings."""
+        return Comparison(self.target, self.proxy, self.settings.precision == "bf16")
 
-    @torch.no_grad()
     def measure(self, parts: Sequence[Exercise]) -> tuple[float, float | None, float | None]:
         """Measure on held-out batches: KL(target ‖ proxy) at T = 1 in nats per row, and both perplexities."""
         total, sums = 0, torch.zeros(3)
         with progress("measuring on held-out text") as show:
             for number, part in enumerate(parts, 1):
-                reference, logits = (compared(model, part)[0] for model in (self.target, self.proxy))
-                surprises = (
-                    () if self._headless else (_surprise(logits, part.goal), _surprise(reference, part.goal))
-                )
-                values = torch.stack([divergence(reference, logits, 1.0), *surprises])
-                sums[: len(values)] += len(logits) * values
-                total += len(logits)
+                rows, found = Comparison(self.target, self.proxy).measure(part)  # float32 for all recipes
+                total, sums = total + rows, sums + found
                 show(number, len(parts))
         kl, ours, theirs = (sums / total).tolist()
         return (kl, None, None) if self._headless else (kl, math.exp(ours), math.exp(theirs))
@@ -213,17 +204,6 @@ class _Distillation:
         generator = torch.Generator().manual_seed(self.settings.seed)
         while True:
             yield from exercises(self.target, sequences, self.settings, generator)
-
-    def _read(self, model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:
-        """Call `compared` in the precision of the settings; return float32."""
-        reduced = self.settings.precision == "bf16"
-        with torch.autocast(model.model.device.type, torch.bfloat16, enabled=reduced):
-            logits, states = compared(model, part)
-        return logits.float(), states.float()
-
-
-def _surprise(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(logits, goal, ignore_index=NO_GOAL)
 
 
 def _shuffled(target: LanguageModel, texts: Sequence[str], settings: DistilSettings) -> list[Line]:

@@ -1,4 +1,4 @@
-"""Exercises of a model on plain text: positions in a line, the tokens that belong there, and the model's answers.
+"""Exercises of a model on plain text: positions in a line, and the tokens that belong there.
 
 Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to read, V vocabulary.
 """
@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from transfer.distillation.settings import LEAST_TOKENS, DistilSettings
-from transfer.families.shortcuts import only_at
 from transfer.models.language_model import LanguageModel
-from transfer.models.objectives import relations
 from transfer.tokens.batches import Batch, Line, buckets
 
 NO_GOAL = -100
@@ -48,6 +46,20 @@ class Exercise:
         """Return the same exercise behind a soft prompt [P, H], which moves every position by P."""
         mask = torch.cat([self.mask.new_ones(len(self.mask), len(prompt)), self.mask], dim=1)
         return replace(self, mask=mask, columns=self.columns + len(prompt), prompt=prompt)
+
+    def pieces(self, tokens: int) -> Iterator["Exercise"]:
+        """Yield the exercise in parts of at most `tokens` tokens, prompt and padding included, or of one sequence.
+
+        Each part is as long as its longest sequence. A batch is sorted by length, so little padding is left.
+        """
+        size = max(1, tokens // self.mask.shape[1])
+        for low in range(0, len(self.ids), size):
+            high = low + size
+            own = (self.rows >= low) & (self.rows < high)
+            read = replace(self, rows=self.rows[own] - low, columns=self.columns[own], goal=self.goal[own])
+            longest = int(self.mask[low:high].sum(dim=1).max())
+            ids = self.ids[low:high, : longest - len(self.prompt)]
+            yield replace(read, ids=ids, mask=self.mask[low:high, :longest])
 
 
 def sequences_of(model: LanguageModel, texts: Sequence[str], longest: int) -> list[Line]:
@@ -113,32 +125,3 @@ def _masked(
         rows, columns = batch.mask.nonzero(as_tuple=True)
         goal = torch.where(hidden, batch.ids, NO_GOAL)[rows, columns]
     return Exercise(ids, batch.mask, rows, columns, goal, model.embedding[:0])
-
-
-def compared(model: LanguageModel, part: Exercise) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logits and hidden states [B, P + T, H] of an exercise.
-
-    The logits are those of the LM head [N, V] at the chosen positions. Without a head they are the `relations`
-    [B, B − 1] of each sequence's mean state over its own tokens.
-    """
-    embeds = model.model.get_input_embeddings()(part.ids)
-    embeds = torch.cat([part.prompt.expand(len(part.ids), -1, -1), embeds], dim=1)
-    inputs = {"inputs_embeds": embeds, "attention_mask": part.mask}
-    if model.lm_head == "none":
-        states: torch.Tensor = model.model(**inputs).last_hidden_state
-        return _relations(states.float(), part), states
-    if model.traits.shortcuts.states is None:
-        logits = model.model(**inputs | {"inputs_embeds": embeds.clone()}).logits[part.rows, part.columns]
-        return logits, model.backbone(**inputs).last_hidden_state
-    with only_at(model.backbone, part.rows, part.columns) as seen:
-        logits = model.model(**inputs).logits[:, 0]
-    return logits, seen[0]
-
-
-def _relations(states: torch.Tensor, part: Exercise) -> torch.Tensor:
-    """Compute the `relations` in float32 at any precision, because cosines are divided by a small number."""
-    own = states[part.rows, part.columns]  # [N, H]
-    # sums [B, H] serve as well as means: a cosine ignores length
-    sums = states.new_zeros(len(part.ids), states.shape[2]).index_add(0, part.rows, own)
-    with torch.autocast(states.device.type, enabled=False):
-        return relations(sums)

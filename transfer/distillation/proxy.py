@@ -7,7 +7,8 @@ Embeddings, final norm and LM head, if there is one, are copied from the target 
 import copy
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,31 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
     return model
 
 
+def share_frozen(copied: PreTrainedModel, target: PreTrainedModel) -> None:
+    """Let frozen embeddings and head of a cut use the target's memory, of which they are a copy."""
+    for side in ("get_input_embeddings", "get_output_embeddings"):
+        ours, theirs = getattr(copied, side)(), getattr(target, side)()
+        if ours is None:
+            continue
+        for weight, original in zip(ours.parameters(), theirs.parameters(), strict=True):
+            same = (weight.dtype, weight.device) == (original.dtype, original.device)
+            if same and not weight.requires_grad:
+                weight.data = original.data  # a parameter of its own: moving it leaves the target's in place
+
+
+@contextmanager
+def uncached(*models: PreTrainedModel) -> Iterator[None]:
+    """Within the block, no pass keeps keys and values for later tokens: nobody reads them."""
+    before = [getattr(model.config, "use_cache", None) for model in models]
+    for model in models:
+        model.config.use_cache = False
+    try:
+        yield
+    finally:
+        for model, value in zip(models, before, strict=True):
+            model.config.use_cache = value
+
+
 def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTrainedModel:
     """Return a model of the same class with these layers' weights."""
     config = copy.deepcopy(whole.config)
@@ -216,12 +242,8 @@ def _require_same(copied: PreTrainedModel, target: LanguageModel, layers: Sequen
 
 @torch.no_grad()
 def _answer(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    before = getattr(model.config, "use_cache", None)
-    model.config.use_cache = False  # a cache has one place per layer number, and a cut renumbers layers
-    try:
+    with uncached(model):  # a cache has one place per layer number, and a cut renumbers layers
         output = model(input_ids=ids)
-    finally:
-        model.config.use_cache = before
     answer: torch.Tensor = output.logits if "logits" in output else output.last_hidden_state
     return answer.float()
 

@@ -20,7 +20,7 @@ class TrainingState:
 
     Attributes:
         step: steps taken.
-        kl: best held-out KL so far; the weights at that time are stored.
+        kl: best held-out KL so far; the weights at that time are kept, on the CPU.
         stale: measurements since then without 0.5 % improvement.
     """
 
@@ -31,7 +31,7 @@ class TrainingState:
         self._optimizer = torch.optim.AdamW(
             self._weights.values(), betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0
         )
-        self._best = self._copy()
+        self._best = {name: weight.detach().to("cpu", copy=True) for name, weight in self._weights.items()}
         self.step, self.kl, self.stale = 0, math.inf, 0
 
     @property
@@ -52,7 +52,9 @@ class TrainingState:
         """Record a held-out measurement of the proxy's current state."""
         self.stale = 0 if kl < ENOUGH * self.kl else self.stale + 1
         if kl < self.kl:
-            self.kl, self._best = kl, self._copy()
+            self.kl = kl
+            for name, weight in self._weights.items():
+                self._best[name].copy_(weight.detach())
 
     def finish(self) -> None:
         """Put the proxy into its best state and freeze it."""
@@ -76,10 +78,8 @@ class TrainingState:
         self._load({name: stored[f"proxy/{name}"] for name in self._weights})
         for name, weight in self._weights.items():
             kinds = [kind for kind in _ADAM if f"{kind}/{name}" in stored]
-            self._optimizer.state[weight] = {kind: stored[f"{kind}/{name}"] for kind in kinds}
-
-    def _copy(self) -> dict[str, torch.Tensor]:
-        return {name: weight.detach().clone() for name, weight in self._weights.items()}
+            moved = {kind: stored[f"{kind}/{name}"].to(weight.device) for kind in kinds}
+            self._optimizer.state[weight] = moved
 
     @torch.no_grad()
     def _load(self, state: dict[str, torch.Tensor]) -> None:

@@ -4,6 +4,7 @@ import random
 
 import torch
 
+from transfer.distillation.comparison import compared
 from transfer.distillation.distil import DistilSettings
 from transfer.distillation.exercises import exercises, sequences_of
 from transfer.distillation.proxy import cut
@@ -36,6 +37,12 @@ def proxy_of(target):
 def drawn(target, settings, seed=0):
     lines = sequences_of(target, TEXTS, settings.sequence_tokens)
     return list(exercises(target, lines, settings, torch.Generator().manual_seed(seed)))
+
+
+def told(model, exercise):
+    """All logits of a model, and its states."""
+    answers = compared(model, exercise)
+    return answers.head(answers.read), answers.states
 
 
 def weights(proxy):

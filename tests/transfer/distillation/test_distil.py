@@ -4,20 +4,26 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.transfer.distillation.lessons import SHORT, TEXTS, drawn, proxy_of, stirred
+from tests.transfer.distillation.lessons import SHORT, TEXTS, drawn, proxy_of, stirred, told
+from transfer.distillation import comparison
 from transfer.distillation.distil import DistilSettings, _Distillation, distil
-from transfer.distillation.exercises import NO_GOAL, compared
+from transfer.distillation.exercises import NO_GOAL, exercises, sequences_of
 from transfer.errors import ModelError
 
 
-@torch.no_grad()
-def test_the_loss_is_five_parts_kl_two_language_model_and_one_cosine(model):
-    """POST eq. 1 at temperature 2, by plain forward passes of the whole models."""
+@pytest.mark.parametrize(("block", "strip"), [(1, 1), (5 * 400, 2 * 400), (10**9, 10**9)])
+def test_the_loss_is_five_parts_kl_two_language_model_and_one_cosine(model, block, strip, monkeypatch):
+    """POST eq. 1 at temperature 2, by plain forward passes of the whole models; gradients too, in any blocks."""
+    monkeypatch.setattr(comparison, "CPU_BLOCK", block)
+    monkeypatch.setattr(comparison, "CPU_STRIP", strip)
     settings = DistilSettings(batch_tokens=10_000, sequence_tokens=24)
     target, proxy = stirred(model), proxy_of(model)
     (part,) = drawn(target, settings)
-    (loss,) = _Distillation(target, proxy, settings).losses([part])
+    learnt = list(proxy.model.requires_grad_(True).parameters())
+    terms = _Distillation(target, proxy, settings).learn([part])
+    gradient = [weight.grad for weight in learnt]
     passes = [
         each.model(input_ids=part.ids, attention_mask=part.mask, output_hidden_states=True)
         for each in (target, proxy)
@@ -28,7 +34,52 @@ def test_the_loss_is_five_parts_kl_two_language_model_and_one_cosine(model):
     chances = ours.softmax(-1).gather(1, part.goal.unsqueeze(1))
     states = [out.hidden_states[-1][part.mask.bool()] for out in passes]
     apart = 1 - torch.cosine_similarity(*states, dim=-1)
-    torch.testing.assert_close(loss, 5 * kl - 2 * chances.log().mean() + apart.mean(), rtol=1e-4, atol=1e-5)
+    expected = torch.stack([kl, -chances.log().mean(), apart.mean()])
+    torch.testing.assert_close(terms, expected.detach(), rtol=1e-4, atol=1e-5)
+    plain = torch.autograd.grad(expected @ torch.tensor([5.0, 2.0, 1.0]), learnt, allow_unused=True)
+    pairs = [(one, other) for one, other in zip(gradient, plain, strict=True) if other is not None]
+    longest = max(float(other.abs().max()) for _, other in pairs)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 * longest)
+
+
+def test_a_batch_is_read_in_short_passes_without_most_of_its_padding(causal):
+    settings = replace(SHORT, batch_tokens=10_000, prompted_share=1.0, prompted_tokens=3)
+    texts = [" ".join(["film"] * length) for length in range(8, 24)]
+    lines = sequences_of(causal, texts, settings.sequence_tokens)
+    (part,) = exercises(causal, lines, settings, torch.Generator().manual_seed(0))
+    pieces = list(part.pieces(120))
+    assert all(piece.mask.numel() <= 120 for piece in pieces)
+    assert all(piece.mask.shape[1] == piece.ids.shape[1] + 3 for piece in pieces)
+    assert sum(int(piece.mask.sum()) for piece in pieces) == int(part.mask.sum())
+    assert sum(piece.mask.numel() for piece in pieces) < 0.92 * part.mask.numel()
+    assert torch.equal(torch.cat([piece.goal for piece in pieces]), part.goal)
+
+
+def test_logits_are_never_whole(causal):
+    """No tensor is as large as the logits of a batch, forwards or backwards."""
+    settings = replace(SHORT, batch_tokens=10_000)
+    target, proxy = stirred(causal), proxy_of(causal)
+    proxy.model.requires_grad_(True)
+    (part,) = drawn(target, settings)
+    with pytest.MonkeyPatch.context() as patch, Largest() as seen:
+        patch.setattr(comparison, "CPU_BLOCK", 50 * 400)
+        _Distillation(target, proxy, settings).learn([part])
+    assert len(part.rows) > 500
+    assert 40 * 400 <= seen.numbers <= 60 * 400
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor over the vocabulary that any operation returns."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for each in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(each, torch.Tensor) and each.shape[-1:] == (400,):
+                self.numbers = max(self.numbers, each.numel())
+        return result
 
 
 def test_a_masked_models_kl_is_taken_at_the_masked_tokens_or_at_all(masked):
@@ -58,7 +109,7 @@ def test_a_prompted_batch_is_read_behind_its_prompt(model):
         ),
         attention_mask=exercise.mask,
     ).last_hidden_state
-    logits, kept = compared(model, exercise)
+    logits, kept = told(model, exercise)
     assert kept.shape == (*exercise.ids.shape[:1], exercise.ids.shape[1] + 3, model.width)
     assert torch.allclose(kept, states, atol=1e-5)
     moved = exercise.ids[exercise.rows, exercise.columns - 3 + model.causal]
@@ -68,7 +119,7 @@ def test_a_prompted_batch_is_read_behind_its_prompt(model):
         mask_id = model.tokenizer.mask_token_id
         assert (moved == mask_id).float().mean() > 0.5
         assert not (exercise.ids[exercise.rows, exercise.columns - 4] == mask_id).all()
-    bare, _ = compared(
+    bare, _ = told(
         model,
         replace(
             exercise, mask=exercise.mask[:, 3:], columns=exercise.columns - 3, prompt=exercise.prompt[:0]

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from tests.transfer.distillation.lessons import SHORT, TEXTS, drawn, proxy_of, same, stirred
+from tests.transfer.distillation.lessons import SHORT, TEXTS, drawn, proxy_of, same, stirred, told
 from tests.transfer.distillation.test_checkpoint import EVERYTHING, PowerCut, interrupted_at
 from transfer.distillation.distil import _Distillation, distil, make
-from transfer.distillation.exercises import compared
 from transfer.distillation.proxy import Proxy, read_record
 from transfer.distillation.training_state import TrainingState
 from transfer.errors import ModelError
@@ -57,7 +56,7 @@ def test_texts_are_compared_by_the_mean_state_of_their_own_tokens(headless, shar
     for ids, mask in zip(exercise.ids, exercise.mask[:, own:], strict=True):
         embeds = torch.cat([exercise.prompt, headless.embedding[ids[mask.bool()]]]).unsqueeze(0)
         means.append(headless.model(inputs_embeds=embeds).last_hidden_state[0, own:].mean(dim=0))
-    logits, states = compared(headless, exercise)
+    logits, states = told(headless, exercise)
     torch.testing.assert_close(logits, relations(torch.stack(means)), atol=1e-4, rtol=0)
     assert states.shape == (len(exercise.ids), own + exercise.ids.shape[1], 32)
 
@@ -65,12 +64,13 @@ def test_texts_are_compared_by_the_mean_state_of_their_own_tokens(headless, shar
 def test_the_terms_are_relations_nothing_and_cosine(headless):
     run = _Distillation(stirred(headless), proxy_of(headless), SHORT)
     exercise = drawn(headless, SHORT)[0]
-    (reference, theirs), (logits, ours) = (compared(model, exercise) for model in (run.target, run.proxy))
+    (reference, theirs), (logits, ours) = (told(model, exercise) for model in (run.target, run.proxy))
     kept = exercise.mask.bool()
-    kl, told, distance = run.terms(exercise)
+    run.proxy.model.requires_grad_(True)
+    kl, word, distance = run.learn([exercise])
     assert kl.item() == pytest.approx(divergence(reference, logits, 2.0).item())
     assert kl > 0
-    assert told == 0
+    assert word == 0
     assert distance.item() == pytest.approx(
         1 - cosine_similarity(theirs[kept], ours[kept]).mean().item(), rel=1e-3
     )
@@ -83,9 +83,11 @@ def test_accumulated_batches_count_by_their_texts_and_tokens(headless):
     texts, tokens = (torch.tensor(sizes) for sizes in zip(
         *((len(part.ids), part.mask.sum()) for part in parts), strict=True
     ))  # fmt: skip
-    terms = torch.stack([run.terms(part) for part in parts])
-    expected = 5 * (terms[:, 0] * texts).sum() / texts.sum() + (terms[:, 2] * tokens).sum() / tokens.sum()
-    torch.testing.assert_close(sum(run.losses(parts)), expected)
+    run.proxy.model.requires_grad_(True)
+    terms = torch.stack([run.learn([part]) for part in parts])
+    kl, _, distance = run.learn(parts)
+    torch.testing.assert_close(kl, (terms[:, 0] * texts).sum() / texts.sum())
+    torch.testing.assert_close(distance, (terms[:, 2] * tokens).sum() / tokens.sum())
 
 
 def test_distillation_brings_the_proxy_closer_on_text_it_has_not_seen(backbone):
@@ -136,7 +138,7 @@ def test_bf16_learns_like_float32(backbone):
 def test_relations_are_told_in_float32_whatever_the_passes_are_in(backbone):
     exercise = drawn(stirred(backbone), SHORT)[0]
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        logits, states = compared(backbone, exercise)
+        logits, states = told(backbone, exercise)
     sums = torch.stack(
         [state[mask.bool()].sum(dim=0) for state, mask in zip(states.float(), exercise.mask, strict=True)]
     )
