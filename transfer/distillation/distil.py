@@ -24,9 +24,10 @@ import torch
 from transfer.distillation.checkpoint import Checkpoints
 from transfer.distillation.comparison import Comparison
 from transfer.distillation.exercises import Exercise, exercises, sequences_of
-from transfer.distillation.proxy import Proxy, cut, share_frozen, spread, uncached
+from transfer.distillation.proxy import Proxy, cut, spread
 from transfer.distillation.settings import LEAST_TOKENS, DistilSettings, checkpoints_of
 from transfer.distillation.training_state import TrainingState
+from transfer.distillation.weights import round_as_stored, share_frozen, uncached
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files.atomic import appearing
 from transfer.models.language_model import LanguageModel
@@ -111,6 +112,7 @@ def distil(
             recipe = {"target": target.ref.digest, "layers": layers, "texts": _digest(texts)}
             checkpoints = Checkpoints(unfinished, recipe | asdict(settings)) if unfinished else None
             steps = run.train(sequences[count:], held_out, checkpoints, on_progress)
+            round_as_stored(proxy.model)
         kl, perplexity, target_perplexity = run.measure(held_out)
     return Proxy(proxy, target.ref, tuple(layers), kl, perplexity, target_perplexity, steps)
 

@@ -7,8 +7,7 @@ Embeddings, final norm and LM head, if there is one, are copied from the target 
 import copy
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from transfer.distillation.weights import convert, stored_dtype, uncached
 from transfer.errors import ModelError
 from transfer.families.closeness import close
 from transfer.families.in_place import alone
@@ -66,8 +66,16 @@ class Proxy:
         return Proxy(model=load(directory, name=name), **read_record(directory))
 
     def save(self, directory: Path) -> "Proxy":
-        """Write a Hugging Face directory with a proxy.json, and return the proxy as stored there."""
-        self.model.model.save_pretrained(directory)
+        """Write a Hugging Face directory with a proxy.json, and return the proxy as stored there.
+
+        Weights have the type of `stored_dtype`; those of a distilled proxy lose nothing by it.
+        """
+        model, loaded = self.model.model, self.model.model.dtype
+        convert(model, stored_dtype(model))
+        try:
+            model.save_pretrained(directory)
+        finally:
+            convert(model, loaded)
         self.model.tokenizer.save_pretrained(directory)
         record = {"parent": self.parent.name, "parent_digest": self.parent.digest} | self.measured
         (directory / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -164,37 +172,13 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
     return model
 
 
-def share_frozen(copied: PreTrainedModel, target: PreTrainedModel) -> None:
-    """Let frozen embeddings and head of a cut use the target's memory, of which they are a copy."""
-    for side in ("get_input_embeddings", "get_output_embeddings"):
-        ours, theirs = getattr(copied, side)(), getattr(target, side)()
-        if ours is None:
-            continue
-        for weight, original in zip(ours.parameters(), theirs.parameters(), strict=True):
-            same = (weight.dtype, weight.device) == (original.dtype, original.device)
-            if same and not weight.requires_grad:
-                weight.data = original.data  # a parameter of its own: moving it leaves the target's in place
-
-
-@contextmanager
-def uncached(*models: PreTrainedModel) -> Iterator[None]:
-    """Within the block, no pass keeps keys and values for later tokens: nobody reads them."""
-    before = [getattr(model.config, "use_cache", None) for model in models]
-    for model in models:
-        model.config.use_cache = False
-    try:
-        yield
-    finally:
-        for model, value in zip(models, before, strict=True):
-            model.config.use_cache = value
-
-
 def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTrainedModel:
     """Return a model of the same class with these layers' weights."""
     config = copy.deepcopy(whole.config)
     _shorten(config, layers)
     config = type(config).from_dict(config.to_dict())  # as a reader of the saved file gets it
     model = without_pooler(type(whole)(config))
+    model.name_or_path = whole.name_or_path
     model.train(mode=False)
     place = {old: new for new, old in enumerate(layers)}
     pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")

@@ -1,0 +1,62 @@
+"""The weights of a cut: whose memory they use, and the type in which they are stored."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+
+def stored_dtype(model: PreTrainedModel) -> torch.dtype:
+    """Return the type of a model's weights in its directory, which it may not have in memory.
+
+    A cut has that of the target, whose directory its configuration still names.
+    """
+    if not model.name_or_path:  # a model that was made in memory
+        return model.dtype
+    try:
+        config = json.loads((Path(model.name_or_path) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the directory is gone
+        return model.dtype
+    kind = getattr(torch, str(config.get("dtype", config.get("torch_dtype"))), None)
+    return kind if isinstance(kind, torch.dtype) else model.dtype
+
+
+def round_as_stored(model: PreTrainedModel) -> None:
+    """Give weights the values they will have in their file, and leave their type."""
+    loaded = model.dtype
+    convert(model, stored_dtype(model))
+    convert(model, loaded)
+
+
+def share_frozen(copied: PreTrainedModel, target: PreTrainedModel) -> None:
+    """Let frozen embeddings and head of a cut use the target's memory, of which they are a copy."""
+    for side in ("get_input_embeddings", "get_output_embeddings"):
+        ours, theirs = getattr(copied, side)(), getattr(target, side)()
+        if ours is None:
+            continue
+        for weight, original in zip(ours.parameters(), theirs.parameters(), strict=True):
+            same = (weight.dtype, weight.device) == (original.dtype, original.device)
+            if same and not weight.requires_grad:
+                weight.data = original.data  # a parameter of its own: moving it leaves the target's in place
+
+
+@contextmanager
+def uncached(*models: PreTrainedModel) -> Iterator[None]:
+    """Within the block, no pass keeps keys and values for later tokens: nobody reads them."""
+    before = [getattr(model.config, "use_cache", None) for model in models]
+    for model in models:
+        model.config.use_cache = False
+    try:
+        yield
+    finally:
+        for model, value in zip(models, before, strict=True):
+            model.config.use_cache = value
+
+
+def convert(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Convert a model's weights to `dtype` one by one, and no buffers: a rounded table of rotations would stay so."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)  # a tensor of its own if anything changes
