@@ -24,6 +24,7 @@ import torch
 from transfer.distillation.checkpoint import Checkpoints
 from transfer.distillation.comparison import Comparison
 from transfer.distillation.exercises import Exercise, exercises, sequences_of
+from transfer.distillation.pace import Pace
 from transfer.distillation.proxy import Proxy, cut, spread
 from transfer.distillation.settings import LEAST_TOKENS, DistilSettings, checkpoints_of
 from transfer.distillation.training_state import TrainingState
@@ -142,14 +143,19 @@ class _Distillation:
         else:
             state.restore(checkpoint)
         batches = islice(self._endless(sequences), state.step * settings.accumulate, None)
+        pace = Pace(state.step, settings.steps)
         while not state.over:
             torch.manual_seed(settings.seed * 1_000_003 + state.step)  # dropout; no privacy depends on it
             model.train(mode=True)
-            self.learn(list(islice(batches, settings.accumulate)))
+            parts = list(islice(batches, settings.accumulate))
+            self.learn(parts)
+            pace.took(parts)
             state.descend()
             model.train(mode=False)
             if state.step % settings.check_every == 0 or state.step == settings.steps:
-                state.measured(self.measure(held_out)[0])
+                kl = self.measure(held_out)[0]
+                state.measured(kl)
+                pace.tell(state.step, kl)
                 if checkpoints:
                     checkpoints.save(state.checkpoint())
             on_progress(state.step, state.kl)

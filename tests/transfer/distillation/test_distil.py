@@ -1,5 +1,6 @@
 """Distillation beyond the plain recipe: what is frozen, how a step is made up, and going on after an end."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -141,3 +142,16 @@ def test_a_prompt_that_does_not_fit_the_positions_is_refused(causal):
     settings = replace(SHORT, prompted_share=0.1, prompted_tokens=120)
     with pytest.raises(ModelError, match=r"128 positions, prompt and line need 1.*lower sequence_tokens"):
         distil(causal, (0,), TEXTS, settings)
+
+
+def test_each_measurement_is_logged_with_speed_and_time_left(causal, caplog):
+    with caplog.at_level("INFO", "transfer.distillation"):
+        proxy = distil(stirred(causal), (0,), TEXTS, SHORT)
+    lines = [
+        re.fullmatch(r"step (\d) of 6: held-out KL (.*) nats, (\d+) tokens a second, at most (.*) left", line)
+        for line in caplog.messages
+    ]
+    assert [line[1] for line in lines] == ["3", "6"]
+    assert min(float(line[2]) for line in lines) == pytest.approx(proxy.held_out_kl, abs=1e-3)
+    assert all(int(line[3]) > 0 for line in lines)
+    assert lines[1][4] == "0:00:00"
