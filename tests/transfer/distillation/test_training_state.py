@@ -1,16 +1,13 @@
 """The weights a distillation moves, and those it leaves."""
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.transfer.distillation.lessons import SHORT, TEXTS, drawn, proxy_of, same, stirred, weights
 from transfer.distillation.distil import _Distillation, distil, make
 from transfer.distillation.proxy import Proxy, cut
-from transfer.models.language_model import load
 
 
 def rows_of(exercise, low, high):
@@ -86,24 +83,3 @@ def test_bf16_learns_like_float32_and_leaves_float32_weights(model):
     assert not same(full, reduced)
     assert reduced.held_out_kl == pytest.approx(full.held_out_kl, rel=0.05)
     assert {value.dtype for value in weights(reduced).values()} == {torch.float32}
-
-
-def test_a_proxy_of_a_bf16_target_is_stored_in_bf16_as_it_was_measured(tiny_causal, tmp_path):
-    whole = load(tiny_causal)
-    stirred(whole).model.to(torch.bfloat16).save_pretrained(tmp_path / "target")
-    whole.tokenizer.save_pretrained(tmp_path / "target")
-    target = load(tmp_path / "target")
-    before = {name: value.clone() for name, value in target.model.state_dict().items()}
-    measured = weights(distil(target, (0,), TEXTS, SHORT))
-    assert all(torch.equal(value, value.bfloat16().float()) for value in measured.values())
-    made = make(target, (0,), TEXTS, SHORT, tmp_path / "proxy")
-    stored = load_file(tmp_path / "proxy" / "model.safetensors")
-    assert {value.dtype for value in stored.values()} == {torch.bfloat16}
-    config = (tmp_path / "proxy" / "config.json").read_text()
-    assert json.loads(config)["dtype"] == "bfloat16"
-    assert str(tmp_path) not in config
-    read = weights(Proxy.load(tmp_path / "proxy"))
-    assert {value.dtype for value in read.values()} == {torch.float32}
-    assert all(torch.equal(value, weights(made)[name]) for name, value in read.items())
-    assert not all(torch.equal(value, cut(target, (0,)).state_dict()[name]) for name, value in read.items())
-    assert all(torch.equal(value, before[name]) for name, value in target.model.state_dict().items())
