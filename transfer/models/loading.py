@@ -7,7 +7,7 @@ from transfer.families.loading import pretrained, tokenizer_of
 from transfer.families.model_directory import directory_of
 from transfer.model_ref import LmHead, ModelRef
 from transfer.models.language_model import LanguageModel
-from transfer.placement.devices import offloaded
+from transfer.placement.devices import offloaded, require_embeddings
 from transfer.placement.settings import HERE, Placement
 
 
@@ -32,6 +32,7 @@ def load(
     """
     directory = directory_of(source)
     model, lm_head = pretrained(directory, lm_head, source, placement)
+    require_embeddings(model)
     tokenizer = tokenizer_of(directory, source)
     ref = ModelRef.of_directory(name or Path(source).name, directory)
     again = placement.checkpointing

@@ -6,11 +6,14 @@ will, and compare each property with a plain way to the same numbers. All inputs
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from transfer.errors import ModelError
 from transfer.families.closeness import close, distance
@@ -163,10 +166,23 @@ def _require_loadable(model: LanguageModel) -> None:
 
 def behind(model: LanguageModel, directory: Path) -> PeftModel:
     """Return the model behind the delivered prompt in `directory`, as stock PEFT loads it."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _dispatched_already(model.model):
         # PEFT 0.21 reads an attribute that Transformers renamed; nobody here can act on the warning
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return PeftModel.from_pretrained(model.model, directory)
+
+
+@contextmanager
+def _dispatched_already(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block, PEFT leaves the layers where accelerate put them; it would look for its own on disk."""
+    places: Any = getattr(model, "hf_device_map", None)
+    if places is not None:
+        vars(model)["hf_device_map"] = {}
+    try:
+        yield
+    finally:
+        if places is not None:
+            vars(model)["hf_device_map"] = places
 
 
 def _require_alike(

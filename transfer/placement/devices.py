@@ -37,13 +37,22 @@ def placed(placement: Placement) -> dict[str, Any]:
 
 
 def device_of(model: PreTrainedModel) -> torch.device:
-    """Return the device that takes the model's inputs."""
-    embedding = model.get_input_embeddings()
-    device = embedding.get_parameter("weight").device
-    if device.type != "meta":
-        return device
-    # accelerate loads an offloaded layer's weights when it runs
-    return torch.device(embedding._hf_hook.execution_device)  # type: ignore[union-attr, arg-type]  # noqa: SLF001
+    """Return the device that takes the model's inputs: that of its input embeddings."""
+    return model.get_input_embeddings().get_parameter("weight").device
+
+
+def require_embeddings(model: PreTrainedModel) -> None:
+    """Refuse a placement that leaves the input embeddings on disk: prompts are written and read there.
+
+    Raises:
+        ModelError: says how much memory they take.
+    """
+    weight = model.get_input_embeddings().get_parameter("weight")
+    if weight.is_meta:
+        least = f"{weight.nbytes / 2**20:.0f} MiB"
+        raise ModelError(
+            f"max_memory leaves no room for the embeddings, {least}, and for one layer; allow more"
+        )
 
 
 def numbers_of(model: PreTrainedModel) -> str:
