@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from client.private.dpsgd import tune
 from client.private.records import PrivateRecords
 from tests.second_device import CARD, card
+from transfer.distillation.distil import DistilSettings, distil
 from transfer.models.generation import answers
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
@@ -105,6 +106,12 @@ def flows(proxy: LanguageModel, target: LanguageModel, task: Task) -> dict[str, 
         results[f"alpha {alpha}"] = transfer(tuned, proxy, target, task, TEXTS, settings).prompt.vectors
     if task.label_reading != "head":
         results["projected"] = projected(SoftPrompt(tuned.vectors[:P], proxy.ref), proxy, target).vectors
+    settings = DistilSettings(steps=2, check_every=1, prompted_share=0.5, learning_rate=0.01)
+    cut = distil(target, [0], [" ".join(TEXTS[at : at + 4]) for at in range(16)] * 4, settings)
+    assert cut.model.device == target.device
+    results["distilled"] = torch.cat(
+        [each.detach().float().cpu().flatten() for each in cut.model.model.parameters()]
+    )
     if task.kind == "text":
         assert len(answers(target, task, TEXTS[:3], None)) == 3
     else:

@@ -10,7 +10,7 @@ Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to r
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from transfer.distillation.exercises import NO_GOAL, Exercise
 from transfer.families.shortcuts import only_at
 from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import cosine_distance, divergences, relations
+from transfer.placement.devices import precision
 
 CPU_BLOCK, BLOCK = 12 * 2**20, 2**27
 """Logits of one block: 50 MB in float32 on a CPU, 0.5 GB elsewhere. A head multiplies few rows slowly."""
@@ -127,8 +128,8 @@ class Comparison:
         for start in range(0, count, rows):
             yield slice(start, start + rows)
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.proxy.model.device.type, torch.bfloat16, enabled=self.reduced)
+    def _precision(self) -> AbstractContextManager[object]:
+        return precision(self.proxy.device, reduced=self.reduced)
 
 
 def _gradient(leaf: torch.Tensor) -> torch.Tensor:
@@ -193,5 +194,5 @@ def _relations(states: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) 
     own = states[rows, columns]  # [N, H]
     # sums [B, H] serve as well as means: a cosine ignores length
     sums = states.new_zeros(len(states), states.shape[2]).index_add(0, rows, own)
-    with torch.autocast(states.device.type, enabled=False):
+    with precision(states.device, reduced=False):
         return relations(sums)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfer.distillation.weights import convert, stored_dtype, uncached
+from transfer.distillation.weights import convert, require_whole, state_of, stored_dtype, uncached
 from transfer.errors import ModelError
 from transfer.families.closeness import close
 from transfer.families.in_place import alone
@@ -24,6 +24,7 @@ from transfer.families.loading import reason_of, without_pooler
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
+from transfer.placement.devices import device_of
 
 RECORD_FILE = "proxy.json"
 
@@ -157,6 +158,7 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
     total = target.layers
     if not layers or list(layers) != sorted(set(layers) & set(range(total))):
         raise ModelError(f"layers {list(layers)} must be ascending and among the target's 0–{total - 1}")
+    require_whole(target)
     stack = _layer_list(target.model, total)
     try:
         model = _rebuilt(target.model, layers, stack)
@@ -178,18 +180,18 @@ def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTr
     _shorten(config, layers)
     config = type(config).from_dict(config.to_dict())  # as a reader of the saved file gets it
     model = without_pooler(type(whole)(config))
-    model.name_or_path = whole.name_or_path
     model.train(mode=False)
+    model.name_or_path = whole.name_or_path
     place = {old: new for new, old in enumerate(layers)}
-    pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")
     state = {}
-    for key, value in whole.state_dict().items():
-        match = pattern.match(key)
+    for key, value in state_of(whole):
+        match = re.match(rf"{re.escape(stack)}\.(\d+)\.", key)
         if match is None:
             state[key] = value
         elif int(match[1]) in place:
             state[f"{stack}.{place[int(match[1])]}.{key[match.end() :]}"] = value
     model.load_state_dict(state)
+    model.to(device_of(whole))  # type: ignore[arg-type]
     return model
 
 
@@ -227,7 +229,7 @@ def _require_same(copied: PreTrainedModel, target: LanguageModel, layers: Sequen
 @torch.no_grad()
 def _answer(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     with uncached(model):  # a cache has one place per layer number, and a cut renumbers layers
-        output = model(input_ids=ids)
+        output = model(input_ids=ids.to(device_of(model)))
     answer: torch.Tensor = output.logits if "logits" in output else output.last_hidden_state
     return answer.float()
 

@@ -6,7 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from accelerate.utils import align_module_device
 from transformers import PreTrainedModel
+
+from transfer.errors import ModelError
+from transfer.models.language_model import LanguageModel
+from transfer.placement.devices import numbers_of, offloaded
 
 
 def stored_dtype(model: PreTrainedModel) -> torch.dtype:
@@ -60,3 +65,27 @@ def convert(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Convert a model's weights to `dtype` one by one, and no buffers: a rounded table of rotations would stay so."""
     for weight in model.parameters():
         weight.data = weight.data.to(dtype)  # a tensor of its own if anything changes
+
+
+def state_of(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the weights of a model by name; those of a layer on disk are read one module at a time."""
+    if not offloaded(model):
+        yield from model.state_dict().items()
+        return
+    for name, module in model.named_modules():
+        own = [key for key in module.state_dict() if "." not in key]
+        with align_module_device(module):
+            yield from ((f"{name}.{key}", getattr(module, key).detach().clone()) for key in own)
+
+
+def require_whole(target: LanguageModel) -> None:
+    """Refuse a quantised target: its layers cannot be trained, and a proxy is stored as the target is.
+
+    Raises:
+        ModelError: the target is quantised.
+    """
+    if getattr(target.model, "is_quantized", False):
+        raise ModelError(
+            f"model {target.ref.name!r} is loaded as {numbers_of(target.model)}, and no proxy can be cut from "
+            "quantised weights; distil with --quantise none, and with --max-memory if the target is too large"
+        )

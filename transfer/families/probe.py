@@ -7,7 +7,7 @@ Letters: B rows, T tokens, P prompt tokens, H embedding size, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -24,7 +24,7 @@ from transfer.families.probe_cache import remembered, weights_of
 from transfer.families.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead
-from transfer.placement.devices import device_of
+from transfer.placement.devices import device_of, precision
 from transfer.tokens.batches import Line, collate
 from transfer.tokens.readout import Places, label_logits, question
 from transfer.tokens.vocabulary import drawn, padding
@@ -60,11 +60,10 @@ def traits_of(
 @contextmanager
 def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
     """Within the block, no dropout, no autocast, and gradients on; every foreign exception becomes a ModelError."""
-    training, kind = model.training, device_of(model).type
-    plain = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    training = model.training
     model.train(mode=False)
     try:
-        with torch.enable_grad(), plain:
+        with torch.enable_grad(), precision(device_of(model), reduced=False):
             yield
     except PromptferryError:
         raise

@@ -1,6 +1,7 @@
 """A placement in the words of transformers and accelerate, and the devices of a model that they placed."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -65,6 +66,13 @@ def numbers_of(model: PreTrainedModel) -> str:
 def _kind_of(model: PreTrainedModel) -> str:
     settings = model.config.quantization_config
     return next((key for key in ("load_in_8bit", "load_in_4bit") if getattr(settings, key, False)), "")
+
+
+def precision(device: torch.device, *, reduced: bool) -> AbstractContextManager[object]:
+    """Return a block within which operations run under bf16 autocast, or under none; not every device has one."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=reduced)
 
 
 def offloaded(model: nn.Module) -> bool:
