@@ -20,6 +20,8 @@ LabelReading = Literal["single", "first", "whole", "head"]
 """Which tokens of a label word are read: its only one, the first of several, or all of them. With "head" there are no
 words: a linear head, tuned together with the prompt, reads pooled states."""
 
+PromptAt = Literal["start", "user"]
+"""Where the prompt stands: before the whole line, or first in the user's turn of a chat."""
 
 MOST_TOKENS = 1_000_000
 """Limit of every number of tokens: more than any model reads at once."""
@@ -46,6 +48,10 @@ class Task:
         kind: what an answer is.
         label_reading: which tokens of a label word are read, or that a head reads instead.
         answer_tokens: largest number of tokens of an answer in free text, its end included; longer ones are cut.
+        chat: the tokeniser's chat template writes the line: the template before `{answer}` is the user's turn, the
+            answer the assistant's.
+        system: the system turn before it; "" leaves it to the chat template.
+        prompt_at: where the prompt stands.
 
     Raises:
         TaskError: names the field and the rule it breaks.
@@ -59,6 +65,9 @@ class Task:
     kind: Kind = "label"
     label_reading: LabelReading = "single"
     answer_tokens: int = 16
+    chat: bool = False
+    system: str = ""
+    prompt_at: PromptAt = "start"
 
     def __post_init__(self) -> None:
         try:
@@ -71,9 +80,11 @@ class Task:
         for key in ("max_tokens", "answer_tokens"):
             if not 1 <= getattr(self, key) <= MOST_TOKENS:
                 raise self._error(f"{key} {_shortened(getattr(self, key))} must be from 1 to {MOST_TOKENS}")
-        for key, known in (("kind", get_args(Kind)), ("label_reading", get_args(LabelReading))):
-            if getattr(self, key) not in known:
-                raise self._error(f"{key} {getattr(self, key)!r} must be one of {', '.join(known)}")
+        choices = {"kind": Kind, "label_reading": LabelReading, "prompt_at": PromptAt}
+        for key, known in choices.items():
+            if getattr(self, key) not in get_args(known):
+                raise self._error(f"{key} {getattr(self, key)!r} must be one of {', '.join(get_args(known))}")
+        self._check_chat()
         self._check_labels()
         self._check_words()
 
@@ -85,6 +96,13 @@ class Task:
             raise self._error(
                 f'template {self.template!r} needs {needs} for label_reading = "{self.label_reading}"'
             )
+
+    def _check_chat(self) -> None:
+        if self.system != self.system.strip():
+            raise self._error(f"system {_shortened(self.system)} has spaces around it; remove them")
+        if not self.chat and (self.system or self.prompt_at == "user"):
+            key = "system" if self.system else 'prompt_at = "user"'
+            raise self._error(f"{key} needs chat = true: a plain line has no turns")
 
     def _check_labels(self) -> None:
         names = list(self.label_names)
@@ -153,8 +171,22 @@ class Task:
 
 
 _REQUIRED = {"name": str, "template": str, "labels": dict, "init_text": str}
-_KINDS = {**_REQUIRED, "kind": str, "max_tokens": int, "label_reading": str, "answer_tokens": int}
-_NOUNS = {str: "string", dict: "table of label words by class", int: "whole number"}
+_KINDS = {
+    **_REQUIRED,
+    "kind": str,
+    "max_tokens": int,
+    "label_reading": str,
+    "answer_tokens": int,
+    "chat": bool,
+    "system": str,
+    "prompt_at": str,
+}
+_NOUNS = {
+    str: "a string",
+    dict: "a table of label words by class",
+    int: "a whole number",
+    bool: "true or false",
+}
 
 
 def _check_keys(raw: dict[str, Any], path: Path) -> None:
@@ -162,7 +194,7 @@ def _check_keys(raw: dict[str, Any], path: Path) -> None:
         if key not in _KINDS:
             raise TaskError(f"{path}: unknown key {key!r} (keys: {', '.join(_KINDS)})")
         if type(value) is not _KINDS[key]:
-            raise TaskError(f"{path}: {key} {_shortened(value)} must be a {_NOUNS[_KINDS[key]]}")
+            raise TaskError(f"{path}: {key} {_shortened(value)} must be {_NOUNS[_KINDS[key]]}")
     free = {"labels"} if raw.get("kind") == "text" else set()
     missing = [key for key in _REQUIRED if key not in raw and key not in free]
     if missing:

@@ -1,6 +1,7 @@
 """Trying a prompt: stock PEFT puts it before a text; the target classifies the text or writes an answer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -69,8 +70,8 @@ def written(prompted: PeftModel, model: LanguageModel, task: Task, texts: Sequen
     encoder, results = model.encoder(task), []
     for line in encoder.encode(texts):
         tokens: list[int] = []
-        while len(tokens) < task.answer_tokens and encoder.end not in tokens:
-            batch = model.collate([Line((*line.ids, *tokens), line.answer)])
+        while len(tokens) < task.answer_tokens and encoder.ends.isdisjoint(tokens):
+            batch = model.collate([replace(line, ids=(*line.ids, *tokens))])
             tokens.append(int(_logits(prompted, batch, model.device)[0, -1].argmax()))
         results.append(encoder.decode(tokens))
     return results

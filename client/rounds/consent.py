@@ -12,7 +12,9 @@ from client.rounds.agreements import Agreements
 from client.rounds.forecast import Forecast
 from transfer.errors import PolicyRefusedError
 from transfer.privacy import Budget
+from transfer.protocol.prompt_statement import TaskV1
 from transfer.protocol.rounds import RoundRequest
+from transfer.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class Consent:
         return "\n".join(
             [
                 f"Campaign {campaign} asks you to take part:",
-                f"  task     {request.task.name}: {request.task.template}",
+                f"  task     {request.task.name}: {request.task.template}{_turns(request.task)}",
                 f"  proxy    {request.proxy.name}, digest {request.proxy.digest}",
                 f"  rounds   {left}, averaged with at least {request.cohort - 1} others",
                 f"  each     {spend.steps} steps, noise {spend.noise_multiplier:g}, rate {spend.sample_rate:g}",
@@ -92,8 +94,16 @@ def always(_request: RoundRequest) -> None:
     """Consent to everything that the policy allows."""
 
 
+def _turns(task: Task) -> str:
+    """Return what else than a chat task's template the proxy reads; "" for a plain line."""
+    if not task.chat:
+        return ""
+    return f" (a chat's user turn{f', behind the system turn {task.system!r}' if task.system else ''})"
+
+
 def _fingerprint(request: RoundRequest) -> str:
     """Return the hash of all that an owner agrees to; it is the same in every round of a campaign."""
     spend = asdict(request.tuning.spend)
-    facts = [asdict(request.task), request.proxy.digest, spend, request.rounds, request.cohort]
+    task = TaskV1.of(request.task).model_dump()  # the same for a task from before a key was added
+    facts = [task, request.proxy.digest, spend, request.rounds, request.cohort]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

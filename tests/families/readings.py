@@ -94,7 +94,7 @@ def free_text(subject: Subject) -> None:
     """Free text is what the plain model's likeliest tokens spell when every one is a full pass."""
     lines = subject.ours.encoder(FREE).encode(TEXTS[:3])
     for prompt in (None, subject.prompt):
-        for line, ours in zip(lines, greedy(subject.ours, lines, prompt, 4, -1), strict=True):
+        for line, ours in zip(lines, greedy(subject.ours, lines, prompt, 4, ()), strict=True):
             theirs: list[int] = []
             for _ in range(4):
                 ids = [*line.ids, *theirs]

@@ -3,7 +3,7 @@
 Letters: B rows, P prompt tokens, T tokens, H hidden size, N places (row, column) to read, V vocabulary, C classes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
@@ -45,6 +45,9 @@ class Shortcuts:
 def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None) -> dict[str, Any]:
     """Return the inputs of a pass: embeddings [B, P + T, H] of prompts [B, P, H], if any, and lines; their mask.
 
+    A row's prompt stands where its line says, `batch.at`. Numbers are only copied, forward and backward, so a row's
+    bits do not depend on where its neighbours' prompts stand.
+
     They are where the model is, and in its dtype; the gradient of a prompt comes back to where the prompt is. No keys
     and values are cached: nothing would read them, and a layer computed again would add its own twice.
     """
@@ -54,7 +57,8 @@ def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None)
         batch.mask.to(device),
     )  # [B, T, H], [B, T]
     if prompt is not None:
-        embeds = torch.cat([prompt.to(embeds), embeds], dim=1)  # [B, P + T, H]
+        embeds = _joined(embeds, prompt.to(embeds), batch.at)  # [B, P + T, H]
+        # no padding stands before a prompt, so its ones may as well open the row
         mask = torch.cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)  # [B, P + T]
     inputs = {"inputs_embeds": embeds, "attention_mask": mask}
     return inputs | ({"use_cache": False} if _caches(model) else {})
@@ -69,6 +73,23 @@ def last_states(module: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
 
 def _caches(module: nn.Module) -> bool:
     return "use_cache" in signature(module.forward).parameters
+
+
+def _joined(embeds: torch.Tensor, prompt: torch.Tensor, at: Sequence[int]) -> torch.Tensor:
+    """Return rows [B, P + T, H]: of `embeds` [B, T, H] the part before column `at`, its prompt [P, H], the rest."""
+    if len(columns := set(at)) < 2:  # one column in all rows: no row by row
+        column = max(columns, default=0)
+        return torch.cat([embeds[:, :column], prompt, embeds[:, column:]], dim=1)
+    rows = zip(embeds.unbind(), prompt.unbind(), at, strict=True)
+    return torch.stack([torch.cat([line[:column], own, line[column:]]) for line, own, column in rows])
+
+
+def of_lines(states: torch.Tensor, length: int, at: Sequence[int]) -> torch.Tensor:
+    """Return the lines' own states [B, T, H] among those [B, P + T, H] behind `inputs_of`, where P = `length`."""
+    if not at:
+        return states[:, length:]
+    rows = zip(states, at, strict=True)
+    return torch.stack([torch.cat([row[:column], row[column + length :]]) for row, column in rows])
 
 
 def states_at(

@@ -3,17 +3,17 @@
 Letters: B lines of equal length, T tokens, P prompt tokens, H hidden size, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 import torch
 
-from transfer.families.shortcuts import only_at
+from transfer.families.shortcuts import inputs_of, only_at
 from transfer.models.language_model import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
-from transfer.tokens.batches import FORWARD_TOKENS, Line
+from transfer.tokens.batches import FORWARD_TOKENS, Batch, Line
 
 
 def answers(
@@ -28,7 +28,7 @@ def answers(
     encoder = model.encoder(task)
     lines = encoder.encode(texts)
     return [
-        encoder.decode(tokens) for tokens in greedy(model, lines, prompt, task.answer_tokens, encoder.end)
+        encoder.decode(tokens) for tokens in greedy(model, lines, prompt, task.answer_tokens, encoder.ends)
     ]
 
 
@@ -41,25 +41,25 @@ def answered(model: LanguageModel, task: Task, texts: Sequence[str], prompt: Sof
     """
     encoder = model.encoder(task)
     lines = encoder.encode(texts)
-    goals = greedy(model, lines, prompt, task.answer_tokens, encoder.end)
-    # the last token of a goal is predicted, never read
-    return [Line((*line.ids, *goal[:-1]), line.answer, goal) for line, goal in zip(lines, goals, strict=True)]
+    goals = greedy(model, lines, prompt, task.answer_tokens, encoder.ends)
+    return [line.replied(goal) for line, goal in zip(lines, goals, strict=True)]
 
 
 @torch.no_grad()
 def greedy(
-    model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None, most: int, end: int
+    model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None, most: int, ends: Collection[int]
 ) -> list[tuple[int, ...]]:
-    """Return up to `most` ≥ 1 tokens behind each line, including `end` where the model reached it.
+    """Return up to `most` ≥ 1 tokens behind each line, including the first of `ends` that the model reached.
 
     Only lines of equal length share a batch, so no padding stands between a line and its answer.
     """
     answer: dict[int, tuple[int, ...]] = {}
     for group in _equally_long(lines, most + (prompt.length if prompt else 0)):
-        ids = torch.tensor([lines[index].ids for index in group])  # [B, T]
-        for index, tokens in zip(group, _continued(model, ids, prompt, most, end), strict=True):
+        batch = model.collate([lines[index] for index in group])
+        for index, tokens in zip(group, _continued(model, batch, prompt, most, ends), strict=True):
             # a row runs on until the whole batch has ended: cut it behind its own end
-            answer[index] = tuple(tokens[: tokens.index(end) + 1] if end in tokens else tokens)
+            own = next((place + 1 for place, token in enumerate(tokens) if token in ends), most)
+            answer[index] = tuple(tokens[:own])
     return [answer[index] for index in range(len(lines))]
 
 
@@ -72,17 +72,16 @@ def _equally_long(lines: Sequence[Line], extra: int) -> Iterator[list[int]]:
 
 
 def _continued(
-    model: LanguageModel, ids: torch.Tensor, prompt: SoftPrompt | None, most: int, end: int
+    model: LanguageModel, batch: Batch, prompt: SoftPrompt | None, most: int, ends: Collection[int]
 ) -> list[list[int]]:
-    """Return the tokens behind each row of `ids` [B, T], up to where every row has reached its end."""
-    embed, rows = model.model.get_input_embeddings(), torch.arange(len(ids))
-    ids = ids.to(model.device)
-    embeds = embed(ids)  # [B, T, H]
-    if prompt is not None:  # [P, H] in front of every row: [B, P + T, H]
-        embeds = torch.cat([prompt.vectors.to(embeds).expand(len(ids), -1, -1), embeds], dim=1)
+    """Return the tokens behind each row of `batch`, up to where every row has reached its end."""
+    embed, rows = model.model.get_input_embeddings(), torch.arange(len(batch))
+    prompts = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)  # [B, P, H]
+    embeds = inputs_of(model.model, batch, prompts)["inputs_embeds"]  # [B, P + T, H]
     model.require_positions(embeds.shape[1] + most - 1)  # the last token is never read
-    cache, unread, tokens = None, embeds, ids.new_empty((len(ids), 0))
-    while tokens.shape[1] < most and not (tokens == end).any(dim=1).all():
+    last = torch.tensor([*ends], dtype=torch.long).to(model.device)
+    cache, unread, tokens = None, embeds, batch.ids.to(model.device).new_empty((len(batch), 0))
+    while tokens.shape[1] < most and not torch.isin(tokens, last).any(dim=1).all():
         # clones, as some families write into their inputs
         inputs = {"inputs_embeds": unread.clone(), "past_key_values": cache, "use_cache": True}
         if not model.traits.cached:

@@ -2,9 +2,10 @@
 
 Letters: B records, T tokens, P prompt tokens, H hidden size, V vocabulary, C classes.
 
-The prompt stands before the whole line, also before a [CLS]. Rows are padded on the right, and positions continue
-from the prompt. Where the model allows it (`transfer.families.probe`), only the hidden state at the answer reaches
-the LM head. This skips the vocabulary projection of all other positions, most of a small model's arithmetic.
+The prompt stands before the whole line, also before a [CLS], or in a chat's user turn where the task says so. Rows
+are padded on the right, and positions count prompt and line together. Where the model allows it
+(`transfer.families.probe`), only the hidden state at the answer reaches the LM head. This skips the vocabulary
+projection of all other positions, most of a small model's arithmetic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from transfer.errors import ModelError
 from transfer.families import layout
 from transfer.families.loading import one_line
 from transfer.families.probe import traits_of
-from transfer.families.shortcuts import inputs_of, last_states, read, states_at
+from transfer.families.shortcuts import inputs_of, last_states, of_lines, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead, ModelRef
 from transfer.models.passes import Manners
@@ -131,6 +132,12 @@ class LanguageModel:
         """SHA-256 of the vocabulary: full-vocabulary logits of two models are comparable only if it is equal."""
         return vocabulary.digest(self.tokenizer)
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens at which the model's generation configuration stops an answer, if it has one."""
+        named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        return frozenset(named if isinstance(named, list) else [] if named is None else [named])
+
     def encoder(self, task: Task) -> Encoder:
         """Return the encoder of `task` for this model's tokeniser.
 
@@ -138,9 +145,10 @@ class LanguageModel:
             TaskError: see `Encoder`; or the task needs an LM head and the model has none.
             ModelError: the tokeniser has a token without an embedding.
         """
-        readable(task, self.ref.name, self.lm_head, self.width, self.traits.width)
+        chats = bool(self.tokenizer.chat_template)
+        readable(task, self.ref.name, self.lm_head, self.width, self.traits.width, chat_template=chats)
         with one_line(f"model {self.ref.name!r} cannot encode task {task.name!r}: its tokeniser fails"):
-            encoder = Encoder(task, self.tokenizer, causal=self.causal)
+            encoder = Encoder(task, self.tokenizer, causal=self.causal, ends=self.ends)
             template = encoder.encode([""])[0].ids
         known, whose = vocabulary.ordinary(self.tokenizer), f"model {self.ref.name!r}: its tokeniser's"
         vocabulary.require_embedded(self.tokenizer, known.union(template), len(self.embedding), whose)
@@ -200,7 +208,7 @@ class LanguageModel:
         if rows is None:
             return torch.zeros(len(batch), head.classes)
         length = rows.shape[1] - head.classes  # rows are [B, P + C, H]: the prompt, then the head
-        states = self.all_states(batch, rows[:, :length])[:, length:]  # [B, P + T, H] → [B, T, H]
+        states = of_lines(self.all_states(batch, rows[:, :length]), length, batch.at)  # [B, T, H]
         return head.class_logits(states, batch.mask, rows[:, length:])
 
     def _inputs(self, batch: Batch, rows: torch.Tensor | None) -> dict[str, Any]:

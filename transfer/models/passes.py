@@ -13,7 +13,7 @@ Letters: B records, T tokens, P prompt tokens, K answer tokens.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -128,7 +128,7 @@ def filled(lines: Sequence[Line], shape: Shape, pad_id: int) -> Batch:
     """
     unread = (UNCOUNTED,) * shape.goal
     blank = Line((pad_id,) * (shape.tokens if len(lines[0].ids) == shape.tokens else 1), 0, unread)
-    whole = [Line(line.ids, line.answer, (*line.goal, *unread)[: shape.goal]) for line in lines]
+    whole = [replace(line, goal=(*line.goal, *unread)[: shape.goal]) for line in lines]
     return collate([*whole, *[blank] * (shape.records - len(lines))], pad_id, shape.tokens)
 
 

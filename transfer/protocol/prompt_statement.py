@@ -1,21 +1,22 @@
 """The signed statement about a published prompt: version 1 of the schema, read and written only here.
 
 Older statements lack some keys. Without `unit`, a cost is for one record. Without `kind`, `label_reading` and
-`answer_tokens`, a task has label words of one token each. Without `library`, the campaign used none. Instead of
-`lm_head` there may be `causal`.
+`answer_tokens`, a task has label words of one token each. Without `chat`, `system` and `prompt_at`, its line is the
+plain template and the prompt stands before it. Without `library`, the campaign used none. Instead of `lm_head` there
+may be `causal`.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from transfer.model_ref import LmHead
 from transfer.privacy import Guarantee, Unit
 from transfer.protocol.prompt_lineage import LineageV1
 from transfer.protocol.signing import PROMPT_PREDICATE
 from transfer.protocol.statement import Count, Delta, Epsilon, Many, ModelV1, Part, Positive, Predicate
-from transfer.tasks import Kind, Label, LabelReading, Task
+from transfer.tasks import Kind, Label, LabelReading, PromptAt, Task
 
 
 class LabelV1(Part):
@@ -36,6 +37,9 @@ class TaskV1(Part):
     kind: Kind = "label"
     label_reading: LabelReading = "single"
     answer_tokens: Count = 16
+    chat: bool = False
+    system: str = ""
+    prompt_at: PromptAt = "start"
 
     @staticmethod
     def of(task: Task) -> "TaskV1":
@@ -49,6 +53,9 @@ class TaskV1(Part):
             kind=task.kind,
             label_reading=task.label_reading,
             answer_tokens=task.answer_tokens,
+            chat=task.chat,
+            system=task.system,
+            prompt_at=task.prompt_at,
         )
 
     @property
@@ -63,12 +70,24 @@ class TaskV1(Part):
             kind=self.kind,
             label_reading=self.label_reading,
             answer_tokens=self.answer_tokens,
+            chat=self.chat,
+            system=self.system,
+            prompt_at=self.prompt_at,
         )
 
     @model_validator(mode="after")
     def _possible(self) -> "TaskV1":
         _ = self.task  # raises TaskError
         return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the keys of a chat where they say what their absence says."""
+        fields = type(self).model_fields
+        absent = {
+            name for name in ("chat", "system", "prompt_at") if getattr(self, name) == fields[name].default
+        }
+        return {key: value for key, value in handler(self).items() if key not in absent}
 
 
 class PerRoundV1(Part):

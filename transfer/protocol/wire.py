@@ -94,6 +94,9 @@ def task_message(task: Task) -> common_pb2.Task:
         kind=enum_message(common_pb2.AnswerKind, task.kind),
         label_reading=enum_message(common_pb2.LabelReading, task.label_reading),
         answer_tokens=task.answer_tokens,
+        chat=task.chat,
+        system=task.system,
+        prompt_at=enum_message(common_pb2.PromptAt, task.prompt_at),
     )
 
 
@@ -110,4 +113,7 @@ def task_value(message: common_pb2.Task) -> Task:
             kind=enum_value(common_pb2.AnswerKind, message.kind),
             label_reading=enum_value(common_pb2.LabelReading, message.label_reading),
             answer_tokens=message.answer_tokens,
+            chat=message.chat,
+            system=message.system,
+            prompt_at=enum_value(common_pb2.PromptAt, message.prompt_at),
         )

@@ -8,7 +8,7 @@ Letters: B records, T tokens, K answer tokens.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import pad
@@ -32,6 +32,7 @@ UNCOUNTED = -100
 class Batch:
     """Right-padded lines: ids [B, T], mask [B, T] (1 = token), answer [B] (position of the blank).
 
+    `at` says for each row before which of its columns a prompt stands, or is empty: before column 0 in every row.
     `goal` [B, K] holds the tokens of answers in free text, with `NO_MORE` or `UNCOUNTED` behind an answer's end. It
     is None if there are no such answers.
     """
@@ -40,6 +41,7 @@ class Batch:
     mask: torch.Tensor
     answer: torch.Tensor
     goal: torch.Tensor | None = None
+    at: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return self.ids.shape[0]
@@ -49,17 +51,23 @@ class Batch:
 class Line:
     """One encoded text: its token ids and the position of the blank.
 
-    `goal` holds the tokens read from there on, one per position. All but the last are also in `ids`.
+    `goal` holds the tokens read from there on, one per position. All but the last are also in `ids`. A prompt stands
+    before the token at position `at` ≤ `answer`.
     """
 
     ids: tuple[int, ...]
     answer: int
     goal: tuple[int, ...] = ()
+    at: int = 0
 
     @property
     def reads(self) -> int:
         """Number of positions read: those of the goal, or the blank alone."""
         return len(self.goal) or 1
+
+    def replied(self, goal: tuple[int, ...]) -> "Line":
+        """Return the line with `goal` as its answer; the last token of a goal is predicted, never read."""
+        return replace(self, ids=(*self.ids, *goal[:-1]), goal=goal)
 
 
 def collate(lines: Sequence[Line], pad_id: int, tokens: int = 0) -> Batch:
@@ -67,7 +75,8 @@ def collate(lines: Sequence[Line], pad_id: int, tokens: int = 0) -> Batch:
     ids = _padded([line.ids for line in lines], pad_id, tokens)
     mask = _padded([[1] * len(line.ids) for line in lines], 0, tokens)
     goal = _padded([line.goal for line in lines], NO_MORE) if any(line.goal for line in lines) else None
-    return Batch(ids, mask, torch.tensor([line.answer for line in lines]), goal)
+    at = tuple(line.at for line in lines)
+    return Batch(ids, mask, torch.tensor([line.answer for line in lines]), goal, at if any(at) else ())
 
 
 def _padded(rows: Sequence[Sequence[int]], fill: int, width: int = 0) -> torch.Tensor:

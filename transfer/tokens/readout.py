@@ -169,6 +169,7 @@ def _continued(batch: Batch, tails: Sequence[Sequence[int]]) -> Batch:
         ids.scatter(1, columns, tokens.repeat(len(batch), 1)),
         mask.scatter(1, columns, real.repeat(len(batch), 1)),
         batch.answer.repeat_interleave(copies),
+        at=tuple(column for column in batch.at for _ in range(copies)),
     )
 
 

@@ -26,25 +26,42 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 
 
 class Frame:
-    """The parts of a line before and behind a text, for one tokeniser.
-
-    Attributes:
-        bare: tokens of the line without a text.
-    """
+    """The parts of a line before and behind a text, for one tokeniser."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, before: str, behind: str = "", *, inside: bool = False
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        before: str,
+        behind: str = "",
+        *,
+        inside: bool = False,
+        empty: str | None = None,
     ) -> None:
-        """Tokenise the empty line; with `inside`, without the tokens that open and close a line."""
+        """Tokenise the line without a text, `empty` if that is not `before` and `behind`.
+
+        With `inside`, no line has the tokens that open and close one.
+        """
         self._tokenizer, self._before, self._behind = tokenizer, before, behind
-        self._opened = not inside
-        self._special = special_ids(tokenizer)
+        self._opened, self._empty = not inside, before + behind if empty is None else empty
         self._unknown = tokenizer.unk_token_id
-        self.bare = self._encoded("").ids
+        self._special = special_ids(tokenizer)
+        self._bare = self._encoded("")
+        # a chat template may mark its turns by added tokens that are not special
+        added = tokenizer.added_tokens_decoder.keys() - {self._unknown}
+        self._special |= added & set(self.bare)
         self._own = self.specials(self.bare)
 
+    @property
+    def bare(self) -> list[int]:
+        """Tokens of the line without a text."""
+        return self._bare.ids
+
     def ids(self, text: str) -> list[int]:
-        """Return the tokens of the line with stripped `text`, a space in place of each special token it spells.
+        """Return the tokens of `encoding`."""
+        return self.encoding(text).ids
+
+    def encoding(self, text: str) -> Encoding:
+        """Return the line with stripped `text`, a space in place of each special token it spells.
 
         A text that still changes the line's special tokens after all replacements is left out.
         """
@@ -53,10 +70,10 @@ class Frame:
             encoding = self._encoded(text)
             spelt = self._spelt(encoding, text)
             if not spelt and self.specials(encoding.ids) == self._own:
-                return encoding.ids
+                return encoding
             # nothing to replace, yet the special tokens differ: the text merged with one, so leave it out
             text = _without(text, spelt).strip() if spelt else ""
-        return self.bare
+        return self._bare
 
     def takes(self, text: str) -> bool:
         """Return whether the tokeniser still recognises the line's own special tokens with `text` beside them."""
@@ -76,7 +93,7 @@ class Frame:
         return [token for token in ids if token in self._special]
 
     def _encoded(self, text: str) -> Encoding:
-        line = self._before + text + self._behind
+        line = self._before + text + self._behind if text else self._empty
         encoding: Encoding = self._tokenizer(line, add_special_tokens=self._opened).encodings[0]
         return encoding
 
@@ -104,6 +121,11 @@ class Frame:
         return piece == name or (
             normalizer is not None and normalizer.normalize_str(piece) == normalizer.normalize_str(name)
         )
+
+
+def tokens_before(encoding: Encoding, place: int) -> int:
+    """Return the number of tokens that end at or before character `place`; one across it is behind it."""
+    return sum(end <= place for _, end in encoding.offsets)
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:

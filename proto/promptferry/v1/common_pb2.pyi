@@ -71,6 +71,26 @@ LABEL_READING_HEAD: LabelReading.ValueType  # 4
 """None: a linear head, its rows behind the prompt's, reads pooled states."""
 Global___LabelReading: typing_extensions.TypeAlias = LabelReading
 
+class _PromptAt:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PromptAtEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PromptAt.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PROMPT_AT_START: _PromptAt.ValueType  # 0
+    """Before the whole line, as for every task from before there was a choice."""
+    PROMPT_AT_USER: _PromptAt.ValueType  # 1
+    """First in the user's turn of a chat."""
+
+class PromptAt(_PromptAt, metaclass=_PromptAtEnumTypeWrapper):
+    """Where a prompt stands."""
+
+PROMPT_AT_START: PromptAt.ValueType  # 0
+"""Before the whole line, as for every task from before there was a choice."""
+PROMPT_AT_USER: PromptAt.ValueType  # 1
+"""First in the user's turn of a chat."""
+Global___PromptAt: typing_extensions.TypeAlias = PromptAt
+
 @typing.final
 class ModelRef(google.protobuf.message.Message):
     """An exact model."""
@@ -131,6 +151,9 @@ class Task(google.protobuf.message.Message):
     KIND_FIELD_NUMBER: builtins.int
     LABEL_READING_FIELD_NUMBER: builtins.int
     ANSWER_TOKENS_FIELD_NUMBER: builtins.int
+    CHAT_FIELD_NUMBER: builtins.int
+    SYSTEM_FIELD_NUMBER: builtins.int
+    PROMPT_AT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Identifier, [a-z0-9-]. Required."""
     template: builtins.str
@@ -145,6 +168,12 @@ class Task(google.protobuf.message.Message):
     """Required."""
     answer_tokens: builtins.int
     """Most tokens of an answer in free text, its end included. Required, > 0."""
+    chat: builtins.bool
+    """The tokeniser's chat template writes the line: the template is the user's turn, the answer the assistant's."""
+    system: builtins.str
+    """System turn of a chat; empty for none of the task's own."""
+    prompt_at: Global___PromptAt.ValueType
+    """The user's turn only in a chat."""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Label]:
         """Classes in the order of their integer labels. At least two; none for free text."""
@@ -160,8 +189,11 @@ class Task(google.protobuf.message.Message):
         kind: Global___AnswerKind.ValueType = ...,
         label_reading: Global___LabelReading.ValueType = ...,
         answer_tokens: builtins.int = ...,
+        chat: builtins.bool = ...,
+        system: builtins.str = ...,
+        prompt_at: Global___PromptAt.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["answer_tokens", b"answer_tokens", "init_text", b"init_text", "kind", b"kind", "label_reading", b"label_reading", "labels", b"labels", "max_tokens", b"max_tokens", "name", b"name", "template", b"template"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answer_tokens", b"answer_tokens", "chat", b"chat", "init_text", b"init_text", "kind", b"kind", "label_reading", b"label_reading", "labels", b"labels", "max_tokens", b"max_tokens", "name", b"name", "prompt_at", b"prompt_at", "system", b"system", "template", b"template"]) -> None: ...
 
 Global___Task: typing_extensions.TypeAlias = Task
 

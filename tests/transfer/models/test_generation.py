@@ -44,9 +44,11 @@ def test_the_likeliest_token_is_written_each_time(writer, prompt, behind):
     lines = writer.encoder(TASK).encode(TEXTS)
     assert len({len(line.ids) for line in lines}) < len(lines), "two lines share a batch"
     free = [slowly(writer, line, prompt, 6, -1) for line in lines]
-    assert greedy(writer, lines, prompt, 6, -1) == free
+    assert greedy(writer, lines, prompt, 6, ()) == free
     end = free[0][2]
-    assert greedy(writer, lines, prompt, 6, end) == [slowly(writer, line, prompt, 6, end) for line in lines]
+    assert greedy(writer, lines, prompt, 6, (end,)) == [
+        slowly(writer, line, prompt, 6, end) for line in lines
+    ]
 
 
 def test_an_answer_ends_before_its_end_token(causal):
@@ -95,9 +97,9 @@ def test_exact_match_is_the_share_of_equal_answers_whatever_the_spaces(writer, p
 
 
 def test_an_answer_beyond_the_models_positions_is_refused(writer, prompt):
-    greedy(writer, [Line(tuple([7] * 120), 119)], prompt, 6, -1)
+    greedy(writer, [Line(tuple([7] * 120), 119)], prompt, 6, ())
     with pytest.raises(ModelError, match="128 positions, prompt and line need 129"):
-        greedy(writer, [Line(tuple([7] * 121), 120)], prompt, 6, -1)
+        greedy(writer, [Line(tuple([7] * 121), 120)], prompt, 6, ())
 
 
 def test_free_text_needs_a_causal_model_with_an_end_token(masked, tiny_causal):

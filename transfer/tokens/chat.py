@@ -1,0 +1,118 @@
+"""A task's line as a tokeniser's chat template writes it.
+
+The template runs on words of our own in place of a text and an answer, never on a record, so no record can change
+what it writes around it.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from transfer.errors import TaskError
+from transfer.tasks import Task
+
+TEXT, ANSWER = "promptferry-text", "promptferry-answer"
+"""Words that stand for a text and an answer while a template is run."""
+DAY = datetime(2024, 7, 26, tzinfo=UTC)
+"""What a template that writes today's date is told: a line must not change overnight. Llama 3.1's own default."""
+_LONGEST_REASON = 200
+
+Messages = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatLine:
+    """The parts of a line around a text and around an answer.
+
+    Attributes:
+        before: the line before the text.
+        behind: the line behind the text, up to where the assistant's answer begins.
+        empty: the line of an empty text; a template may strip spaces that stood beside the text.
+        turn: number of characters before what the user says, template included.
+        gap: spaces that an assistant's turn has before its answer.
+        after: what follows an answer, from the end of the assistant's turn on.
+    """
+
+    before: str
+    behind: str
+    empty: str
+    turn: int
+    gap: str
+    after: str
+
+    @staticmethod
+    def of(task: Task, tokenizer: PreTrainedTokenizerBase) -> "ChatLine":
+        """Run the chat template for a chat task.
+
+        Raises:
+            TaskError: there is no chat template, it takes no system turn, or it does not keep what a turn says.
+        """
+        said = task.template.partition("{answer}")[0].rstrip()
+        messages = _messages(task, said.replace("{text}", TEXT))
+        line = _written(task, tokenizer, messages, add_generation_prompt=True)
+        content = messages[-1]["content"].strip()
+        if line.count(content) != 1 or line.count(TEXT) != 1:
+            raise _error(
+                task, "the chat template changes or repeats the user's turn; take a model with another one"
+            )
+        if task.system not in line:
+            raise _error(
+                task, "the chat template leaves the system turn out; put what system says into the template"
+            )
+        before, _, behind = line.partition(TEXT)
+        empty = _messages(task, said.replace("{text}", ""))
+        gap, after = _around_answer(task, tokenizer, messages, line)
+        return ChatLine(
+            before=before,
+            behind=behind,
+            empty=_written(task, tokenizer, empty, add_generation_prompt=True),
+            turn=line.index(content),
+            gap=gap,
+            after=after,
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of all that the chat template writes."""
+        return hashlib.sha256(repr(astuple(self)).encode()).hexdigest()
+
+
+def _messages(task: Task, user: str) -> list[dict[str, str]]:
+    system = [{"role": "system", "content": task.system}] if task.system else []
+    return [*system, {"role": "user", "content": user}]
+
+
+def _around_answer(
+    task: Task, tokenizer: PreTrainedTokenizerBase, messages: Messages, line: str
+) -> tuple[str, str]:
+    """Return what stands around an answer in the assistant's turn.
+
+    Before it only spaces count: anything else is the model's own to write, such as an empty thought.
+    """
+    answered = [*messages, {"role": "assistant", "content": ANSWER}]
+    whole = _written(task, tokenizer, answered)
+    before, found, after = whole.rpartition(ANSWER)
+    gap = before.removeprefix(line)
+    return (gap if found and before == line + gap and gap.isspace() else ""), (after if found else "")
+
+
+def _written(task: Task, tokenizer: PreTrainedTokenizerBase, messages: Messages, **wanted: bool) -> str:
+    options: dict[str, Any] = {"tokenize": False, "strftime_now": DAY.strftime, **wanted}
+    try:
+        return str(tokenizer.apply_chat_template([dict(message) for message in messages], **options))
+    except Exception as error:  # a template is a foreign program
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        remedy = (
+            "put what system says into the template, and leave system out"
+            if task.system
+            else "leave chat out"
+        )
+        raise _error(task, f"the chat template refuses the task's turns ({reason}); {remedy}") from error
+
+
+def _error(task: Task, rule: str) -> TaskError:
+    return TaskError(f"task {task.name!r}: {rule}")
