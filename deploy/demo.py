@@ -92,7 +92,7 @@ def report(demo: Run, inputs: Inputs, task: Task) -> dict[str, Any]:
             "name": verified["name"],
             "version": verified["version"],
             "verified": verified["verified"],
-            "peft_accuracy": round(peft_accuracy, 4),
+            "peft_accuracy": None if peft_accuracy is None else round(peft_accuracy, 4),
             "peft_logits_max_abs_diff": difference,
         },
         "egress": {"fields": reply_fields()},

@@ -95,12 +95,15 @@ def ceiling(run: Measured, private: PrivateRecords, on_step: Any) -> SoftPrompt:
     )  # fmt: skip
 
 
-def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float]:
+def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float] | tuple[None, None]:
     """Load the delivered directory with PEFT alone; return its accuracy and the largest |logit difference| to ours.
 
     Each text goes through PEFT's own forward pass, unbatched, without our code. Free-text answers are compared by
-    exact match, and by the logits at the tokens of some true answers.
+    exact match, and by the logits at the tokens of some true answers. PEFT cannot put a prompt into a user's turn:
+    the result is then None twice.
     """
+    if run.task.prompt_at == "user":
+        return None, None
     fresh = load(target, lm_head=run.target.lm_head)
     stock = PeftModel.from_pretrained(fresh.model, run.delivered).eval()
     encoder, head, test = fresh.encoder(run.task), delivered_head(run), run.test

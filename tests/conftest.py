@@ -192,7 +192,9 @@ class Delivery:
             soft = SoftPrompt(vectors, target)
             told = predicate(prompt, version, target, self.task)
             forge(told)
-            files = PeftDirectory.of(soft, head_rows).to_files(told["lm_head"])
+            files = PeftDirectory.of(soft, head_rows).to_files(
+                told["lm_head"], told["task"].get("prompt_at", "start")
+            )
             digests = {name: FileRef.of_bytes(name, content).digest for name, content in files.items()}
             tamper(files)
             signer = key or pki.load_publisher(self.paths.publisher_key)

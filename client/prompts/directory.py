@@ -1,4 +1,4 @@
-"""A fetched prompt on disk: a PEFT directory and its signed statement, which verify offline."""
+"""A fetched prompt on disk: its files (`transfer.peft_directory`) and their signed statement; they verify offline."""
 
 import base64
 import binascii
@@ -49,7 +49,8 @@ def content(directory: Path, claim: Claim) -> PeftDirectory:
         name: (directory / name).read_bytes() for name in FILES | {HEAD_FILE} if (directory / name).exists()
     }
     try:
-        return PeftDirectory.from_files(files, claim.target, claim.task.head_rows)
+        task = claim.task
+        return PeftDirectory.from_files(files, claim.target, task.head_rows, task.prompt_at)
     except VerificationError as error:
         raise VerificationError(f"{directory}: {error}") from error
 

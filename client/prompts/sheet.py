@@ -11,6 +11,7 @@ from client.remote.offers import PromptOffer
 from transfer.errors import VerificationError
 from transfer.protocol.prompt_statement import PromptStatement
 from transfer.protocol.signing import PROMPT_PREDICATE, Statement
+from transfer.tasks import Task
 
 
 def described(claim: Claim) -> dict[str, Any]:
@@ -21,6 +22,7 @@ def described(claim: Claim) -> dict[str, Any]:
         "version": claim.version,
         "verified": True,
         "task": claim.task.name,
+        "prompt_at": claim.task.prompt_at,
         "target": claim.target,
         "proxy": claim.proxy,
         "epsilon": privacy.epsilon,
@@ -68,6 +70,10 @@ def sheet(prompt: Mapping[str, Any], statement: PromptStatement | None = None) -
         "privacy": f"{privacy} ({prompt['adjacency']}), worst client, {prompt['accountant']}",
         "not private": "; ".join(prompt["not_private"]),
     }
+    if prompt["prompt_at"] == "user":
+        lines["prompt at"] = (
+            "the start of the user's turn; PEFT would put it before everything, `promptferry try` does not"
+        )
     if "directory" in prompt:
         lines["directory"] = prompt["directory"]
     if statement is not None:
@@ -77,7 +83,7 @@ def sheet(prompt: Mapping[str, Any], statement: PromptStatement | None = None) -
 
 def _stated(statement: PromptStatement) -> dict[str, str]:
     """The rest of a signed statement that people read; `--format json` shows all of it."""
-    lines = {"template": statement.task.template}
+    lines = {"template": statement.task.template, **_turns(statement.task.task)}
     for label in statement.task.labels:
         lines[f"  {label.name}"] = ", ".join(label.words) or "read by a head"
     lines["campaign"] = f"{statement.campaign}, {statement.rounds} rounds"
@@ -88,6 +94,14 @@ def _stated(statement: PromptStatement) -> dict[str, str]:
         lines["target in"] = statement.lineage.numbers or "float32"
         lines["public loss"] = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
     return lines
+
+
+def _turns(task: Task) -> dict[str, str]:
+    """Return who says what in a chat; nothing of a plain line."""
+    if not task.chat:
+        return {}
+    system = {"system": task.system} if task.system else {}
+    return {**system, "chat": "the template up to {answer} is the user's turn, the answer the assistant's"}
 
 
 def answers(report: Mapping[str, Any]) -> str:

@@ -1,4 +1,8 @@
-"""Trying a prompt: stock PEFT puts it before a text; the target classifies the text or writes an answer."""
+"""Trying a prompt: the target classifies a text behind it, or writes an answer.
+
+Stock PEFT puts the prompt before the text. Where the task puts it into a chat's user turn, which PEFT cannot, our own
+passes do.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +14,7 @@ from peft import PeftModel
 from client.prompts import directory as artifact
 from client.prompts.claim import Claim
 from transfer.errors import ModelError
+from transfer.models import generation
 from transfer.models.language_model import LanguageModel
 from transfer.models.self_check import behind
 from transfer.tasks import Task
@@ -29,17 +34,19 @@ def probabilities(
         texts: texts to classify.
 
     Raises:
-        ModelError: `model` is another model.
+        ModelError: `model` is another model, or its chat template another one.
         TaskError: a label word does not fit the model's tokeniser.
     """
-    encoder, prompted = model.encoder(claim.task), _prompted(directory, claim, model)
-    words, results = encoder.words, []
-    stored = artifact.content(directory, claim).head
-    head = None if stored is None else stored.vectors
-    for line in encoder.encode(texts):
-        chances = class_logits(prompted, model, line, words, head).softmax(dim=1)[0]
-        results.append(dict(zip(claim.task.label_names, chances.tolist(), strict=True)))
-    return results
+    _require_same(claim, model)
+    encoder, content = model.encoder(claim.task), artifact.content(directory, claim)
+    lines, words = encoder.encode(texts), encoder.words
+    if claim.task.prompt_at == "user":
+        logits = model.answer_logits(lines, content.whole, words)
+    else:
+        prompted, head = behind(model, directory), None if content.head is None else content.head.vectors
+        logits = torch.cat([class_logits(prompted, model, line, words, head) for line in lines])
+    names = claim.task.label_names
+    return [dict(zip(names, chances, strict=True)) for chances in logits.softmax(dim=1).tolist()]
 
 
 def class_logits(
@@ -60,9 +67,12 @@ def answers(directory: Path, claim: Claim, model: LanguageModel, texts: Sequence
     """Answer each text in free text, with the most likely token each time; arguments as in `probabilities`.
 
     Raises:
-        ModelError: `model` is another model.
+        ModelError: `model` is another model, or its chat template another one.
     """
-    return written(_prompted(directory, claim, model), model, claim.task, texts)
+    _require_same(claim, model)
+    if claim.task.prompt_at == "user":
+        return generation.answers(model, claim.task, texts, artifact.content(directory, claim).prompt)
+    return written(behind(model, directory), model, claim.task, texts)
 
 
 def written(prompted: PeftModel, model: LanguageModel, task: Task, texts: Sequence[str]) -> list[str]:
@@ -77,14 +87,19 @@ def written(prompted: PeftModel, model: LanguageModel, task: Task, texts: Sequen
     return results
 
 
-def _prompted(directory: Path, claim: Claim, model: LanguageModel) -> PeftModel:
-    """Load the target behind the prompt, as stock PEFT does."""
+def _require_same(claim: Claim, model: LanguageModel) -> None:
+    """Refuse another model than the prompt's target, or one whose chat template writes something else."""
     if model.ref.digest != claim.target.digest:
         raise ModelError(
             f"the prompt is for {claim.target.name!r} with digest {claim.target.digest[:16]}…, "
             f"{model.ref.name!r} has {model.ref.digest[:16]}…"
         )
-    return behind(model, directory)
+    signed, chat = claim.statement.chat_line, model.encoder(claim.task).chat
+    if chat and signed and chat.digest != signed:
+        raise ModelError(
+            f"the chat template of {model.ref.name!r} writes other turns than the prompt was made with (digest "
+            f"{chat.digest[:16]}…, signed {signed[:16]}…); restore the target's own chat_template.jinja"
+        )
 
 
 def _logits(prompted: PeftModel, batch: Batch, device: torch.device) -> torch.Tensor:

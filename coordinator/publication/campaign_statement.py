@@ -41,6 +41,7 @@ def campaign_statement(
         rounds=plan.rounds,
         lineage=_lineage(plan, history, result),
         privacy=_privacy(plan, history, result),
+        chat_line=result.chat_line,
     )
 
 

@@ -26,7 +26,8 @@ def publish(
     Raises:
         VerificationError: the files do not load back to the same vectors; nothing is published.
     """
-    files = PeftDirectory.of(result.prompt, plan.task.head_rows).to_files(result.lm_head)
+    task = plan.task
+    files = PeftDirectory.of(result.prompt, task.head_rows).to_files(result.lm_head, task.prompt_at)
 
     def build(version: int) -> tuple[Envelope, Mapping[str, bytes]]:
         predicate = campaign_statement(plan, history, result, version).to_predicate()

@@ -50,6 +50,7 @@ class TransferResult:
         choice: choice of a library prompt; None if the plan excludes the library.
         entries: library entries considered.
         numbers: what the target's weights were, see `transfer.placement.devices.numbers_of`.
+        chat_line: SHA-256 of what the target's chat template writes; None unless the task is a chat.
     """
 
     prompt: SoftPrompt
@@ -63,6 +64,7 @@ class TransferResult:
     choice: Choice | None
     entries: tuple[LibraryEntry, ...]
     numbers: str = "float32"
+    chat_line: str | None = None
 
     @property
     def summary(self) -> str:
@@ -114,6 +116,7 @@ def transfer_and_measure(
         choice=None if plan.library == NO_LIBRARY else choice,
         entries=tuple(entries),
         numbers=numbers_of(target.model),
+        chat_line=chat.digest if (chat := target.encoder(plan.task).chat) else None,
     )
 
 

@@ -49,7 +49,19 @@ def test_files_that_do_not_belong_together_are_refused() -> None:
         (without, 2, "head.safetensors: a head and a task read by one belong together"),
         (with_head, 3, "head.safetensors: 2 classes where the task has 3"),
         ({**without, "x.bin": b""}, 0, "the statement is about"),
-        ({WEIGHTS_FILE: without[WEIGHTS_FILE]}, 0, "a prompt is"),
+        ({WEIGHTS_FILE: without[WEIGHTS_FILE]}, 0, "belongs to a prompt before everything"),
     ):
         with pytest.raises(VerificationError, match=message):
             PeftDirectory.from_files(files, MODEL, head_rows)
+
+
+@pytest.mark.parametrize("head_rows", [0, 2])
+def test_a_prompt_in_a_users_turn_has_no_configuration_for_peft_to_misplace_it_by(head_rows: int) -> None:
+    both = SoftPrompt(torch.arange(15.0).reshape(5, 3), MODEL)
+    files = PeftDirectory.of(both, head_rows).to_files("causal", "user")
+    assert set(files) == {WEIGHTS_FILE, *([HEAD_FILE] if head_rows else [])}
+    assert torch.equal(PeftDirectory.from_files(files, MODEL, head_rows, "user").whole.vectors, both.vectors)
+    config = PeftDirectory.of(both, head_rows).to_files("causal")
+    for wrong, place in ((files, "start"), (config, "user")):
+        with pytest.raises(VerificationError, match="and to no prompt in a chat's user turn"):
+            PeftDirectory.from_files(wrong, MODEL, head_rows, place)

@@ -70,6 +70,12 @@ def test_a_task_answered_in_free_text_has_no_labels(tmp_path):
         Task.from_toml(written(tmp_path, head))
 
 
+def test_a_chat_is_told_in_the_task_file(tmp_path):
+    said = 'chat = true\nsystem = "Be kind."\nprompt_at = "user"\n[labels]'
+    task = Task.from_toml(written(tmp_path, FILE.replace("[labels]", said)))
+    assert (task.chat, task.system, task.prompt_at) == (True, "Be kind.", "user")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -82,6 +88,15 @@ def test_a_task_answered_in_free_text_has_no_labels(tmp_path):
         ("[labels]", 'max_tokens = "many"\n[labels]', "max_tokens 'many' must be a whole number"),
         ("[labels]", "max_tokens = true\n[labels]", "max_tokens True must be a whole number"),
         ("[labels]", "label_reading = 1\n[labels]", "label_reading 1 must be a string"),
+        ("[labels]", "chat = 1\n[labels]", "chat 1 must be true or false"),
+        ("[labels]", 'system = "Be kind."\n[labels]', "system needs chat = true"),
+        ("[labels]", 'prompt_at = "user"\n[labels]', 'prompt_at = "user" needs chat = true'),
+        (
+            "[labels]",
+            'chat = true\nprompt_at = "end"\n[labels]',
+            "prompt_at 'end' must be one of start, user",
+        ),
+        ("[labels]", 'chat = true\nsystem = " x"\n[labels]', "system ' x' has spaces around it; remove them"),
         ("[labels]", 'label_reading = "all"\n[labels]', "label_reading 'all' must be one of"),
         ('["bad"]', '["good"]', "label word 'good'"),
         ("{answer}", "", "template"),

@@ -15,7 +15,17 @@ from transfer.model_ref import LmHead
 from transfer.privacy import Guarantee, Unit
 from transfer.protocol.prompt_lineage import LineageV1
 from transfer.protocol.signing import PROMPT_PREDICATE
-from transfer.protocol.statement import Count, Delta, Epsilon, Many, ModelV1, Part, Positive, Predicate
+from transfer.protocol.statement import (
+    Count,
+    Delta,
+    Epsilon,
+    Many,
+    ModelV1,
+    Part,
+    Positive,
+    Predicate,
+    Sha256,
+)
 from transfer.tasks import Kind, Label, LabelReading, PromptAt, Task
 
 
@@ -151,6 +161,7 @@ class PromptStatement(Predicate):
         rounds: number of rounds of the campaign.
         lineage: origin of the prompt.
         privacy: the privacy claim.
+        chat_line: SHA-256 of what the target's chat template writes around a text; None unless the task is a chat.
     """
 
     TYPE = PROMPT_PREDICATE
@@ -165,6 +176,13 @@ class PromptStatement(Predicate):
     rounds: Positive
     lineage: LineageV1
     privacy: PrivacyV1
+    chat_line: Sha256 | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the key that only the statement about a chat has."""
+        absent = {"chat_line"} if self.chat_line is None else set()
+        return {key: value for key, value in handler(self).items() if key not in absent}
 
     @model_validator(mode="before")
     @classmethod

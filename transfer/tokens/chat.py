@@ -5,10 +5,8 @@ what it writes around it.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -19,9 +17,14 @@ TEXT, ANSWER = "promptferry-text", "promptferry-answer"
 """Words that stand for a text and an answer while a template is run."""
 DAY = datetime(2024, 7, 26, tzinfo=UTC)
 """What a template that writes today's date is told: a line must not change overnight. Llama 3.1's own default."""
+_CLOCK = (  # in a template's own language, because transformers hands no function in
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('%{letter}', '{DAY.strftime('%' + letter)}')" for letter in "aAbBdHImMpSyY")
+    + " }}{% endmacro %}{{ '' }}"
+)
 _LONGEST_REASON = 200
 
-Messages = Sequence[Mapping[str, str]]
+Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class ChatLine:
         return hashlib.sha256(repr(astuple(self)).encode()).hexdigest()
 
 
-def _messages(task: Task, user: str) -> list[dict[str, str]]:
+def _messages(task: Task, user: str) -> Messages:
     system = [{"role": "system", "content": task.system}] if task.system else []
     return [*system, {"role": "user", "content": user}]
 
@@ -101,16 +104,13 @@ def _around_answer(
 
 
 def _written(task: Task, tokenizer: PreTrainedTokenizerBase, messages: Messages, **wanted: bool) -> str:
-    options: dict[str, Any] = {"tokenize": False, "strftime_now": DAY.strftime, **wanted}
     try:
-        return str(tokenizer.apply_chat_template([dict(message) for message in messages], **options))
+        template = _CLOCK + tokenizer.get_chat_template()
+        return str(tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **wanted))
     except Exception as error:  # a template is a foreign program
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        remedy = (
-            "put what system says into the template, and leave system out"
-            if task.system
-            else "leave chat out"
-        )
+        remedy = "put what system says into the template, and leave system out"
+        remedy = remedy if task.system else "leave chat out"
         raise _error(task, f"the chat template refuses the task's turns ({reason}); {remedy}") from error
 
 

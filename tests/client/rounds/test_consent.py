@@ -1,5 +1,7 @@
+import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.ledger.ledger import Ledger
 from client.ledger.place import LedgerPlace
+from client.rounds.agreements import Agreements
 from client.rounds.consent import Reconnect
 from tests.client.rounds.answers import BUDGET, EACH, Owner
 from transfer.errors import PolicyRefusedError
@@ -52,6 +55,8 @@ def test_a_campaign_that_asks_something_else_is_asked_for_again(owner: Owner, fi
         replace(first, rounds=4),
         replace(first, cohort=2),
         replace(first, task=replace(first.task, template="Fever? {text} {answer}")),
+        replace(first, task=replace(first.task, chat=True)),
+        replace(first, task=replace(first.task, chat=True, system="Be kind.")),
         replace(first, tuning=replace(first.tuning, spend=Spend(1.9, 0.5, 10))),
         replace(first, prompt=SoftPrompt(first.prompt.vectors, ModelRef("tiny", "e" * 64))),
     )
@@ -88,3 +93,22 @@ def test_a_question_cut_short_by_the_end_of_the_daemon_is_no_answer(
     with pytest.raises(PolicyRefusedError):
         owner.consent.require(first)
     assert len(owner.questions) == 2
+
+
+def test_what_was_agreed_to_before_there_were_chats_is_still_agreed_to(
+    owner: Owner, first: RoundRequest
+) -> None:
+    task = {
+        key: value for key, value in asdict(first.task).items() if key not in ("chat", "system", "prompt_at")
+    }
+    facts = [task, first.proxy.digest, asdict(first.tuning.spend), first.rounds, first.cohort]
+    shown = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    Agreements(owner.file).add("fever", shown)
+    owner.consent.require(first)
+    assert not owner.questions
+
+
+def test_the_owner_is_shown_who_says_what_in_a_chat(owner: Owner, first: RoundRequest) -> None:
+    with pytest.raises(Reconnect):
+        owner.consent.require(replace(first, task=replace(first.task, chat=True, system="Be kind.")))
+    assert " (a chat's user turn, behind the system turn 'Be kind.')" in owner.questions[0]

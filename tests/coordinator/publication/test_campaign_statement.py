@@ -18,6 +18,7 @@ from transfer.post.settings import TransferSettings
 from transfer.post.transfer import Transferred
 from transfer.privacy import Guarantee, Spend, accountant_name
 from transfer.prompt import SoftPrompt
+from transfer.protocol.prompt_statement import PromptStatement
 from transfer.protocol.rounds import Tuning
 from transfer.protocol.signing import PROMPT_PREDICATE, statement
 from transfer.tasks import Label, Task
@@ -150,3 +151,16 @@ def test_the_numbers_of_a_target_are_told_where_they_are_not_float32() -> None:
     plan, rounds, result = CASES["words"]
     lineage = campaign_statement(plan, rounds, replace(result, numbers="nf4"), 7).to_predicate()["lineage"]
     assert lineage["numbers"] == "nf4"
+
+
+def test_a_chat_says_its_turns_the_prompts_place_and_what_the_chat_template_writes() -> None:
+    task = replace(WORDS, chat=True, system="Be kind.", prompt_at="user")
+    crossing = replace(CROSSING, lm_head="causal", chat_line="f" * 64)
+    stated = campaign_statement(replace(PLAN, task=task), history(COSTS), crossing, 7).to_predicate()
+    plain = campaign_statement(PLAN, history(COSTS), replace(CROSSING, lm_head="causal"), 7).to_predicate()
+    assert stated == {
+        **plain,
+        "task": {**plain["task"], "chat": True, "system": "Be kind.", "prompt_at": "user"},
+        "chat_line": "f" * 64,
+    }
+    assert PromptStatement.from_predicate(stated).task.task == task

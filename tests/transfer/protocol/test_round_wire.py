@@ -19,11 +19,13 @@ from transfer.protocol import round_wire
 from transfer.protocol.roster import KEY_BYTES, Roster
 from transfer.protocol.rounds import NONCE_BYTES, Decline, Refusal, Release, RoundRequest, Tuning, round_name
 from transfer.protocol.tuning_table import Optimizer
+from transfer.protocol.wire import task_message
 from transfer.tasks import Kind, Label, Task
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
 
 
+CHATS = ({}, {"chat": True}, {"chat": True, "system": "Be kind.\n\nAnd brief.", "prompt_at": "user"})
 ROUNDS = st.builds(round_name, NAMES, st.integers(1, 999_999))
 NONCES = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
 
@@ -62,6 +64,7 @@ def tasks(draw):
         kind=kind,
         label_reading=draw(st.sampled_from(("single", "first", "whole"))),
         answer_tokens=draw(tokens),
+        **draw(st.sampled_from(CHATS)),
     )
 
 
@@ -248,3 +251,13 @@ def test_a_request_about_a_task_read_by_a_head_comes_back_the_same():
     task = Task("t", "About {text}", labels, "Init.", label_reading="head")
     request = replace(REQUEST, task=task, prompt=REQUEST.prompt.longer(2), subspace=None)
     assert round_wire.request_from_bytes(round_wire.request_to_bytes(request)).task == task
+
+
+def test_a_plain_task_has_the_bytes_it_had_before_there_were_chats() -> None:
+    written = {field.name for field, _value in task_message(REQUEST.task).ListFields()}
+    assert written.isdisjoint({"chat", "system", "prompt_at"})
+    chat = replace(REQUEST.task, chat=True, system="Be kind.", prompt_at="user")
+    new = task_message(chat)
+    for key in ("chat", "system", "prompt_at"):
+        new.ClearField(key)
+    assert new.SerializeToString() == task_message(REQUEST.task).SerializeToString()
