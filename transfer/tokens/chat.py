@@ -56,7 +56,7 @@ class ChatLine:
         """
         said = task.template.partition("{answer}")[0].rstrip()
         messages = _messages(task, said.replace("{text}", TEXT))
-        line = _written(task, tokenizer, messages, add_generation_prompt=True)
+        line = _written(task, tokenizer, messages)
         content = messages[-1]["content"].strip()
         if line.count(content) != 1 or line.count(TEXT) != 1:
             raise _error(
@@ -72,7 +72,7 @@ class ChatLine:
         return ChatLine(
             before=before,
             behind=behind,
-            empty=_written(task, tokenizer, empty, add_generation_prompt=True),
+            empty=_written(task, tokenizer, empty),
             turn=line.index(content),
             gap=gap,
             after=after,
@@ -103,10 +103,17 @@ def _around_answer(
     return (gap if found and before == line + gap and gap.isspace() else ""), (after if found else "")
 
 
-def _written(task: Task, tokenizer: PreTrainedTokenizerBase, messages: Messages, **wanted: bool) -> str:
+def _written(task: Task, tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
+    """Return what the chat template makes of `messages`; the start of an answer is behind a user's."""
     try:
-        template = _CLOCK + tokenizer.get_chat_template()
-        return str(tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **wanted))
+        return str(
+            tokenizer.apply_chat_template(
+                messages,
+                chat_template=_CLOCK + tokenizer.get_chat_template(),
+                add_generation_prompt=messages[-1]["role"] == "user",
+                tokenize=False,
+            )
+        )
     except Exception as error:  # a template is a foreign program
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         remedy = "put what system says into the template, and leave system out"

@@ -200,3 +200,24 @@ def test_a_campaign_that_is_interrupted_comes_before_those_that_wait(world):
     assert world.store.claim_campaign().name == "first"
     world.launch(name="second")
     assert world.runner().claim().name == "first"
+
+
+@pytest.mark.parametrize("place", ["start", "user"])
+def test_a_chats_campaign_publishes_where_its_prompt_stands_and_what_stands_around_a_text(world, place):
+    template = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}<s>assistant:"
+    tiny = world.store.proxy("tiny")
+    proxy, target = world.directory / "proxy", world.directory / "target"
+    for source, copy in ((tiny.directory, proxy), (world.target.source, target)):
+        shutil.copytree(source, copy)
+        (copy / "chat_template.jinja").write_text(template)
+    world.store.add_proxy(replace(tiny, name="chatty", directory=proxy))
+    task = replace(world.plan.task, chat=True, prompt_at=place, max_tokens=64)
+    campaign = world.carry_out(proxy="chatty", target=str(target), task=task)
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    version = world.store.prompt_version("tiny-prompt")
+    assert {file.path for file in version.files} == {WEIGHTS_FILE} | (
+        {CONFIG_FILE} if place == "start" else set()
+    )
+    signed = verified_predicate(version, world.identity)
+    assert signed["task"].get("prompt_at", "start") == place
+    assert signed["chat_line"] == load(target).encoder(task).chat.digest
