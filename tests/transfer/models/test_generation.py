@@ -115,3 +115,23 @@ def test_a_template_without_room_for_the_answer_is_refused(causal):
     causal.encoder(replace(TASK, max_tokens=8))
     with pytest.raises(TaskError, match=r"template alone is 2 tokens, max_tokens is 7"):
         causal.encoder(replace(TASK, max_tokens=7))
+
+
+@pytest.mark.parametrize("listed", [None, 5, [5, 6]])
+def test_a_model_stops_at_every_end_that_its_generation_configuration_lists(writer, prompt, listed):
+    (line,) = writer.encoder(TASK).encode(TEXTS[:1])
+    (free,) = greedy(writer, [line], prompt, 6, ())
+    named = free[2] if isinstance(listed, int) else listed and [free[2], 6]
+    writer.model.generation_config.eos_token_id = named
+    encoder = writer.encoder(TASK)
+    assert encoder.end == writer.tokenizer.eos_token_id
+    assert encoder.ends == {
+        encoder.end,
+        *([free[2]] if named else []),
+        *([6] if isinstance(named, list) else []),
+    }
+    (goal,) = answered(writer, TASK, TEXTS[:1], prompt)
+    until = next((place + 1 for place, token in enumerate(free) if token in encoder.ends), 6)
+    assert goal.goal == free[:until]
+    assert not named or until <= 3
+    assert encoder.decode([*free[:2], free[2]]) == encoder.decode(free[:2]) or not named
