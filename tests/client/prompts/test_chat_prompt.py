@@ -16,7 +16,8 @@ from tests.client.prompts.recipient import assert_refused
 from transfer.distillation.proxy import cut
 from transfer.errors import TaskError
 from transfer.models.generation import answers
-from transfer.models.language_model import LanguageModel, load
+from transfer.models.language_model import LanguageModel
+from transfer.models.loading import load
 from transfer.models.self_check import require_tunable
 from transfer.peft_directory import CONFIG_FILE, WEIGHTS_FILE
 from transfer.post.evaluation import class_logits

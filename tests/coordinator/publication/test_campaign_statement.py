@@ -155,9 +155,9 @@ def test_the_numbers_of_a_target_are_told_where_they_are_not_float32() -> None:
 
 def test_a_chat_says_its_turns_the_prompts_place_and_what_the_chat_template_writes() -> None:
     task = replace(WORDS, chat=True, system="Be kind.", prompt_at="user")
-    crossing = replace(CROSSING, lm_head="causal", chat_line="f" * 64)
-    stated = campaign_statement(replace(PLAN, task=task), history(COSTS), crossing, 7).to_predicate()
-    plain = campaign_statement(PLAN, history(COSTS), replace(CROSSING, lm_head="causal"), 7).to_predicate()
+    result = replace(RESULT, lm_head="causal", chat_line="f" * 64)
+    stated = campaign_statement(replace(PLAN, task=task), history(COSTS), result, 7).to_predicate()
+    plain = campaign_statement(PLAN, history(COSTS), replace(RESULT, lm_head="causal"), 7).to_predicate()
     assert stated == {
         **plain,
         "task": {**plain["task"], "chat": True, "system": "Be kind.", "prompt_at": "user"},
