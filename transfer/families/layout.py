@@ -67,3 +67,9 @@ def attempt(run: Callable[..., _Result], *arguments: Any) -> _Result | None:
         return run(*arguments)
     except Exception:  # noqa: BLE001 -- a checkpoint's code may raise anything
         return None
+
+
+def ends(model: PreTrainedModel) -> frozenset[int]:
+    """Return the tokens at which the model's generation configuration stops an answer, if it has one."""
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return frozenset(named if isinstance(named, list) else [] if named is None else [named])

@@ -2,10 +2,9 @@
 
 Letters: B records, T tokens, P prompt tokens, H hidden size, V vocabulary, C classes.
 
-The prompt stands before the whole line, also before a [CLS], or in a chat's user turn where the task says so. Rows
-are padded on the right, and positions count prompt and line together. Where the model allows it
-(`transfer.families.probe`), only the hidden state at the answer reaches the LM head. This skips the vocabulary
-projection of all other positions, most of a small model's arithmetic.
+The prompt stands before the whole line, also before a [CLS], or in a chat's user turn. Rows are padded on the right,
+and positions count prompt and line together. Where the model allows it (`transfer.families.probe`), only the state at
+the answer reaches the LM head, which skips most of a small model's arithmetic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -132,12 +131,6 @@ class LanguageModel:
         """SHA-256 of the vocabulary: full-vocabulary logits of two models are comparable only if it is equal."""
         return vocabulary.digest(self.tokenizer)
 
-    @property
-    def ends(self) -> frozenset[int]:
-        """Tokens at which the model's generation configuration stops an answer, if it has one."""
-        named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        return frozenset(named if isinstance(named, list) else [] if named is None else [named])
-
     def encoder(self, task: Task) -> Encoder:
         """Return the encoder of `task` for this model's tokeniser.
 
@@ -148,7 +141,7 @@ class LanguageModel:
         chats = bool(self.tokenizer.chat_template)
         readable(task, self.ref.name, self.lm_head, self.width, self.traits.width, chat_template=chats)
         with one_line(f"model {self.ref.name!r} cannot encode task {task.name!r}: its tokeniser fails"):
-            encoder = Encoder(task, self.tokenizer, causal=self.causal, ends=self.ends)
+            encoder = Encoder(task, self.tokenizer, causal=self.causal, ends=layout.ends(self.model))
             template = encoder.encode([""])[0].ids
         known, whose = vocabulary.ordinary(self.tokenizer), f"model {self.ref.name!r}: its tokeniser's"
         vocabulary.require_embedded(self.tokenizer, known.union(template), len(self.embedding), whose)

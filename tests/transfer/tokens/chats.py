@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 LINES = [
     "The film was great. A terrible plot\n\nIs it good or bad?",
     "user assistant system great good bad",
+    "film\n\n",
 ] * 20
 CHATML = (
     "{% for m in messages %}{% if loop.first and m.role != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n"

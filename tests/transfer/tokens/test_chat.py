@@ -170,16 +170,10 @@ def test_a_prompt_in_the_users_turn_stands_before_all_that_the_user_says(kind, t
     for text, line in zip(TEXTS, encoder.encode(TEXTS), strict=True):
         assert line.ids == written(tokenizer, task, text)
         assert 0 < line.at <= line.answer
-        ahead = tokenizer(opened, add_special_tokens=False)["input_ids"]
-        if kind not in ("inst", "plain") and not template.startswith(
-            " "
-        ):  # nothing merges with what stands ahead
-            assert list(line.ids[: line.at]) == ahead
-        common = next(
-            (n for n, pair in enumerate(zip(ahead, line.ids, strict=False)) if pair[0] != pair[1]), len(ahead)
-        )
-        assert line.at <= common + 1  # at most the token that a space before the turn merged into
-        assert line.at >= len(ahead) - 2
+        ahead = tokenizer.decode(line.ids[: line.at])
+        # a space before the turn may be one token with what follows it; the prompt then stands before both
+        assert opened.removesuffix(" ") in (ahead, ahead.removesuffix(" ")) or kind in ("inst", "gemma")
+        assert opened.replace(" ", "") == ahead.replace(" ", "")
 
 
 @pytest.mark.parametrize(
