@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.ledger.ledger import Ledger
 from client.private.dpsgd import tune
+from client.rounds.release import OwnerIdentity
 from tests.client.rounds.owner import ROUND, ROWS, Owner, for_users
 from tests.promises import Measured
 from transfer.errors import LedgerError
@@ -54,6 +55,12 @@ def test_a_round_that_protects_users_ends_in_a_release_that_says_so(owner: Owner
     owner.ledger.close()
     owner.ledger = Ledger.open(owner.place)
     assert owner.spends() == [release.spend]
+
+
+def test_the_signing_key_is_in_no_text_of_its_owner(owner: Owner) -> None:
+    identity = OwnerIdentity("dana", Ed25519PrivateKey.generate(), owner.publisher.public_key())
+    assert "publisher" in repr(identity)
+    assert "signing" not in repr(identity)
 
 
 @pytest.mark.promise("lineage")
