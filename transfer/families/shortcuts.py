@@ -52,10 +52,8 @@ def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None)
     and values are cached: nothing would read them, and a layer computed again would add its own twice.
     """
     device = device_of(model)
-    embeds, mask = (
-        model.get_input_embeddings()(batch.ids.to(device)),
-        batch.mask.to(device),
-    )  # [B, T, H], [B, T]
+    embeds = model.get_input_embeddings()(batch.ids.to(device))  # [B, T, H]
+    mask = batch.mask.to(device)  # [B, T]
     if prompt is not None:
         embeds = _joined(embeds, prompt.to(embeds), batch.at)  # [B, P + T, H]
         # no padding stands before a prompt, so its ones may as well open the row
