@@ -24,6 +24,7 @@ from transfer.families.shortcuts import only_at
 from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import cosine_distance, divergences, relations
 from transfer.placement.devices import precision
+from transfer.placement.forward import forward_of
 
 CPU_BLOCK, BLOCK = 12 * 2**20, 2**27
 """Logits of one block: 50 MB in float32 on a CPU, 0.5 GB elsewhere. A head multiplies few rows slowly."""
@@ -160,7 +161,8 @@ def _head_logits(model: LanguageModel, output: Callable[..., Any], read: torch.T
     """Return logits [n, V] of states [n, H] by the model's own code, which does not compute its backbone again."""
     states = read.unsqueeze(1)  # [n, 1, H]
     mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
-    with _standing_in(model.backbone, output(last_hidden_state=states)):
+    known = output(last_hidden_state=states)
+    with forward_of(model.backbone, lambda *_inputs, **_named: known):
         logits: torch.Tensor = model.model(inputs_embeds=states, attention_mask=mask).logits
     return logits[:, 0]
 
@@ -174,19 +176,6 @@ def _outputs(part: nn.Module) -> Iterator[list[Any]]:
         yield seen
     finally:
         handle.remove()
-
-
-@contextmanager
-def _standing_in(part: nn.Module, output: object) -> Iterator[None]:
-    """Within the block, `part` returns `output` and computes nothing."""
-    before = vars(part).get("forward")  # of accelerate, where the model is on several devices
-    part.forward = lambda *_inputs, **_named: output
-    try:
-        yield
-    finally:
-        del part.forward
-        if before is not None:
-            part.forward = before
 
 
 def _relations(states: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
