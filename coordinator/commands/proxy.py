@@ -75,6 +75,7 @@ def distil(
     placement = placement_options.placement(
         device, dtype, quantise, max_memory, offload, checkpointing, source.placement
     )
+    source = source.model_copy(update={"placement": placement})
     if fetched:
         download(source.source)
     with session.store() as store:
@@ -84,10 +85,10 @@ def distil(
             texts = read_texts(text)
         with console.doing("loading PyTorch"):
             from coordinator.publication import proxies
+            from coordinator.publication.transfer import load_target
             from transfer.distillation.distil import make
-            from transfer.models.loading import load
         with console.doing(f"loading {source.source}"):
-            large = load(source.source, name=source.name or None, placement=placement)
+            large = load_target(source)
         with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
             make(large, wanted, texts, settings, place, resume=resume, on_step=show)
         proxy = proxies.register(store, ours, place)

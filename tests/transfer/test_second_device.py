@@ -3,13 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from client.private.dpsgd import tune
 from client.private.records import PrivateRecords
+from tests.benchmarks.quality_federation import Seeded
 from tests.second_device import CARD, card
 from transfer.distillation.distil import DistilSettings, distil
 from transfer.models.generation import answers
@@ -33,19 +32,6 @@ TEXTS = [
 ]
 LABELS = tuple([0, 1] * 10)
 P = 4
-
-
-class Drawn:
-    """Noise and inclusions that are the same in every run."""
-
-    def __init__(self) -> None:
-        self._draw = np.random.default_rng(0)
-
-    def integers(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        return np.rint(self._draw.normal(0, 2**20, shape)).astype(np.int64)
-
-    def bernoulli(self, count: int, rate: float) -> NDArray[np.bool_]:
-        return self._draw.random(count) < rate
 
 
 READINGS = ("words", "whole", "head", "text")
@@ -87,15 +73,15 @@ def flows(proxy: LanguageModel, target: LanguageModel, task: Task) -> dict[str, 
         else PrivateRecords(tuple(TEXTS), labels=LABELS)
     )
     tuning = Tuning(Spend(1.0, 0.5, 3), 1.0, 0.05)
-    tuned = tune(proxy, records, task, start, tuning, declared_units=20, randomness=Drawn())
+    tuned = tune(proxy, records, task, start, tuning, declared_units=20, randomness=Seeded(0))
     owners = replace(records, users=tuple("abcde"[index % 5] for index in range(20)))
     by_user = replace(tuning, spend=Spend(1.0, 0.5, 3, "user"))
     axes = public_subspace(proxy, task, TEXTS, start, 3, 0)
     results = {
         "tuned": tuned.vectors,
-        "users": tune(proxy, owners, task, start, by_user, declared_units=5, randomness=Drawn()).vectors,
+        "users": tune(proxy, owners, task, start, by_user, declared_units=5, randomness=Seeded(0)).vectors,
         "subspace": tune(
-            proxy, records, task, start, tuning, declared_units=20, randomness=Drawn(), subspace=axes
+            proxy, records, task, start, tuning, declared_units=20, randomness=Seeded(0), subspace=axes
         ).vectors,
     }
     space: Space = "vocabulary" if task.kind == "text" else "labels"

@@ -124,7 +124,7 @@ class Comparison:
 
     def _blocks(self, count: int, on_cpu: int = 0) -> Iterator[slice]:
         """Yield slices of `count` rows, each with at most `on_cpu` or `CPU_BLOCK` logits, elsewhere `BLOCK`."""
-        most = (on_cpu or CPU_BLOCK) if self.proxy.model.device.type == "cpu" else BLOCK
+        most = (on_cpu or CPU_BLOCK) if self.proxy.device.type == "cpu" else BLOCK
         rows = max(1, most // len(self.proxy.embedding))
         for start in range(0, count, rows):
             yield slice(start, start + rows)
@@ -142,7 +142,7 @@ def compared(model: LanguageModel, part: Exercise) -> Answers:
 
     Without a head, logits are the `relations` [B, B − 1] of each sequence's mean state over its own tokens.
     """
-    embeds = model.model.get_input_embeddings()(part.ids.to(model.model.device))
+    embeds = model.model.get_input_embeddings()(part.ids.to(model.device))
     embeds = torch.cat([part.prompt.expand(len(part.ids), -1, -1).to(embeds), embeds], dim=1)
     inputs = {"inputs_embeds": embeds, "attention_mask": part.mask.to(embeds.device)}
     rows, columns = part.rows.to(embeds.device), part.columns.to(embeds.device)

@@ -168,7 +168,7 @@ class _Distillation:
         The three terms are means over logits, positions with a goal, and tokens. A part counts by its share of these.
         The exception is the similarity of texts, which is compared within each part.
         """
-        if not self._headless and self.proxy.model.device.type == "cpu":
+        if not self._headless and self.proxy.device.type == "cpu":
             parts = [piece for part in parts for piece in part.pieces(PASS_TOKENS)]
         sizes = torch.tensor([self._sizes(part) for part in parts])  # [parts, 3]
         shares, weights = sizes / sizes.sum(dim=0), torch.tensor(self.settings.weights)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfer.distillation.weights import convert, require_whole, state_of, stored_dtype, uncached
 from transfer.errors import ModelError
 from transfer.families.closeness import close
 from transfer.families.in_place import alone
+from transfer.families.layout import layer_lists
 from transfer.families.loading import reason_of, without_pooler
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
@@ -236,11 +236,7 @@ def _answer(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
 
 def _layer_list(model: PreTrainedModel, total: int) -> str:
     """Return the name of the module that lists the layers."""
-    stacks: list[str] = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == total
-    ]
+    stacks = list(layer_lists(model))
     if len(stacks) != 1:
         lists = f"{len(stacks)} lists" if stacks else "no list"
         raise ModelError(

@@ -24,7 +24,7 @@ from transfer.families.probe_cache import remembered, weights_of
 from transfer.families.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead
-from transfer.placement.devices import device_of, precision
+from transfer.placement.devices import device_of, numbers_of, precision
 from transfer.tokens.batches import Line, collate
 from transfer.tokens.readout import Places, label_logits, question
 from transfer.tokens.vocabulary import drawn, padding
@@ -195,7 +195,7 @@ class _Probe:
         The answer is read next to the prompt, because a narrow attention window may not reach the prompt from afar.
         LLM.int8 multiplies columns with an outlier in any row apart from the others, so there rows never stay apart.
         """
-        if getattr(self.model, "is_loaded_in_8bit", False):
+        if numbers_of(self.model) == "int8":
             return False
         own, width = replace(self.lines[0], answer=0), LENGTHS[-1] + 1 if traits.padded else 0
         blank = Line((self.pad,) * (1 if traits.padded else len(own.ids)), 0)

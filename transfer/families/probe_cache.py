@@ -1,13 +1,11 @@
 """A cache of measurements of models in the user's cache directory, so that a start need not repeat them.
 
-A file in `$XDG_CACHE_HOME/promptferry` (`~/.cache/promptferry`) is named by the digest of everything it depends on:
-the measurement, the model, and the versions of the libraries and of this package's code. You may delete it at any
-time: the next start measures again.
+An entry of `transfer.files.user_cache` depends on the measurement, the model, and the versions of the libraries and
+of this package's code. You may delete it at any time: the next start measures again.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -18,8 +16,7 @@ from typing import Any, TypeVar
 from transformers import PreTrainedModel
 
 import transfer
-from transfer.errors import PromptferryError
-from transfer.files import atomic as files
+from transfer.files.user_cache import keep, place_of
 
 Value = TypeVar("Value")
 LIBRARIES = ("torch", "transformers", "peft")
@@ -35,15 +32,11 @@ def remembered(about: object, find: Callable[[], Any], read: Callable[[Any], Val
         find: measures, and returns something JSON can represent.
         read: converts that result, and raises if it is anything else.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    digest = hashlib.sha256(repr((about, _code())).encode()).hexdigest()
-    path = Path(home) / "promptferry" / f"{digest}.json"
+    path = place_of((about, _code()))
     with suppress(Exception):  # the file may be absent, damaged or anybody's
         return read(json.loads(path.read_text(encoding="utf-8")))
     result = find()
-    with suppress(OSError, PromptferryError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(path, json.dumps(result).encode())
+    keep(path, json.dumps(result).encode())
     return read(result)
 
 

@@ -3,9 +3,10 @@
 Letters: B rows, P prompt tokens, T tokens, H hidden size, N places (row, column) to read, V vocabulary, C classes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from inspect import signature
 from itertools import chain, count
 from typing import Any
@@ -59,18 +60,21 @@ def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None)
         # no padding stands before a prompt, so its ones may as well open the row
         mask = torch.cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)  # [B, P + T]
     inputs = {"inputs_embeds": embeds, "attention_mask": mask}
-    return inputs | ({"use_cache": False} if _caches(model) else {})
+    return inputs | ({"use_cache": False} if _caches(type(model).forward) else {})
 
 
 def last_states(module: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
     """Return the last hidden states [B, P + T, H] of a backbone for what `inputs_of` returns for its model."""
-    known = {name: value for name, value in inputs.items() if name != "use_cache" or _caches(module)}
+    known = {
+        name: value for name, value in inputs.items() if name != "use_cache" or _caches(type(module).forward)
+    }
     states: torch.Tensor = module(**known).last_hidden_state
     return states
 
 
-def _caches(module: nn.Module) -> bool:
-    return "use_cache" in signature(module.forward).parameters
+@cache
+def _caches(forward: Callable[..., Any]) -> bool:
+    return "use_cache" in signature(forward).parameters
 
 
 def _joined(embeds: torch.Tensor, prompt: torch.Tensor, at: Sequence[int]) -> torch.Tensor:

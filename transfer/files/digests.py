@@ -5,14 +5,11 @@ times of change. It is computed anew if one of them differs, or if you ask for i
 """
 
 import hashlib
-import json
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from transfer.errors import PromptferryError
-from transfer.files.atomic import replace
+from transfer.files.user_cache import keep, place_of
 
 LEAST_BYTES = 16 * 2**20
 SETTLED_S = 2.0
@@ -29,8 +26,7 @@ def sha256_of(path: Path, *, fresh: bool = False) -> str:
     if before.st_size < LEAST_BYTES:
         return _read(path)
     state = [str(path.resolve()), before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "promptferry"
-    kept = home / f"{hashlib.sha256(json.dumps(['sha256', *state]).encode()).hexdigest()}.sha256"
+    kept = place_of(("sha256", *state))
     if not fresh:
         with suppress(OSError, UnicodeError):
             if len(digest := kept.read_text()) == 64:
@@ -43,9 +39,7 @@ def sha256_of(path: Path, *, fresh: bool = False) -> str:
         before.st_ino,
     )
     if same and time.time() - after.st_mtime > SETTLED_S:
-        with suppress(OSError, PromptferryError):
-            home.mkdir(parents=True, exist_ok=True)
-            replace(kept, digest.encode())
+        keep(kept, digest.encode())
     return digest
 
 

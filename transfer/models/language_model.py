@@ -43,6 +43,7 @@ class LanguageModel:
         lm_head: what its LM head predicts; a model with "none", such as a sentence embedder, has states only.
         checkpointing: compute activations again in the backward pass, see `transfer.placement.checkpointing`.
         traits: how you may read it, measured by running it on construction.
+        recomputed: the layers that keep no activations for the backward pass; none without `checkpointing`.
 
     Raises:
         ModelError: `model` is wrapped by PEFT, which gives the prompt one gradient per batch and none per record; or
@@ -55,6 +56,7 @@ class LanguageModel:
     lm_head: LmHead
     checkpointing: bool = False
     traits: Traits = field(init=False)
+    recomputed: Sequence[nn.Module] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if hasattr(self.model, "peft_config"):
@@ -66,11 +68,13 @@ class LanguageModel:
         except ModelError as error:
             raise ModelError(f"model {self.ref.name!r}: {error}") from error
         object.__setattr__(self, "traits", traits)
-        if self.checkpointing and len(layout.layer_lists(self.model)) != 1:
+        stacks = list(layout.layer_lists(self.model).values()) if self.checkpointing else [nn.ModuleList()]
+        if len(stacks) != 1:
             raise ModelError(
                 f"model {self.ref.name!r} has no single list of layers, so its activations cannot be computed again; "
                 "place it with checkpointing = false"
             )
+        object.__setattr__(self, "recomputed", list(*stacks))
 
     @property
     def causal(self) -> bool:
@@ -172,25 +176,20 @@ class LanguageModel:
         # a record with words of several pieces takes R rows: [B, P, H] → [B·R, P, H]
         rows = None if rows is None else rows.repeat_interleave(places.copies, dim=0)
         inputs = self._inputs(places.batch, rows)
-        with checkpointed(self._recomputed):
+        with checkpointed(self.recomputed):
             return read(self.model, inputs, places.behind(rows), words, self.traits.shortcuts)
 
     def states(self, batch: Batch, rows: torch.Tensor | None = None) -> torch.Tensor:
         """Return the backbone's last hidden states [B, H] at the answer, behind prompt `rows` [B, P, H] if given."""
         columns = batch.answer + (0 if rows is None else rows.shape[1])
         inputs, backbone = self._inputs(batch, rows), self.traits.backbone
-        with checkpointed(self._recomputed):
+        with checkpointed(self.recomputed):
             return states_at(self.model, inputs, columns, backbone, self.traits.shortcuts)
 
     def all_states(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         """Return the backbone's last hidden states [B, P + T, H] behind prompt `rows` [B, P, H]."""
-        with checkpointed(self._recomputed):
+        with checkpointed(self.recomputed):
             return last_states(self.backbone, self._inputs(batch, rows)).float().cpu()
-
-    @property
-    def _recomputed(self) -> Sequence[nn.Module]:
-        """The layers that keep no activations for the backward pass; none without `checkpointing`."""
-        return list(*layout.layer_lists(self.model).values()) if self.checkpointing else ()
 
     @property
     def backbone(self) -> nn.Module:

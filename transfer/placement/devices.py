@@ -58,14 +58,10 @@ def require_embeddings(model: PreTrainedModel) -> None:
 
 def numbers_of(model: PreTrainedModel) -> str:
     """Return what the model's weights are: "int8" or "nf4" where they are quantised, else their dtype."""
-    if getattr(model, "is_quantized", False):
-        return {"load_in_8bit": "int8", "load_in_4bit": "nf4"}.get(_kind_of(model), "quantised")
-    return str(model.dtype).removeprefix("torch.")
-
-
-def _kind_of(model: PreTrainedModel) -> str:
-    settings = model.config.quantization_config
-    return next((key for key in ("load_in_8bit", "load_in_4bit") if getattr(settings, key, False)), "")
+    if not getattr(model, "is_quantized", False):
+        return str(model.dtype).removeprefix("torch.")
+    settings, kinds = model.config.quantization_config, {"int8": "load_in_8bit", "nf4": "load_in_4bit"}
+    return next((name for name, key in kinds.items() if getattr(settings, key, False)), "quantised")
 
 
 def precision(device: torch.device, *, reduced: bool) -> AbstractContextManager[object]:

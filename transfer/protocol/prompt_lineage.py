@@ -1,8 +1,8 @@
 """The lineage of a published prompt in its statement: part of version 1 of `prompt_statement`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from transfer.privacy import Guarantee, Unit
 from transfer.protocol.statement import Count, Delta, Epsilon, Many, Measured, Named, Part, Positive, Sha256
@@ -115,6 +115,7 @@ class LineageV1(Part):
         numbers: what the target's weights were during the transfer, such as bfloat16 or nf4; None for float32.
     """
 
+    LEFT_OUT = frozenset({"library", "republishes", "numbers"})
     start: StartV1
     rounds: Annotated[Many[RoundV1], Field(min_length=1)]
     public_text: PublicTextV1
@@ -123,9 +124,3 @@ class LineageV1(Part):
     library: LibraryV1 | None = None
     republishes: Positive | None = None
     numbers: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the keys that only some statements have."""
-        absent = {name for name in ("library", "republishes", "numbers") if getattr(self, name) is None}
-        return {key: value for key, value in handler(self).items() if key not in absent}

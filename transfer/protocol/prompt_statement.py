@@ -9,7 +9,7 @@ may be `causal`.
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from transfer.model_ref import LmHead
 from transfer.privacy import Guarantee, Unit
@@ -39,6 +39,7 @@ class LabelV1(Part):
 class TaskV1(Part):
     """A task; `transfer.tasks.Task` explains the keys."""
 
+    LEFT_OUT = frozenset({"chat", "system", "prompt_at"})
     name: str
     template: str
     labels: Many[LabelV1]
@@ -89,15 +90,6 @@ class TaskV1(Part):
     def _possible(self) -> "TaskV1":
         _ = self.task  # raises TaskError
         return self
-
-    @model_serializer(mode="wrap")
-    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the keys of a chat where they say what their absence says."""
-        fields = type(self).model_fields
-        absent = {
-            name for name in ("chat", "system", "prompt_at") if getattr(self, name) == fields[name].default
-        }
-        return {key: value for key, value in handler(self).items() if key not in absent}
 
 
 class PerRoundV1(Part):
@@ -165,6 +157,7 @@ class PromptStatement(Predicate):
     """
 
     TYPE = PROMPT_PREDICATE
+    LEFT_OUT = frozenset({"chat_line"})
 
     prompt: str
     version: Positive
@@ -177,12 +170,6 @@ class PromptStatement(Predicate):
     lineage: LineageV1
     privacy: PrivacyV1
     chat_line: Sha256 | None = None
-
-    @model_serializer(mode="wrap")
-    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the key that only the statement about a chat has."""
-        absent = {"chat_line"} if self.chat_line is None else set()
-        return {key: value for key, value in handler(self).items() if key not in absent}
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,16 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from transfer.errors import UsageError, VerificationError
 from transfer.model_ref import ModelRef
@@ -46,9 +55,16 @@ Delta = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Part(BaseModel):
-    """An object inside a statement."""
+    """An object inside a statement; a key in `LEFT_OUT` is written only where it differs from its default."""
 
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        absent = {name for name in self.LEFT_OUT if getattr(self, name) == fields[name].default}
+        return {key: value for key, value in handler(self).items() if key not in absent}
 
 
 class Predicate(Part):
