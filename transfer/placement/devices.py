@@ -43,12 +43,16 @@ def device_of(model: PreTrainedModel) -> torch.device:
 
 
 def require_embeddings(model: PreTrainedModel) -> None:
-    """Refuse a placement that leaves the input embeddings on disk: prompts are written and read there.
+    """Refuse a model without input embeddings in memory: prompts are written and read there.
 
     Raises:
-        ModelError: says how much memory they take.
+        ModelError: the model embeds no tokens, or the placement leaves its embeddings on disk; says how much memory
+            they take.
     """
-    weight = model.get_input_embeddings().get_parameter("weight")
+    embeddings = model.get_input_embeddings()
+    weight = getattr(embeddings, "weight", None)  # Perceiver gives a bare parameter, which embeds no token
+    if not isinstance(embeddings, nn.Module) or not isinstance(weight, torch.Tensor):
+        raise ModelError(f"{type(model).__name__} has no embedding of tokens to write a prompt in")
     if weight.is_meta:
         least = f"{weight.nbytes / 2**20:.0f} MiB"
         raise ModelError(

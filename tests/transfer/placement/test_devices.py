@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PerceiverConfig, PerceiverForMaskedLM
 
 from tests.transfer.models.lines import TEXTS
 from transfer.errors import ModelError
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
-from transfer.placement.devices import device_of, numbers_of, offloaded
+from transfer.placement.devices import device_of, numbers_of, offloaded, require_embeddings
 from transfer.placement.settings import Placement
 from transfer.tasks import Task
 
@@ -27,6 +28,14 @@ def gradient(model: LanguageModel, task: Task) -> torch.Tensor:
 def test_a_device_that_is_not_here_is_refused(tiny_causal: Path) -> None:
     with pytest.raises(ModelError, match='device "cuda:7": PyTorch sees no such device here'):
         load(tiny_causal, placement=Placement(device="cuda:7"))
+
+
+def test_a_model_that_embeds_no_tokens_is_refused() -> None:
+    shape = {"num_latents": 2, "d_latents": 8, "d_model": 8, "max_position_embeddings": 8, "vocab_size": 8}
+    small = {"num_blocks": 1, "num_self_attends_per_block": 1, "num_self_attention_heads": 2}
+    perceiver = PerceiverForMaskedLM(PerceiverConfig(**shape, **small, num_cross_attention_heads=2))
+    with pytest.raises(ModelError, match="PerceiverForMaskedLM has no embedding of tokens"):
+        require_embeddings(perceiver)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
