@@ -18,9 +18,12 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from transfer.errors import PromptferryError, UsageError
+
+if TYPE_CHECKING:
+    from opacus.accountants import IAccountant
 
 Unit = Literal["record", "user"]
 """What is sampled, clipped and protected as one: a record, or a user with all their records."""
@@ -162,7 +165,7 @@ def epsilon(spends: Iterable[Spend], delta: float) -> float:
 
     Raises:
         UsageError: `delta` lies outside (0, 1), or the spends have different units.
-        PromptferryError: PRV exceeds RDP by more than `PRV_SLACK`; neither is reported.
+        PromptferryError: PRV exceeds RDP by more than `PRV_SLACK`, or one of them is NaN; neither is reported.
     """
     _require_delta("δ", delta)
     spends = tuple(spends)
@@ -186,11 +189,11 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
     rdp.history = prv.history = list(history)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "optimal order is the largest alpha": RDP is only the cross-check
-        bound = max(0.0, float(rdp.get_epsilon(delta=delta)))
+        bound = _told(rdp, delta)
         if bound > PRV_MAX_EPSILON or sum(steps for _, _, steps in history) > PRV_MAX_STEPS:
             return bound
         try:
-            value = max(0.0, float(prv.get_epsilon(delta=delta)))
+            value = _told(prv, delta)
         except ValueError:  # δ below what PRV's floating point resolves
             return bound
     if value > bound + PRV_SLACK:
@@ -198,6 +201,13 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
             f"accountants disagree: PRV ε {value:.4f} above RDP ε {bound:.4f} at δ {delta}; no ε is reported"
         )
     return value
+
+
+def _told(accountant: "IAccountant", delta: float) -> float:
+    value = float(accountant.get_epsilon(delta=delta))
+    if math.isnan(value):  # which `max` would take for 0
+        raise PromptferryError(f"{accountant.mechanism()} has no ε at δ {delta}; no ε is reported")
+    return max(0.0, value)
 
 
 def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
