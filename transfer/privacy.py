@@ -18,12 +18,9 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from transfer.errors import PromptferryError, UsageError
-
-if TYPE_CHECKING:
-    from opacus.accountants import IAccountant
 
 Unit = Literal["record", "user"]
 """What is sampled, clipped and protected as one: a record, or a user with all their records."""
@@ -189,11 +186,11 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
     rdp.history = prv.history = list(history)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "optimal order is the largest alpha": RDP is only the cross-check
-        bound = _told(rdp, delta)
+        bound = _number("RDP", rdp.get_epsilon(delta=delta))
         if bound > PRV_MAX_EPSILON or sum(steps for _, _, steps in history) > PRV_MAX_STEPS:
             return bound
         try:
-            value = _told(prv, delta)
+            value = _number("PRV", prv.get_epsilon(delta=delta))
         except ValueError:  # δ below what PRV's floating point resolves
             return bound
     if value > bound + PRV_SLACK:
@@ -203,11 +200,10 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
     return value
 
 
-def _told(accountant: "IAccountant", delta: float) -> float:
-    value = float(accountant.get_epsilon(delta=delta))
+def _number(accountant: str, value: float) -> float:
     if math.isnan(value):  # which `max` would take for 0
-        raise PromptferryError(f"{accountant.mechanism()} has no ε at δ {delta}; no ε is reported")
-    return max(0.0, value)
+        raise PromptferryError(f"{accountant} ε is {value}, must be a number; no ε is reported")
+    return max(0.0, float(value))
 
 
 def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:

@@ -112,10 +112,10 @@ def test_accountants_that_contradict_each_other_report_nothing(monkeypatch):
 
 
 @pytest.mark.promise("accountant")
-@pytest.mark.parametrize("broken", [PRVAccountant, RDPAccountant])
-def test_an_accountant_that_ends_in_no_number_reports_nothing(monkeypatch, broken):
+@pytest.mark.parametrize(("broken", "name"), [(PRVAccountant, "PRV"), (RDPAccountant, "RDP")])
+def test_an_accountant_that_ends_in_no_number_reports_nothing(monkeypatch, broken, name):
     monkeypatch.setattr(broken, "get_epsilon", lambda _, delta: math.nan)
-    with pytest.raises(PromptferryError, match=r"has no ε at δ 1e-05; no ε is reported"):
+    with pytest.raises(PromptferryError, match=f"^{name} ε is nan, must be a number; no ε is reported"):
         epsilon([Spend(2.25, 0.015, 7)], 1e-5)
 
 
@@ -178,7 +178,7 @@ def test_calibrated_noise_keeps_to_the_target_and_is_hardly_more_than_needed(tar
 
 
 @pytest.mark.parametrize("power", [0.25, 1, 2, 8])
-@pytest.mark.parametrize("target", [1e-3, 0.09, 0.7, 0.999, 1.0, 1.1, 3.0, 7.0, 9.9])
+@pytest.mark.parametrize("target", [1e-3, 0.09, 0.7, 0.999, 1.0, 1.1, 3.0, 7.0, 9.9, 10.0])
 def test_noise_is_found_to_a_thousandth_in_few_steps_on_any_curve(monkeypatch, power, target):
     tried = []
 
@@ -196,7 +196,8 @@ def test_noise_is_found_to_a_thousandth_in_few_steps_on_any_curve(monkeypatch, p
     noise = calibrate(target, 1e-6, 0.1, 1)
     assert len(tried) <= 6 + max(0, math.log2(noise))
     assert curve([Spend(noise, 0.1, 1)], 1e-6) <= target
-    assert noise in (1.0, 0.1) or curve([Spend(noise / 1.001, 0.1, 1)], 1e-6) > target
+    assert noise == 0.1 or curve([Spend(0.999 * noise, 0.1, 1)], 1e-6) > target
+    assert (noise == 0.1) == (0.1**-power <= target)
 
 
 def test_no_target_is_too_large_for_the_least_noise():
@@ -230,6 +231,13 @@ def test_an_epsilon_no_noise_reaches_is_refused(target):
 def test_impossible_values_are_refused(build, arguments):
     with pytest.raises(UsageError, match="must be"):
         build(*arguments)
+
+
+def test_a_delta_is_refused_by_the_name_of_what_it_belongs_to():
+    with pytest.raises(UsageError, match=r"^budget δ 2 must be"):
+        Budget(1.0, 2)
+    with pytest.raises(UsageError, match=r"^guaranteed δ 2 must be"):
+        Guarantee(1.0, 2)
 
 
 @pytest.mark.parametrize("small", [1e-9, 0.5])
@@ -271,5 +279,6 @@ def test_delta_shrinks_with_the_data_and_is_never_above_a_millionth(measured):
 
 @pytest.mark.promise("accountant")
 def test_the_accountant_that_reports_too_little_is_out_of_reach():
+    assert privacy.ADJACENCY == "add/remove one"  # what the others account for
     assert not [name for name in vars(privacy) if "gdp" in name.lower() or "gaussian" in name.lower()]
     assert "PRV" in privacy.accountant_name()
