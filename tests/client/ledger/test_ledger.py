@@ -91,6 +91,8 @@ def test_every_stopped_round_is_over_once_a_loss_is_declared(path: Path):
         ledger.reserve(data_set, "r1", UNIT, UNLIMITED, "request")
         ledger.stop("r1")
     with Ledger.declare_loss(at(path), UNIT) as ledger:
+        over = ledger.entries()[-1]
+        assert (over.kind, over.data_set, over.subject) == (Kind.AGAIN, "", "r1")
         assert ledger.is_over("r1", "request")
         assert not ledger.reserve(data_set, "r1", UNIT, UNLIMITED, "request").fresh
 
