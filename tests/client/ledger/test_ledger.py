@@ -179,6 +179,7 @@ def test_words_run_together_and_halves_of_characters_are_other_records(ledger: L
 def test_fingerprints_mean_nothing_in_another_ledger(tmp_path: Path):
     with Ledger.create(at(tmp_path / "a")) as first, Ledger.create(at(tmp_path / "b")) as second:
         assert first.fingerprint("text") != second.fingerprint("text")
+        assert len(first._file.key) == len(second._file.key) == 32
 
 
 @pytest.mark.promise("lineage")
