@@ -111,7 +111,6 @@ def test_accountants_that_contradict_each_other_report_nothing(monkeypatch):
     assert epsilon([spend], 1e-5) < bound
 
 
-@pytest.mark.promise("accountant")
 @pytest.mark.parametrize(("broken", "name"), [(PRVAccountant, "PRV"), (RDPAccountant, "RDP")])
 def test_an_accountant_that_ends_in_no_number_reports_nothing(monkeypatch, broken, name):
     monkeypatch.setattr(broken, "get_epsilon", lambda _, delta: math.nan)

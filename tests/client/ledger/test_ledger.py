@@ -61,7 +61,6 @@ def test_the_same_round_is_reserved_once_even_when_the_budget_is_used_up(path: P
             assert ledger.spends(data_set) == [UNIT]
 
 
-@pytest.mark.promise("same-answer")
 def test_a_stopped_round_is_reserved_once_more_and_only_for_the_same_request(path: Path):
     with Ledger.create(at(path)) as ledger:
         data_set = register(ledger, "a")
