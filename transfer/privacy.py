@@ -162,7 +162,7 @@ def epsilon(spends: Iterable[Spend], delta: float) -> float:
 
     Raises:
         UsageError: `delta` lies outside (0, 1), or the spends have different units.
-        PromptferryError: PRV exceeds RDP by more than `PRV_SLACK`; neither is reported.
+        PromptferryError: PRV exceeds RDP by more than `PRV_SLACK`, or one of them is NaN; neither is reported.
     """
     _require_delta("δ", delta)
     spends = tuple(spends)
@@ -186,11 +186,11 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
     rdp.history = prv.history = list(history)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "optimal order is the largest alpha": RDP is only the cross-check
-        bound = max(0.0, float(rdp.get_epsilon(delta=delta)))
+        bound = _number("RDP", rdp.get_epsilon(delta=delta))
         if bound > PRV_MAX_EPSILON or sum(steps for _, _, steps in history) > PRV_MAX_STEPS:
             return bound
         try:
-            value = max(0.0, float(prv.get_epsilon(delta=delta)))
+            value = _number("PRV", prv.get_epsilon(delta=delta))
         except ValueError:  # δ below what PRV's floating point resolves
             return bound
     if value > bound + PRV_SLACK:
@@ -198,6 +198,12 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
             f"accountants disagree: PRV ε {value:.4f} above RDP ε {bound:.4f} at δ {delta}; no ε is reported"
         )
     return value
+
+
+def _number(accountant: str, value: float) -> float:
+    if math.isnan(value):  # which `max` would take for 0
+        raise PromptferryError(f"{accountant} ε is {value}, must be a number; no ε is reported")
+    return max(0.0, float(value))
 
 
 def calibrate(target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:

@@ -84,10 +84,10 @@ class Entry:
     kind: Kind
     data_set: str
     digest: str
-    subject: str = ""
-    spend: Spend | None = None
-    content: str = ""
-    declined: Declined | None = None
+    subject: str
+    spend: Spend | None
+    content: str
+    declined: Declined | None
 
 
 def entry(row: Row) -> Entry:
@@ -123,7 +123,7 @@ def entry(row: Row) -> Entry:
         ) from error
 
 
-def body(kind: Kind, data_set: str, subject: str, *, content: str = "", **facts: str | int | float) -> Body:
+def body(kind: Kind, data_set: str, subject: str, *, content: str, **facts: str | int | float) -> Body:
     """Return the row body of an entry made now; `facts` are the fields of its kind alone."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

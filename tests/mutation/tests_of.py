@@ -6,6 +6,7 @@ _LEDGER = (
     "client/ledger/test_schema.py",
     "client/ledger/test_place.py",
     "client/ledger/test_entries.py",
+    "client/ledger/test_rows.py",
     "client/ledger/test_declines.py",
     "client/ledger/test_chain.py",
     "client/ledger/test_head_file.py",

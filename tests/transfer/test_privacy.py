@@ -96,10 +96,10 @@ def test_accountants_that_contradict_each_other_report_nothing(monkeypatch):
     upper = RDPAccountant()
     upper.history = [(2.125, 0.015, 7)]
     bound = upper.get_epsilon(delta=1e-5)
-    for excess in (0.5 * privacy.PRV_SLACK, 1.1 * privacy.PRV_SLACK):
+    for excess in (0.01, 0.02, 0.022):
         monkeypatch.setattr(PRVAccountant, "get_epsilon", lambda _, delta, more=excess: bound + more)
         privacy._epsilon.cache_clear()
-        if excess <= privacy.PRV_SLACK:
+        if excess <= 0.02:
             assert epsilon([spend], 1e-5) == bound + excess
             continue
         with pytest.raises(
@@ -109,6 +109,13 @@ def test_accountants_that_contradict_each_other_report_nothing(monkeypatch):
     monkeypatch.undo()
     privacy._epsilon.cache_clear()
     assert epsilon([spend], 1e-5) < bound
+
+
+@pytest.mark.parametrize(("broken", "name"), [(PRVAccountant, "PRV"), (RDPAccountant, "RDP")])
+def test_an_accountant_that_ends_in_no_number_reports_nothing(monkeypatch, broken, name):
+    monkeypatch.setattr(broken, "get_epsilon", lambda _, delta: math.nan)
+    with pytest.raises(PromptferryError, match=f"^{name} ε is nan, must be a number; no ε is reported"):
+        epsilon([Spend(2.25, 0.015, 7)], 1e-5)
 
 
 def test_nothing_spent_costs_nothing_and_no_noise_is_no_privacy():
@@ -169,6 +176,29 @@ def test_calibrated_noise_keeps_to_the_target_and_is_hardly_more_than_needed(tar
     assert epsilon([Spend(noise * 0.995, rate, steps)], 1e-6) > target
 
 
+@pytest.mark.parametrize("power", [0.25, 1, 2, 8])
+@pytest.mark.parametrize("target", [1e-3, 0.09, 0.7, 0.999, 1.0, 1.1, 3.0, 7.0, 9.9, 10.0])
+def test_noise_is_found_to_a_thousandth_in_few_steps_on_any_curve(monkeypatch, power, target):
+    tried = []
+
+    def curve(spends, _delta):
+        [spend] = spends
+        tried.append(spend.noise_multiplier)
+        return spend.noise_multiplier**-power
+
+    monkeypatch.setattr(privacy, "epsilon", curve)
+    if curve([Spend(10_000, 0.1, 1)], 1e-6) > target:
+        with pytest.raises(UsageError, match="no noise reaches ε"):
+            calibrate(target, 1e-6, 0.1, 1)
+        return
+    tried.clear()
+    noise = calibrate(target, 1e-6, 0.1, 1)
+    assert len(tried) <= 6 + max(0, math.log2(noise))
+    assert curve([Spend(noise, 0.1, 1)], 1e-6) <= target
+    assert noise == 0.1 or curve([Spend(0.999 * noise, 0.1, 1)], 1e-6) > target
+    assert (noise == 0.1) == (0.1**-power <= target)
+
+
 def test_no_target_is_too_large_for_the_least_noise():
     assert epsilon([Spend(0.1, 0.1, 10)], 1e-6) < 1e5
     assert calibrate(1e5, 1e-6, 0.1, 10) == 0.1
@@ -187,7 +217,7 @@ def test_an_epsilon_no_noise_reaches_is_refused(target):
 @pytest.mark.parametrize(
     ("build", "arguments"),
     [
-        *((Spend, (noise, 0.1, 1)) for noise in (-1.0, 1e-4, 1e7, math.inf, math.nan)),
+        *((Spend, (noise, 0.1, 1)) for noise in (-1.0, 1e-4, 1.1e6, math.inf, math.nan)),
         *((Spend, (1.0, rate, 1)) for rate in (0.0, -0.1, 1.1, math.nan)),
         *((Spend, (1.0, 0.1, steps)) for steps in (0, -1)),
         *((Budget, (limit, 1e-5)) for limit in (0.0, -1.0, math.nan)),
@@ -200,6 +230,21 @@ def test_an_epsilon_no_noise_reaches_is_refused(target):
 def test_impossible_values_are_refused(build, arguments):
     with pytest.raises(UsageError, match="must be"):
         build(*arguments)
+
+
+def test_a_delta_is_refused_by_the_name_of_what_it_belongs_to():
+    with pytest.raises(UsageError, match=r"^budget δ 2 must be"):
+        Budget(1.0, 2)
+    with pytest.raises(UsageError, match=r"^guaranteed δ 2 must be"):
+        Guarantee(1.0, 2)
+
+
+@pytest.mark.parametrize("small", [1e-9, 0.5])
+def test_small_values_are_possible(small):
+    assert Budget(small, small).covers([])
+    claim = Guarantee(small, small)
+    assert (claim.epsilon, claim.delta, claim.unit) == (small, small, "record")
+    assert Guarantee(0.0, small).epsilon == 0
 
 
 @pytest.mark.parametrize("delta", [1.0, 1.5, 0.0, -1.0, math.inf, math.nan])
@@ -233,5 +278,6 @@ def test_delta_shrinks_with_the_data_and_is_never_above_a_millionth(measured):
 
 @pytest.mark.promise("accountant")
 def test_the_accountant_that_reports_too_little_is_out_of_reach():
+    assert privacy.ADJACENCY == "add/remove one"  # what the others account for
     assert not [name for name in vars(privacy) if "gdp" in name.lower() or "gaussian" in name.lower()]
     assert "PRV" in privacy.accountant_name()

@@ -257,6 +257,16 @@ def test_a_row_changed_behind_an_open_ledger_is_found_by_reading_again(path: Pat
             ledger.verify()
 
 
+def test_reading_again_forgets_what_the_owner_has_declared_lost(path: Path):
+    with Ledger.open(at(path)) as ledger:
+        [data_set] = ledger.data_sets()
+        assert ledger.spends(data_set) == [FREE] * 10
+        edit(path, "DELETE FROM chain WHERE number IN (22, 23)", "DELETE FROM replies WHERE entry = 23")
+        Ledger.declare_loss(at(path), Spend(0.05, 1.0, 9)).close()
+        assert ledger.verify() == 22
+        assert ledger.spends(data_set) == [FREE] * 9 + [Spend(0.05, 1.0, 9)]
+
+
 def test_what_a_failed_transaction_appended_is_forgotten(path: Path):
     def stopped(ledger: Ledger, data_set: str) -> None:
         with ledger._file.writing():

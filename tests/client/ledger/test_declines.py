@@ -120,6 +120,7 @@ def test_a_coordinator_that_asks_for_ever_fills_no_disk_and_the_log_says_so_once
 ) -> None:
     monkeypatch.setattr("client.ledger.ledger.MOST_DECLINES", 3)
     for number in range(10):
+        assert bool(caplog.records) == (number > 2)
         ledger.decline(declined(number))
     with Ledger.open(at(path)) as again:
         again.decline(declined(11))
@@ -134,13 +135,15 @@ def test_a_coordinator_that_asks_for_ever_fills_no_disk_and_the_log_says_so_once
 @example("\n")
 @example("\ud800")
 @example("\u202e" * LONGEST_WHY * 2)
+@example("w" * LONGEST_WHY)
+@example("w" * (LONGEST_WHY + 1))
 def test_a_reason_is_one_printable_line_of_bounded_length(why: str) -> None:
     said = declined(1, why).why
     assert said.isprintable()
-    assert len(said) <= LONGEST_WHY
+    assert len(said) == min(len(why), LONGEST_WHY)
     assert declined(1, said).why == said
-    if why.isprintable() and len(why) <= LONGEST_WHY:
-        assert said == why
+    if why.isprintable():
+        assert said == (why if len(why) <= LONGEST_WHY else f"{why[: LONGEST_WHY - 1]}…")
 
 
 def steps(work: Callable[[], object]) -> int:

@@ -61,6 +61,48 @@ def test_the_same_round_is_reserved_once_even_when_the_budget_is_used_up(path: P
             assert ledger.spends(data_set) == [UNIT]
 
 
+def test_a_stopped_round_is_reserved_once_more_and_only_for_the_same_request(path: Path):
+    with Ledger.create(at(path)) as ledger:
+        data_set = register(ledger, "a")
+        assert not ledger.is_over("r1", "request")
+        ledger.reserve(data_set, "r1", UNIT, units(1), "request")
+        assert ledger.is_over("r1", "request")
+        ledger.stop("r1")
+    with Ledger.open(at(path)) as ledger:
+        assert not ledger.is_over("r1", "request")
+        assert ledger.is_over("r1", "other")
+        assert not ledger.reserve(data_set, "r1", UNIT, units(1), "other").fresh
+        again = ledger.reserve(data_set, "r1", UNIT, units(1), "request")
+        assert (again.fresh, again.round_name, again.data_set) == (True, "r1", data_set)
+        assert ledger.is_over("r1", "request")
+        assert not ledger.reserve(data_set, "r1", UNIT, units(1), "request").fresh
+        assert ledger.spends(data_set) == [UNIT]
+
+
+def test_a_round_without_a_reservation_has_nothing_to_stop(ledger: Ledger):
+    ledger.stop("r1")
+    assert ledger.entries() == []
+
+
+def test_every_stopped_round_is_over_once_a_loss_is_declared(path: Path):
+    with Ledger.create(at(path)) as ledger:
+        data_set = register(ledger, "a")
+        ledger.reserve(data_set, "r1", UNIT, UNLIMITED, "request")
+        ledger.stop("r1")
+    with Ledger.declare_loss(at(path), UNIT) as ledger:
+        over = ledger.entries()[-1]
+        assert (over.kind, over.data_set, over.subject) == (Kind.AGAIN, "", "r1")
+        assert ledger.is_over("r1", "request")
+        assert not ledger.reserve(data_set, "r1", UNIT, UNLIMITED, "request").fresh
+
+
+def test_the_head_is_the_newest_entry_whoever_wrote_it(ledger: Ledger, path: Path):
+    with Ledger.open(at(path)) as other:
+        register(other, "a")
+        assert ledger.head() == other.head()
+        assert ledger.head()[0] == 1
+
+
 def test_an_unknown_data_set_cannot_spend(ledger: Ledger):
     with pytest.raises(LedgerError, match="unknown data set 'data-0'"):
         ledger.reserve("data-0", "r1", UNIT, UNLIMITED)
@@ -136,6 +178,7 @@ def test_words_run_together_and_halves_of_characters_are_other_records(ledger: L
 def test_fingerprints_mean_nothing_in_another_ledger(tmp_path: Path):
     with Ledger.create(at(tmp_path / "a")) as first, Ledger.create(at(tmp_path / "b")) as second:
         assert first.fingerprint("text") != second.fingerprint("text")
+        assert len(first._file.key) == len(second._file.key) == 32
 
 
 @pytest.mark.promise("lineage")

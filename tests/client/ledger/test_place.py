@@ -46,6 +46,15 @@ def test_an_existing_ledger_is_never_made_anew(path: Path):
     with pytest.raises(AlreadyExistsError, match="exists already"):
         Ledger.create(at(path))
     assert path.read_bytes() == before[path.name]
+    assert not at(path).head.exists()
+
+
+def test_an_existing_ledger_without_entries_keeps_its_head(path: Path):
+    Ledger.create(at(path)).close()
+    before = contents(path)
+    with pytest.raises(AlreadyExistsError):
+        Ledger.create(at(path))
+    assert contents(path) == before
 
 
 def test_a_missing_ledger_is_never_taken_for_an_empty_one(path: Path):
