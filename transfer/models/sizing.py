@@ -6,6 +6,7 @@ because `transfer.families.probe` needs weights to prove them; a model that does
 Letters: B rows, P prompt tokens, T tokens, H hidden size, V vocabulary.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -83,11 +84,23 @@ def kept_for_training(bones: Skeleton, rows: int, tokens: int) -> int | None:
 
 def _first(bones: Skeleton, measured: Callable[[str, Shortcuts], int]) -> int | None:
     """Return what is measured with the likeliest backbone that runs; None if none does."""
-    for name in backbones(bones.model):
-        for shortcuts in (Shortcuts(name, last_layer=True, label_rows=True), Shortcuts()):
-            if (kept := attempt(measured, name, shortcuts)) is not None:
-                return kept
+    with _unheard("torch._subclasses.fake_tensor"):
+        for name in backbones(bones.model):
+            for shortcuts in (Shortcuts(name, last_layer=True, label_rows=True), Shortcuts()):
+                if (kept := attempt(measured, name, shortcuts)) is not None:
+                    return kept
     return None
+
+
+@contextmanager
+def _unheard(name: str) -> Iterator[None]:
+    """Within the block, a logger of PyTorch does not write the traceback of an operator that fails."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _read(
