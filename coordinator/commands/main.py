@@ -16,7 +16,9 @@ from coordinator.commands import proxy as cli_proxy
 from coordinator.commands import round as cli_round
 from coordinator.commands.session import Session, of
 from transfer import hints
-from transfer.terminal import console
+from transfer.errors import UsageError
+from transfer.placement.settings import HERE, Placement
+from transfer.terminal import console, distil_options, placement_options
 from transfer.terminal.console import DirectoryOption, Format, FormatOption
 from transfer.terminal.doctor import report
 from transfer.terminal.hub import Download, download
@@ -124,9 +126,44 @@ def renew(context: typer.Context) -> None:
 
 
 @app.command()
-def doctor(context: typer.Context) -> None:
-    """Check settings, keys, certificate, target, store, proxies, and whether a coordinator serves."""
+def doctor(
+    context: typer.Context,
+    target: Annotated[
+        str, typer.Option(help="Size this target instead: a directory, which needs no weights, or a name.")
+    ] = "",
+    layers: Annotated[
+        str,
+        typer.Option(help="Layers of its proxy: a number, or 0,3,5.", show_default="a quarter of its layers"),
+    ] = "",
+    device: placement_options.Device = None,
+    dtype: placement_options.Dtype = None,
+    quantise: placement_options.Quantise = None,
+    checkpointing: placement_options.Checkpointing = None,
+) -> None:
+    """Check settings, keys, certificate, target, store, proxies, and whether a coordinator serves.
+
+    With --target, tell what a distillation, a transfer and a client need of it, by its configuration alone.
+    """
     session = of(context)
+    placement = placement_options.placement(device, dtype, quantise, None, None, checkpointing)
+    wanted = distil_options.parse_layers(layers) if layers else None
+    if not target and (wanted is not None or placement != HERE):
+        raise UsageError("--layers and placement size a target: name it by --target")
+    if target:
+        _size(session, target, wanted, placement)
+        return
     with console.doing("loading PyTorch"):
         from coordinator.commands import doctor as checkup
     report(session, checkup.examine(session.directory))
+
+
+def _size(session: Session, target: str, layers: int | tuple[int, ...] | None, placement: Placement) -> None:
+    from transfer.families.model_directory import directory_of
+
+    directory_of(target)  # before the slow import of PyTorch
+    with console.doing(f"sizing {target}"):
+        from coordinator.commands import sizing
+        from coordinator.publication.sizing import of_target
+
+        sizes = sizing.values(of_target(target, layers, placement))
+    session.emit(sizes, sizing.table)

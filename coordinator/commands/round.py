@@ -12,6 +12,7 @@ from rich.text import Text
 
 from coordinator.commands.session import Session, of
 from transfer import hints
+from transfer.errors import UsageError
 from transfer.files import toml as settings
 from transfer.terminal import console
 from transfer.terminal.console import line
@@ -35,20 +36,28 @@ def launch(
     plan: Annotated[Path, typer.Argument(help="Round plan, TOML.")],
     wait: WaitOption = False,
     timeout_s: TimeoutOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the plan and tell what it needs; launch nothing.")
+    ] = False,
 ) -> None:
     """Queue a campaign; the serving coordinator runs it."""
     session = of(context)
+    if dry_run and (wait or timeout_s is not None):
+        raise UsageError("--dry-run launches nothing to --wait for; leave one of them out")
     settings.tables(plan, "plan")  # before the slow import of PyTorch
     with session.store() as store:
         with console.doing(f"reading {plan} and calibrating its noise"):
             from coordinator.rounds import plan_file
 
             read = plan_file.read(plan, lambda draft: _require_possible(store, draft))
+        if dry_run:
+            _tell(session, store, read)
+            return
         store.add_campaign(read.name, read.to_json())
         if wait:
             _follow(session, store, read.name, timeout_s)
         else:
-            session.emit(_planned(read), _launched)
+            session.emit(_planned(read), _priced)
             _warn_if_unserved(store)
 
 
@@ -59,6 +68,15 @@ def _require_possible(store: "Store", plan: "CampaignPlan") -> None:
     store.require_new_campaign(plan.name)
     store.proxy(plan.proxy)
     read_texts(Path(plan.public_text))
+
+
+def _tell(session: Session, store: "Store", plan: "CampaignPlan") -> None:
+    """Print the price of a plan, and what it needs of the coordinator and of each client."""
+    with console.doing(f"sizing {plan.name}"):
+        from coordinator.commands import sizing
+
+        values = {**_planned(plan), **sizing.of_campaign(session, store, plan)}
+    session.emit(values, lambda _: Group(line(_priced(values, "would launch")), sizing.table(values)))
 
 
 def _planned(plan: "CampaignPlan") -> dict[str, Any]:
@@ -75,9 +93,9 @@ def _planned(plan: "CampaignPlan") -> dict[str, Any]:
     }
 
 
-def _launched(plan: dict[str, Any]) -> str:
+def _priced(plan: dict[str, Any], what: str = "launched") -> str:
     return (
-        f"launched {plan['campaign']}: ε {plan['epsilon']:.4g} at δ {plan['delta']:g} for one {plan['unit']} of "
+        f"{what} {plan['campaign']}: ε {plan['epsilon']:.4g} at δ {plan['delta']:g} for one {plan['unit']} of "
         f"each client, in {plan['rounds']} rounds of {plan['steps']} steps, noise multiplier "
         f"{plan['noise_multiplier']:.4g}"
     )
@@ -118,7 +136,7 @@ def show(context: typer.Context, name: NameArgument) -> None:
 
         plan = CampaignPlan.from_json(text)
     values = {**_planned(plan), **plain(view)}
-    session.emit(values, lambda _: Group(line(_launched(_planned(plan))), summary(view)))
+    session.emit(values, lambda _: Group(line(_priced(_planned(plan))), summary(view)))
 
 
 @app.command("watch")

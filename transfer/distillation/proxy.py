@@ -177,7 +177,7 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
 def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTrainedModel:
     """Return a model of the same class with these layers' weights."""
     config = copy.deepcopy(whole.config)
-    _shorten(config, layers)
+    shorten(config, layers)
     config = type(config).from_dict(config.to_dict())  # as a reader of the saved file gets it
     model = without_pooler(type(whole)(config))
     model.train(mode=False)
@@ -195,7 +195,7 @@ def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTr
     return model
 
 
-def _shorten(config: PreTrainedConfig, layers: Sequence[int]) -> None:
+def shorten(config: PreTrainedConfig, layers: Sequence[int]) -> None:
     """Reduce `config` to these layers: their number, and every list with one item per layer."""
     config = config.get_text_config()
     total = config.num_hidden_layers

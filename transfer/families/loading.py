@@ -49,7 +49,7 @@ def pretrained(
     """
     with one_line(f"{source}: cannot load a language model"):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
-        kind = lm_head or _promised(config)
+        kind = lm_head or promised(config)
         factory: Any = FACTORIES[kind]
         model, report = factory.from_pretrained(
             directory,
@@ -141,7 +141,7 @@ def _only_head(missing: Set[str], model: PreTrainedModel) -> bool:
     return own <= missing and not any(key.startswith(backbone) for key in missing)
 
 
-def _promised(config: Any) -> LmHead:
+def promised(config: Any) -> LmHead:
     """Return the LM head that a configuration names."""
     architectures = set(getattr(config, "architectures", None) or [])
     masked, causal, bare = (

@@ -37,6 +37,13 @@ def placed(placement: Placement) -> dict[str, Any]:
     return arguments
 
 
+def dtype_of(placement: Placement, stored: torch.dtype) -> torch.dtype:
+    """Return what a model `stored` in one dtype computes in at `placement`; this machine may lack the device."""
+    device = _device(placement) if placement.device == "auto" else torch.device(placement.device)
+    dtype = _dtype(placement, device)
+    return dtype if isinstance(dtype, torch.dtype) else stored
+
+
 def device_of(model: PreTrainedModel) -> torch.device:
     """Return the device that takes the model's inputs: that of its input embeddings."""
     return model.get_input_embeddings().get_parameter("weight").device

@@ -17,6 +17,24 @@ def test_a_launched_campaign_waits_in_line_with_its_price(proxied, plan_file, st
     assert "campaign 'first' exists already" in proxied.err
 
 
+def test_a_dry_run_tells_price_and_needs_and_launches_nothing(proxied, plan_file, store):
+    dry = proxied.json("round", "launch", plan_file, "--dry-run")
+    assert proxied.status == 0, proxied.err
+    assert store.campaigns() == []
+    files = proxied.json("proxy", "show", "tiny")["files"]
+    (download,) = (need["size"] for need in dry["needs"] if need["part"] == "proxy")
+    assert download == sum(file["size"] for file in files)
+    assert dry["total"]["transfer"] > 0
+    assert dry["total"]["client's round"] > 0
+    assert proxied("round", "launch", plan_file, "--dry-run") == 0
+    assert "would launch first" in proxied.out
+    launched = proxied.json("round", "launch", plan_file)
+    assert {key: dry[key] for key in launched} == launched
+    assert proxied("round", "launch", plan_file, "--dry-run") == 1
+    assert "campaign 'first' exists already" in proxied.err
+    assert proxied("round", "launch", plan_file, "--dry-run", "--wait") == 2
+
+
 @pytest.mark.parametrize("unit", ["record", "user"])
 def test_a_campaign_says_what_it_protects_when_it_is_launched_and_shown(proxied, plan_file, unit):
     plan = plan_file.read_text()
@@ -54,6 +72,8 @@ def test_a_plan_that_cannot_be_carried_out_is_not_launched(
     assert words in answer["message"]
     assert proxied.err.count("\n") == 1
     assert store.campaigns() == []
+    assert proxied.json("round", "launch", plan_file, "--dry-run") == answer
+    assert proxied.status == status
 
 
 @pytest.mark.parametrize(
