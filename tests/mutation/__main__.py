@@ -54,7 +54,7 @@ def main() -> int:
     try:
         source = (copy / path).read_text(encoding="utf-8")
         made = mutants(source)
-        todo = [each for each in made if _key(each) not in found]
+        todo = [each for each in made if each.key not in found]
         if todo:
             for name in LIBRARIES + (INDEPENDENT if options.module.startswith("client") else ()):
                 importlib.import_module(name)
@@ -63,7 +63,7 @@ def main() -> int:
             if time.monotonic() > left:
                 return 3
             (copy / path).write_text(each.source, encoding="utf-8")
-            found[_key(each)] = _outcome(copy, each, traced, options.most)
+            found[each.key] = _outcome(copy, each, traced, options.most)
             results.write_text(json.dumps(found, indent=0))
     finally:
         shutil.rmtree(copy)
@@ -79,10 +79,6 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--most", type=float, default=float("inf"), help="seconds of tests for one mutant")
     return parser.parse_args()
-
-
-def _key(mutant: Mutant) -> str:
-    return f"{mutant.was} → {mutant.now}"
 
 
 def _copied(copy: Path) -> Path:
@@ -154,20 +150,20 @@ def _forked(work: Callable[[], int], seconds: float) -> int:
 
 def _report(module: str, made: list[Mutant], found: dict[str, str]) -> int:
     """Tells the numbers and every survivor that is not explained."""
-    explained = _explained(module)
-    outcomes = [(each, found[_key(each)]) for each in made]
+    reasons = explained(module)
+    outcomes = [(each, found[each.key]) for each in made]
     survivors = [each for each, outcome in outcomes if outcome == SURVIVED]
-    open_ones = [each for each in survivors if (_key(each)) not in explained]
+    open_ones = [each for each in survivors if each.key not in reasons]
     for each in open_ones:
         print(f"{module}:{each.line}: {each.was}\n{'':8}now {each.now}")
-    for stale in explained - {_key(each) for each in survivors}:
+    for stale in reasons - {each.key for each in survivors}:
         print(f"{SURVIVORS.name} explains what does not survive: {stale}")
     known = len(survivors) - len(open_ones)
     print(f"{module}: {len(made)} mutants, {len(made) - len(survivors)} killed, {known} explained")
     return 1 if open_ones else 0
 
 
-def _explained(module: str) -> set[str]:
+def explained(module: str) -> set[str]:
     """Keys in the rows of SURVIVORS.md: | module | `was` | `now` | why |."""
     rows = SURVIVORS.read_text(encoding="utf-8").splitlines() if SURVIVORS.exists() else []
     cells = [re.split(r"(?<!\\) \| ", row.strip("| ")) for row in rows if row.startswith(f"| {module} |")]

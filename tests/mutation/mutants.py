@@ -58,6 +58,11 @@ class Mutant:
     now: str
     source: str
 
+    @property
+    def key(self) -> str:
+        """What tells it from the module's other mutants, also when lines move."""
+        return f"{self.was} → {self.now}"
+
 
 def mutants(source: str) -> list[Mutant]:
     """All mutants of a module, in the order of its lines, each once."""

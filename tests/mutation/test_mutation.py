@@ -1,8 +1,11 @@
 """The changes are those that a test should notice, and each can be told from the others."""
 
 import ast
-from pathlib import Path
 
+import pytest
+
+from tests.mutation import tests_of
+from tests.mutation.__main__ import ROOT, explained
 from tests.mutation.mutants import mutants
 
 SOURCE = '''
@@ -52,9 +55,15 @@ def test_every_kind_of_change_is_made_once_and_words_are_left_alone() -> None:
 
 
 def test_a_mutant_is_the_module_with_one_change() -> None:
-    source = (Path(__file__).parents[2] / "client" / "ledger" / "entries.py").read_text(encoding="utf-8")
+    source = (ROOT / "client" / "ledger" / "entries.py").read_text(encoding="utf-8")
     lines = source.splitlines()
     for each in mutants(source):
         ast.parse(each.source)
         assert each.source.splitlines()[: each.line - 1] == lines[: each.line - 1]
         assert each.source != source
+
+
+@pytest.mark.parametrize("module", tests_of.MODULES)
+def test_what_is_explained_is_a_change_of_the_module_as_it_is(module: str) -> None:
+    source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    assert explained(module) <= {each.key for each in mutants(source)}

@@ -1,5 +1,6 @@
 """Every error of a round is one kind of refusal and one line for the owner, which quotes no private record."""
 
+import copy
 import io
 import logging
 from dataclasses import replace
@@ -19,7 +20,7 @@ from transfer.errors import (
     PolicyRefusedError,
     UnavailableError,
 )
-from transfer.protocol.rounds import Refusal, RoundRequest
+from transfer.protocol.rounds import Refusal, Release, RoundRequest
 from transfer.protocol.signing import Envelope, sign
 
 TRY = "try `promptferry-client data check`"
@@ -84,6 +85,27 @@ def test_what_a_server_says_is_one_line_in_log_and_ledger(
     told = "no�ERROR all is lost�[2J�"
     assert owner.declines() == [Declined(ROUND, "failed", told)]
     assert caplog.messages == [f"{ROUND}: declined: failed: {told}"]
+
+
+def test_each_round_that_is_over_says_to_its_owner_why(owner: Owner) -> None:
+    def paid_elsewhere(_asked: RoundRequest) -> None:
+        process = copy.copy(owner)
+        with Ledger.open(owner.place) as process.ledger:
+            assert isinstance(owner.read(process.participant().answer(sent[0])), Release)
+
+    rounds = [ROUND, "campaigns/other/rounds/1"]
+    sent = [owner.sent(round=name) for name in rounds]
+    assert owner.refusal(owner.participant(consent=paid_elsewhere).answer(sent[0])) is Refusal.SPENT
+    assert owner.refusal(owner.participant().answer(owner.sent(cohort=2))) is Refusal.POLICY
+    assert owner.refusal(owner.participant(tune=leaking(1)).answer(sent[1])) is Refusal.FAILED
+    assert owner.refusal(owner.participant().answer(sent[1])) is Refusal.SPENT
+    assert owner.declines() == [
+        Declined(rounds[0], "spent", "paid for by another process"),
+        Declined(rounds[0], "policy", "another request for this round was answered before"),
+        Declined(rounds[1], "failed", f"ValueError; {TRY}"),
+        Declined(rounds[1], "spent", "paid for before, but stopped before the reply"),
+    ]
+    assert len(owner.spends()) == 2
 
 
 def test_a_decline_is_durable_before_it_is_signed(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:

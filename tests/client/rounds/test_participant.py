@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from client.ledger.ledger import Ledger
 from client.private.dpsgd import tune
+from client.rounds.consent import Reconnect
 from client.rounds.participant import Participant
 from client.rounds.policy import ANY, Ask, Policy
 from tests.client.rounds.owner import NOON, ROWS, Owner, breaking, for_users, leaking, signed
@@ -30,9 +31,10 @@ from transfer.privacy import Budget, Spend, epsilon
 from transfer.prompt import SoftPrompt
 from transfer.protocol.roster import KEY_BYTES, Roster
 from transfer.protocol.round_wire import reply_from_bytes, reply_to_bytes
-from transfer.protocol.rounds import Decline, Refusal, Release, Tuning
+from transfer.protocol.rounds import Decline, Refusal, Release, RoundRequest, Tuning
 from transfer.protocol.signing import REPLY_TYPE
 from transfer.protocol.wire import envelope_from_bytes
+from transfer.subspace import Subspace
 from transfer.tasks import Label, Task
 
 
@@ -382,6 +384,23 @@ def test_a_prompt_of_another_width_fails_before_it_costs_anything(owner: Owner, 
     assert owner.refusal(owner.participant().answer(owner.sent(prompt=prompt))) is Refusal.FAILED
     assert "the prompt has width 31, proxy 'tiny' has 32" in caplog.text
     assert owner.ledger.entries() == []
+
+
+def test_directions_that_would_stretch_a_step_fail_before_they_cost_anything(owner: Owner) -> None:
+    stretched = Subspace(torch.ones(1, 3, 32))
+    assert owner.refusal(owner.participant().answer(owner.sent(subspace=stretched))) is Refusal.FAILED
+    [declined] = owner.declines()
+    assert declined.why.startswith("subspace directions are 95 off orthonormal")
+    assert owner.spends() == []
+
+
+def test_an_owner_who_was_asked_just_now_answers_nothing_yet(owner: Owner) -> None:
+    def asking(_asked: RoundRequest) -> None:
+        raise Reconnect
+
+    with pytest.raises(Reconnect):
+        owner.participant(consent=asking).answer(owner.sent())
+    assert owner.ledger.head()[0] == 0
 
 
 def test_lines_longer_than_the_proxys_positions_fail_before_they_cost_anything(owner: Owner, caplog) -> None:
