@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from transfer.errors import ModelError
-from transfer.models.loading import load
+from transfer.models import load
 from transfer.models.self_check import require_sound
 from transfer.placement.settings import Placement
 from transfer.post.settings import TransferSettings
