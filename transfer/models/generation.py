@@ -47,12 +47,17 @@ def answered(model: LanguageModel, task: Task, texts: Sequence[str], prompt: Sof
 
 @torch.no_grad()
 def greedy(
-    model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None, most: int, ends: Collection[int]
+    model: LanguageModel,
+    lines: Sequence[Line],
+    prompt: SoftPrompt | None,
+    most: int,
+    end: int | Collection[int],
 ) -> list[tuple[int, ...]]:
-    """Return up to `most` ≥ 1 tokens behind each line, including the first of `ends` that the model reached.
+    """Return up to `most` ≥ 1 tokens behind each line, including the first that is the `end`, or one of several.
 
     Only lines of equal length share a batch, so no padding stands between a line and its answer.
     """
+    ends = {end} if isinstance(end, int) else end
     answer: dict[int, tuple[int, ...]] = {}
     for group in _equally_long(lines, most + (prompt.length if prompt else 0)):
         batch = model.collate([lines[index] for index in group])

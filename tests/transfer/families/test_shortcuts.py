@@ -31,7 +31,7 @@ def test_the_last_layers_mlp_works_at_the_answers_alone(family, lines, prompt):
 @torch.no_grad()
 @pytest.mark.parametrize("family", CAUSAL, indirect=True)
 def test_an_answer_is_written_as_passes_over_the_whole_line_write_it(family, lines, prompt):
-    for line, written in zip(lines, greedy(family, lines, prompt, 6, ends=()), strict=True):
+    for line, written in zip(lines, greedy(family, lines, prompt, 6, end=()), strict=True):
         tokens = []
         while len(tokens) < 6:
             embeds = torch.cat([prompt.vectors, family.embedding[[*line.ids, *tokens]]]).unsqueeze(0)

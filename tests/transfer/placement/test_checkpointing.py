@@ -52,7 +52,7 @@ def test_every_family_computes_the_same_gradient_again(family, lines, prompt):
 @pytest.mark.parametrize("family", ["llama"], indirect=True)
 def test_answers_are_still_written_from_a_cache(family, lines, prompt):
     again = LanguageModel(family.model, family.tokenizer, family.ref, family.lm_head, checkpointing=True)
-    assert greedy(again, lines, prompt, 4, ends=()) == greedy(family, lines, prompt, 4, ends=())
+    assert greedy(again, lines, prompt, 4, end=()) == greedy(family, lines, prompt, 4, end=())
 
 
 def test_a_model_without_a_list_of_layers_is_refused(tiny_causal: Path) -> None:
