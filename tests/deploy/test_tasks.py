@@ -38,7 +38,8 @@ def test_every_label_word_is_one_token_of_both_real_models(model, causal, assets
 @pytest.mark.parametrize("path", CHATS, ids=lambda path: path.stem)
 def test_a_chat_has_the_labels_of_its_plain_task(path):
     chat, plain = Task.from_toml(path), Task.from_toml(FOLDER / path.name)
-    assert chat.chat and chat.name == f"{plain.name}-chat"
+    assert chat.chat
+    assert chat.name == f"{plain.name}-chat"
     assert chat.label_names == plain.label_names
 
 
