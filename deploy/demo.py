@@ -12,6 +12,7 @@ The result is a table on stdout and OUT/report.json; everything else goes to std
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,12 +25,13 @@ from rich.console import Console
 from client.private.records import PrivateRecords, read
 from coordinator.store.database import sqlite_url
 from coordinator.store.store import Store
-from deploy.measure import Measured, accuracies, in_stock_peft, table
+from deploy.measure import PUBLIC, Measured, accuracies, in_stock_peft, table
 from deploy.processes import command
 from deploy.stages import PROXY, Inputs, Run, campaign, make_proxy, own_proxy, set_up, split
 from deploy.world import make
 from transfer.distillation.proxy import Proxy
 from transfer.errors import UsageError
+from transfer.files.public_text import read_texts
 from transfer.files.text import toml
 from transfer.models.loading import load
 from transfer.prompt import SoftPrompt
@@ -50,13 +52,19 @@ def final_prompt(demo: Run, proxy: Proxy) -> SoftPrompt:
     return SoftPrompt.from_bytes(last.prompt or b"", proxy.model.ref)
 
 
-def report(demo: Run, inputs: Inputs, task: Task) -> dict[str, Any]:
+def report(demo: Run, inputs: Inputs, task: Task, ceiling_steps: int) -> dict[str, Any]:
     """Measure the run and write OUT/report.json."""
     with doing("loading proxy and target"):
         proxy = Proxy.load(demo.coordinator / "proxies" / PROXY)
-        test = read(inputs.test, task.label_names)
         run = Measured(
-            task, load(inputs.target), proxy.model, final_prompt(demo, proxy), demo.out / "prompt", test
+            task,
+            load(inputs.target),
+            proxy.model,
+            final_prompt(demo, proxy),
+            demo.out / "prompt",
+            read(inputs.test, task.label_names),
+            read_texts(inputs.public)[:PUBLIC],
+            ceiling_steps,
         )
     shards = [read(shard, task.label_names) for shard in inputs.private]
     everyone = PrivateRecords(
@@ -88,6 +96,7 @@ def report(demo: Run, inputs: Inputs, task: Task) -> dict[str, Any]:
         "clients": len(inputs.private),
         "rounds": demo.rounds,
         "seconds": demo.seconds,
+        "peak_mib": demo.peak_mib,
         "delivered": {
             "name": verified["name"],
             "version": verified["version"],
@@ -143,6 +152,15 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the campaign.")] = 3,
     proxy_layers: Annotated[int, typer.Option(min=1, help="Layers of the proxy.")] = 2,
     distil_steps: Annotated[int, typer.Option(min=0, help="Most distillation steps.")] = 600,
+    proxy: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Finished proxy of --target, in place of distilling."
+        ),
+    ] = None,
+    ceiling_steps: Annotated[
+        int, typer.Option(min=0, help="Steps of tuning on the target without privacy; 0 leaves it out.")
+    ] = 300,
     plan: Annotated[
         Path | None,
         typer.Option(exists=True, help="TOML whose [prompt], [tuning], [transfer] override the plan's."),
@@ -155,6 +173,10 @@ def main(
     yours = (target, task, private, public, test)
     if any(yours) and not all(yours):
         raise UsageError("give --target, --task, --private, --public and --test together, or none of them")
+    if proxy and not target:
+        raise UsageError(
+            f"--proxy {proxy} is of no target that is named; give --target and your data as well"
+        )
     log_to_stderr("info")
     fresh(out)
     torch.manual_seed(seed)
@@ -164,7 +186,7 @@ def main(
     overrides = toml(plan.read_bytes()) if plan else {}
     demo = Run(out.resolve(), epsilon, rounds, proxy_layers, distil_steps, seed, overrides)
     with demo.stage("prepare"):
-        inputs = prepare(demo, yours, corpus, cache, clients)
+        inputs = replace(prepare(demo, yours, corpus, cache, clients), proxy=proxy)
     wanted = Task.from_toml(inputs.task)
     load(inputs.target).encoder(wanted)  # refuses an unusable task before the slow distillation
     set_up(demo, inputs, wanted)
@@ -174,7 +196,7 @@ def main(
         with demo.stage("distil at a client"):
             own_proxy(demo, inputs)
     campaign(demo, inputs, wanted)
-    report(demo, inputs, wanted)
+    report(demo, inputs, wanted, ceiling_steps)
 
 
 def prepare(demo: Run, yours: tuple[Any, ...], corpus: Path | None, cache: Path, clients: int) -> Inputs:

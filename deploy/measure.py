@@ -21,15 +21,18 @@ from client.prompts import trial
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.peft_directory import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
-from transfer.post.baselines import direct, text_prompt
+from transfer.post.baselines import direct, logit_arithmetic, text_prompt, without_prior
 from transfer.post.evaluation import accuracy, exact_match, matched, score
 from transfer.privacy import Spend
 from transfer.prompt import SoftPrompt
 from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 
-CEILING = {"steps": 300, "records": 64, "learning_rate": 0.01}
+CEILING = {"records": 64, "learning_rate": 0.01}
 """Settings of tuning on the target itself, without privacy, on all private text: an upper bound."""
+
+PUBLIC = 300
+"""Most public texts that the target's prior is measured on."""
 
 SOME = 50
 """Number of free-text answers whose logits over the whole vocabulary are compared."""
@@ -37,7 +40,7 @@ SOME = 50
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """A run with everything that its measurement needs."""
+    """A run with everything that its measurement needs; without `ceiling_steps` the ceiling is left out."""
 
     task: Task
     target: LanguageModel
@@ -45,28 +48,44 @@ class Measured:
     proxy_prompt: SoftPrompt
     delivered: Path
     test: PrivateRecords
+    public: Sequence[str]
+    ceiling_steps: int
 
 
 def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str, float | None]:
-    """Return the five figures of `report.json`; `direct` is None if the widths differ.
+    """Return the figures of `report.json`, None where there is none: see `NAMES`.
 
     A figure is the micro accuracy for labels, and the share of exact matches for free text.
     """
-    delivered, test = delivered_prompt(run), run.test
+    task, target, proxy, prompt, test = run.task, run.target, run.proxy, run.proxy_prompt, run.test
 
     def of(model: LanguageModel, prompt: SoftPrompt | None) -> float:
-        if run.task.kind == "text":
-            return round(exact_match(model, run.task, test.texts, test.answers, prompt), 4)
-        return round(accuracy(model, run.task, test.texts, test.labels, prompt).micro, 4)
+        if task.kind == "text":
+            return round(exact_match(model, task, test.texts, test.answers, prompt), 4)
+        return round(accuracy(model, task, test.texts, test.labels, prompt).micro, 4)
 
-    same_width = run.proxy_prompt.width == run.target.width
+    def classes(logits: torch.Tensor) -> float:
+        return round(score(logits, test.labels).micro, 4)
+
+    labelled, same_width = task.kind != "text", prompt.width == target.width
+    prior = labelled and not task.head_rows  # a head of zeros has no opinion
     return {
-        "zero_shot": of(run.target, None),
-        "proxy_prompted": of(run.proxy, run.proxy_prompt),
-        "direct": of(run.target, direct(run.proxy_prompt, run.target)) if same_width else None,
-        "transferred": of(run.target, delivered),
-        "ceiling": of(run.target, ceiling(run, private, on_step)),
+        "zero_shot": of(target, None),
+        "without_prior": classes(without_prior(target, task, test.texts, run.public)) if prior else None,
+        "text_prompt": of(target, start(run)),
+        "proxy_prompted": of(proxy, prompt),
+        "direct": of(target, direct(prompt, target)) if same_width else None,
+        "arithmetic": classes(logit_arithmetic(prompt, proxy, target, task, test.texts))
+        if labelled
+        else None,
+        "transferred": of(target, delivered_prompt(run)),
+        "ceiling": of(target, ceiling(run, private, on_step)) if run.ceiling_steps else None,
     }
+
+
+def start(run: Measured) -> SoftPrompt:
+    """Return the prompt that tuning on the target would start from."""
+    return text_prompt(run.target, run.task, run.proxy_prompt.length - run.task.head_rows)
 
 
 def delivered_prompt(run: Measured) -> SoftPrompt:
@@ -86,11 +105,10 @@ def delivered_head(run: Measured) -> torch.Tensor | None:
 def ceiling(run: Measured, private: PrivateRecords, on_step: Any) -> SoftPrompt:
     """Tune on the target itself with all private text and no privacy."""
     records = len(private.texts)
-    spend = Spend(0.0, min(1.0, CEILING["records"] / records), int(CEILING["steps"]))
+    spend = Spend(0.0, min(1.0, CEILING["records"] / records), run.ceiling_steps)
     tuning = Tuning(spend, clip_norm=1.0, learning_rate=CEILING["learning_rate"])
-    start = text_prompt(run.target, run.task, run.proxy_prompt.length - run.task.head_rows)
     return tune(
-        run.target, private, run.task, start, tuning,
+        run.target, private, run.task, start(run), tuning,
         declared_units=records, randomness=NoiseSource(), on_step=on_step,
     )  # fmt: skip
 
@@ -117,21 +135,27 @@ def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float] | tu
     return score(logits, test.labels).micro, difference
 
 
+NAMES = {
+    "zero_shot": "target, zero-shot",
+    "without_prior": "target, zero-shot, its prior on public text removed",
+    "text_prompt": "target, behind the task's own words",
+    "proxy_prompted": "proxy, prompted",
+    "direct": "target, direct transfer",
+    "arithmetic": "target, logits of both models added",
+    "transferred": "target, transferred prompt",
+    "ceiling": "target, tuned without privacy",
+}
+"""What each figure is of. Direct transfer needs equal widths; arithmetic labels; a prior label words."""
+
+
 def table(report: Mapping[str, Any], spent: Sequence[Mapping[str, Any]]) -> Group:
-    """Return the final tables: accuracies, privacy of each client, seconds of each stage."""
-    names = {
-        "zero_shot": "target, zero-shot",
-        "proxy_prompted": "proxy, prompted",
-        "direct": "target, direct transfer",
-        "transferred": "target, transferred prompt",
-        "ceiling": "target, tuned without privacy",
-    }
+    """Return the final tables: accuracies, privacy of each client, seconds and memory of each stage."""
     accuracy_table = Table(title=f"{report['metric']} on held-out text", title_justify="left")
     accuracy_table.add_column("model and prompt")
     accuracy_table.add_column(report["metric"], justify="right")
-    for key, name in names.items():
+    for key, name in NAMES.items():
         value = report["accuracy"][key]
-        accuracy_table.add_row(name, "not legal: widths differ" if value is None else f"{value:.1%}")
+        accuracy_table.add_row(name, "–" if value is None else f"{value:.1%}")
     privacy_table = Table(title="privacy spent", title_justify="left")
     for column in ("client", "ε", "δ"):
         privacy_table.add_column(column, justify="left" if column == "client" else "right")
@@ -139,9 +163,10 @@ def table(report: Mapping[str, Any], spent: Sequence[Mapping[str, Any]]) -> Grou
         privacy_table.add_row(
             entry["client"], f"{float(entry['epsilon']):.3f}", f"{float(entry['delta']):.0e}"
         )
-    seconds_table = Table(title="seconds", title_justify="left")
-    seconds_table.add_column("stage")
-    seconds_table.add_column("s", justify="right")
+    cost_table = Table(title="seconds, and memory of all processes", title_justify="left")
+    cost_table.add_column("stage")
+    for column in ("s", "MiB"):
+        cost_table.add_column(column, justify="right")
     for stage, seconds in report["seconds"].items():
-        seconds_table.add_row(stage, f"{seconds:.1f}")
-    return Group(accuracy_table, privacy_table, seconds_table)
+        cost_table.add_row(stage, f"{seconds:.1f}", str(report["peak_mib"][stage]))
+    return Group(accuracy_table, privacy_table, cost_table)

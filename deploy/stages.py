@@ -16,6 +16,7 @@ import tomli_w
 from rich.console import Console
 
 from client.private.records import read
+from deploy.memory import watching
 from deploy.processes import command, daemon, free_ports
 from transfer.models.loading import load
 from transfer.tasks import Task
@@ -26,7 +27,7 @@ PROXY = "demo-proxy"
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The inputs of a run; `private` has one file for each client."""
+    """The inputs of a run; `private` has one file for each client, `proxy` is the directory of a finished proxy."""
 
     target: str
     task: Path
@@ -34,11 +35,12 @@ class Inputs:
     public: Path
     private: tuple[Path, ...]
     test: Path
+    proxy: Path | None = None
 
 
 @dataclass(slots=True)
 class Run:
-    """One run in the directory `out`: its options, and the duration of each stage in seconds."""
+    """One run in the directory `out`: its options, and what each stage took, in seconds and in MiB."""
 
     out: Path
     epsilon: float
@@ -48,14 +50,17 @@ class Run:
     seed: int
     plan: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_mib: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Print the stage's name, and record the duration of the body."""
+        """Print the stage's name, and record the duration of the body and the most memory that it took."""
         Console(stderr=True).rule(f"[bold]{name}", align="left")
         start = time.monotonic()
-        yield
+        with watching() as peak:
+            yield
         self.seconds[name] = round(time.monotonic() - start, 1)
+        self.peak_mib[name] = peak.bytes // 2**20
 
     @property
     def coordinator(self) -> Path:
@@ -107,7 +112,10 @@ def set_up(demo: Run, inputs: Inputs, task: Task) -> None:
 
 
 def make_proxy(demo: Run, inputs: Inputs, cache: Path) -> None:
-    """Distil the proxy at the coordinator, or register a cached one from the same target, text and settings."""
+    """Distil the proxy at the coordinator, or register a finished or cached one of the same target and settings."""
+    if inputs.proxy:
+        demo.operate("proxy", "register", inputs.proxy, "--name", PROXY)
+        return
     with inputs.corpus.open("rb") as file:
         text = hashlib.file_digest(file, "sha256").hexdigest()
     recipe = f"{load(inputs.target).ref.digest} {text} {demo.proxy_layers} {demo.distil_steps}"

@@ -152,6 +152,8 @@ class _Course:
 
     def _open(self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None) -> Round:
         """Open a round; a round that is already open keeps its roster and subspace."""
+        if self.plan.dimensions and not opened:
+            self._note(f"round {index} of {self.plan.rounds}: learning directions on public text")
         subspace = None if opened else directions(self.plan, index, start, proxy)
         packed = subspace.to_bytes() if subspace else None
         keys = roster(self.store).to_bytes()

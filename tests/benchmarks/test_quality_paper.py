@@ -79,6 +79,7 @@ def other_task(inputs, folder):
     return ["--task", str(path)]
 
 
+@pytest.mark.slow
 def test_it_is_measured_once_a_seed_with_labels_in_one_place_and_no_epsilon(inputs, tmp_path, capfd):
     out, library = tmp_path / "out.json", tmp_path / "library"
     given = [*inputs, "--clients", "1", "--library", str(library), "--out", str(out)]

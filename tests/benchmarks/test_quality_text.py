@@ -36,6 +36,7 @@ def lines_of(folder):
     return [json.loads(line) for line in (folder / "out.json").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_method_that_can_answer_in_free_text_is_measured_by_exact_match(free, tmp_path, capsys):
     quality.main([*free, "--space", "vocabulary", "--epsilon", "8,inf", "--test-rows", "10"])
     left_out = "all leaves out arithmetic, library, shuffled: needs labels"

@@ -261,6 +261,7 @@ def test_made_up_records_are_as_long_as_they_say(tiny_task):
     assert [len(line.ids) for line in lines] == [length + template for length in lengths]
 
 
+@pytest.mark.slow
 def test_the_command_reports_every_stage(tmp_path, capsys):
     out = tmp_path / "speed.json"
     with pytest.raises(SystemExit) as done:

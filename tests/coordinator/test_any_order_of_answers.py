@@ -224,6 +224,7 @@ def play(stage: Stage, attempts: list[dict[str, object]]) -> None:
     event(f"{len(attempts)} attempts")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(attempts=attempts(2, 3))
 def test_no_later_answer_fails_a_campaign_and_no_release_is_dropped_in_silence(stage, attempts):

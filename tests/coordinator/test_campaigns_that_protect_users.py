@@ -76,7 +76,7 @@ def owners(world):
 
 
 @pytest.mark.promise("statement")
-@pytest.mark.parametrize("dimensions", [0, 3])
+@pytest.mark.parametrize("dimensions", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_a_campaign_for_users_is_published_as_one(world, owners, dimensions):
     tuning = Tuning(SPEND, clip_norm=0.5, learning_rate=0.05)
     campaign = world.carry_out(tuning=tuning, dimensions=dimensions)

@@ -97,6 +97,7 @@ def test_a_killed_coordinator_finishes_the_campaign_as_if_nothing_had_been(world
     check_deaths(world, lambda total: (4, total // 2, total - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["fedavgm", "fedadam"])
 def test_a_server_optimiser_remembers_nothing_that_a_kill_could_take(world, strategy):
     check_deaths(world, lambda total: (total // 2 + 1, total - 4), strategy=strategy)

@@ -53,6 +53,7 @@ def lines(world, index, name="first"):
     return look(world.store, name).rounds[index - 1].lines
 
 
+@pytest.mark.slow
 def test_an_owner_who_widens_the_policy_takes_part_in_the_round_that_failed_for_it(world, owners):
     restarted(owners["fay"], tasks=("another",))
     campaign = world.carry_out(tuning=TUNING)
@@ -95,6 +96,7 @@ def test_an_honest_reply_after_an_invalid_one_counts(world):
     assert world.outcomes("first", 1)["ben"] == "released"
 
 
+@pytest.mark.slow
 def test_a_reply_that_is_late_for_a_round_that_failed_counts_when_it_is_resumed(world):
     world.fleet.slow = {"cleo"}
     campaign = world.carry_out()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from client.private.records import PrivateRecords
-from deploy.measure import CEILING, Measured, accuracies, delivered_prompt, in_stock_peft
+from deploy.measure import NAMES, Measured, accuracies, delivered_prompt, in_stock_peft
 from transfer.models.generation import answers
 from transfer.models.loading import load
 from transfer.peft_directory import PeftDirectory
@@ -31,12 +31,11 @@ def run(request, tmp_path, tiny_task, head_task):
     if how == "text":  # one of three is answered as the prompt would
         told = answers(target, task, TEXTS, prompt)
         test = PrivateRecords(TEXTS, answers=("a film", f" {told[1]} ", "a walk"))
-    return place, Measured(task, target, target, prompt, tmp_path, test)
+    return place, Measured(task, target, target, prompt, tmp_path, test, TEXTS, ceiling_steps=2)
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
-def test_stock_peft_computes_the_logits_of_the_delivered_files(run, monkeypatch):
-    monkeypatch.setitem(CEILING, "steps", 2)
+def test_stock_peft_computes_the_logits_of_the_delivered_files(run):
     place, measured = run
     assert torch.equal(delivered_prompt(measured).vectors, measured.proxy_prompt.vectors)
     accuracy, difference = in_stock_peft(measured, place)
@@ -45,3 +44,9 @@ def test_stock_peft_computes_the_logits_of_the_delivered_files(run, monkeypatch)
         assert accuracy == pytest.approx(1 / 3)
     reached = accuracies(measured, measured.test, lambda _step, _steps: None)
     assert reached["transferred"] == reached["proxy_prompted"] == pytest.approx(accuracy, abs=1e-4)
+    assert list(reached) == list(NAMES)
+    absent = {"causal text": {"without_prior", "arithmetic"}, "words": set(), "head": {"without_prior"}}
+    kind = "causal text" if measured.task.kind == "text" else "head" if measured.task.head_rows else "words"
+    assert {name for name, figure in reached.items() if figure is None} == absent[kind]
+    short = accuracies(replace(measured, ceiling_steps=0), measured.test, lambda _step, _steps: None)
+    assert short == reached | {"ceiling": None}

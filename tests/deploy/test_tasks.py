@@ -1,6 +1,7 @@
 """The task files of deploy/tasks fit the real models and data sets."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from transformers import AutoTokenizer
 from transfer.tasks import Task
 from transfer.tokens.encoder import Encoder
 
-FILES = sorted((Path(__file__).parents[2] / "deploy" / "tasks").glob("*.toml"))
+FOLDER = Path(__file__).parents[2] / "deploy" / "tasks"
+FILES = sorted(FOLDER.glob("*.toml"))
+CHATS = sorted((FOLDER / "chat").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -30,3 +33,18 @@ def test_every_label_word_is_one_token_of_both_real_models(model, causal, assets
     tokenizer = AutoTokenizer.from_pretrained(assets / "models" / model)
     for path in FILES:
         Encoder(Task.from_toml(path), tokenizer, causal=causal)  # refuses anything else
+
+
+@pytest.mark.parametrize("path", CHATS, ids=lambda path: path.stem)
+def test_a_chat_has_the_labels_of_its_plain_task(path):
+    chat, plain = Task.from_toml(path), Task.from_toml(FOLDER / path.name)
+    assert chat.chat
+    assert chat.name == f"{plain.name}-chat"
+    assert chat.label_names == plain.label_names
+
+
+@pytest.mark.skipif("PROMPTFERRY_SMOLLM2" not in os.environ, reason="PROMPTFERRY_SMOLLM2 is unset")
+def test_every_label_word_of_a_chat_is_one_token_of_the_real_chat_model():
+    tokenizer = AutoTokenizer.from_pretrained(os.environ["PROMPTFERRY_SMOLLM2"])
+    for path in CHATS:
+        Encoder(Task.from_toml(path), tokenizer, causal=True)

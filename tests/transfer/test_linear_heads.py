@@ -65,11 +65,11 @@ def test_without_a_head_nothing_is_known_of_the_classes(model):
     ("proxy_kind", "target_kind"),
     [
         ("causal", "masked"),
-        ("causal", "wide"),
         ("encoder", "backbone"),
-        ("backbone", "encoder"),
-        ("masked", "encoder"),
-        ("encoder", "wide"),
+        pytest.param("causal", "wide", marks=pytest.mark.slow),
+        pytest.param("backbone", "encoder", marks=pytest.mark.slow),
+        pytest.param("masked", "encoder", marks=pytest.mark.slow),
+        pytest.param("encoder", "wide", marks=pytest.mark.slow),
     ],
 )
 def test_prompt_and_head_are_learnt_together_on_a_target_of_another_tokeniser_width_or_kind(

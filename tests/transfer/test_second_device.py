@@ -37,12 +37,6 @@ P = 4
 READINGS = ("words", "whole", "head", "text")
 SHARES = {torch.float32: 1e-4, torch.bfloat16: 0.2}
 """Largest distance of a prompt from the CPU's, as a share of its length: kernels see other strides on the card."""
-QUICK = {("words", torch.bfloat16), ("text", torch.float32)}
-EVERY = [
-    pytest.param(reading, dtype, marks=() if (reading, dtype) in QUICK else pytest.mark.slow)
-    for reading in READINGS
-    for dtype in SHARES
-]
 
 
 def read_by(reading: str, tiny_task: Task) -> Task:
@@ -105,7 +99,9 @@ def flows(proxy: LanguageModel, target: LanguageModel, task: Task) -> dict[str, 
     return results
 
 
-@pytest.mark.parametrize(("reading", "dtype"), EVERY)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", SHARES)
+@pytest.mark.parametrize("reading", READINGS)
 def test_a_prompt_is_that_of_the_cpu_wherever_the_models_are(
     tiny_causal: Path, tiny_task: Task, reading: str, dtype: torch.dtype
 ) -> None:

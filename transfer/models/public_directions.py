@@ -7,6 +7,7 @@ import torch
 from transfer.errors import UsageError
 from transfer.models.language_model import LanguageModel
 from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
+from transfer.progress import progress
 from transfer.prompt import SoftPrompt
 from transfer.subspace import Subspace
 from transfer.tasks import Task
@@ -37,8 +38,12 @@ def public_subspace(
     chosen = torch.randperm(len(texts), generator=generator)[:PUBLIC_TEXTS].tolist()
     data = _answered(model.encoder(task), [texts[index] for index in chosen], generator)
     gradients = prompt.vectors.new_empty((len(chosen), *prompt.vectors.shape))  # [N, P, H]
-    for group in data.batches(range(len(chosen)), prompt.length):
-        gradients[group] = per_record_gradients(model, data, group, prompt.vectors)
+    with progress("learning directions on public text") as show:
+        done = 0
+        for group in data.batches(range(len(chosen)), prompt.length):
+            gradients[group] = per_record_gradients(model, data, group, prompt.vectors)
+            done += len(group)
+            show(done, len(chosen))
     directions = torch.linalg.svd(gradients.flatten(1), full_matrices=False).Vh[:dimensions]  # [D, P·H]
     return Subspace(directions.reshape(-1, *prompt.vectors.shape).contiguous())  # [D, P, H]
 

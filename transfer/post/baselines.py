@@ -3,7 +3,7 @@
 The bare target is `class_logits(target, task, texts, None)`. POST with one of its losses alone is a setting:
 `only_answers` and `only_change`.
 
-Letters: N texts, C classes; z_t^0 bare target, z_s^p proxy with its prompt, z_s^0 bare proxy.
+Letters: N texts, M public texts, C classes; z_t^0 bare target, z_s^p proxy with its prompt, z_s^0 bare proxy.
 """
 
 from collections.abc import Sequence
@@ -48,6 +48,24 @@ def logit_arithmetic(
     # [N, C]: what the prompt changes on the proxy is added to what the bare target says
     change = class_logits(proxy, task, texts, prompt) - class_logits(proxy, task, texts, None)
     return class_logits(target, task, texts, None) + change
+
+
+def without_prior(
+    model: LanguageModel, task: Task, texts: Sequence[str], public: Sequence[str]
+) -> torch.Tensor:
+    """Return log p(c | x_n) − m_c [N, C] of the bare model, m_c the mean of log p(c | x) over M public texts.
+
+    What a model prefers before it has read a text says nothing about that text (Zhao et al. 2021,
+    https://arxiv.org/abs/2102.09690, who measure it on texts without content). The public texts have no labels and no
+    record is read: the answers cost no privacy, so a prompt is worth its budget only where it beats them.
+
+    Raises:
+        UsageError: there are no public texts.
+    """
+    if not public:
+        raise UsageError("no public texts to measure the model's prior on; pass at least one")
+    prior = class_logits(model, task, public, None).log_softmax(dim=1).mean(dim=0)  # [M, C] → [C]
+    return class_logits(model, task, texts, None).log_softmax(dim=1) - prior
 
 
 def only_answers(settings: TransferSettings) -> TransferSettings:

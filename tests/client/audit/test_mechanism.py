@@ -15,6 +15,7 @@ def small_mechanism() -> Finding:
     return mechanism_audit.audit(trials=1_500)
 
 
+@pytest.mark.slow
 def test_the_mechanism_keeps_its_claim() -> None:
     seen: list[tuple[int, int]] = []
     found = mechanism_audit.audit(trials=1_500, on_step=lambda *step: seen.append(step))
@@ -35,7 +36,13 @@ def test_what_the_mechanism_audit_proves_is_most_of_the_claim(measured: Measured
 
 
 @pytest.mark.promise("mechanism-audit")
-@pytest.mark.parametrize("fault", [half_the_noise, no_noise, three_times_the_clip])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        no_noise,
+        *(pytest.param(fault, marks=pytest.mark.slow) for fault in (half_the_noise, three_times_the_clip)),
+    ],
+)
 def test_a_wrong_mechanism_is_noticed(fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
     found = small_mechanism()
@@ -43,6 +50,7 @@ def test_a_wrong_mechanism_is_noticed(fault, monkeypatch: pytest.MonkeyPatch) ->
     assert "reveals too much about a record" in found.verdict
 
 
+@pytest.mark.slow
 def test_noise_that_is_used_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn, kept = NoiseSource.integers, []
 

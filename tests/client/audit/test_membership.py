@@ -32,6 +32,7 @@ def shadowing(model: LanguageModel, task: Task, spend: Spend) -> Shadowing:
     return replace(plan, tuning=replace(plan.tuning, spend=spend))
 
 
+@pytest.mark.slow
 def test_prompts_that_learnt_their_records_by_heart_give_them_away(
     model: LanguageModel, headed: Task
 ) -> None:

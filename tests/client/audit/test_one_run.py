@@ -42,6 +42,7 @@ def test_canaries_are_heard_once_a_round_and_silence_is_silent(monkeypatch: pyte
     assert inside[:-1].sum() == outside[1:].sum() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [half_the_noise, three_times_the_clip])
 def test_a_daemon_that_tells_too_much_is_noticed(fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)

@@ -10,6 +10,7 @@ from transfer.model_ref import ModelRef
 from transfer.privacy import Spend, epsilon
 
 
+@pytest.mark.slow
 def test_plan_tells_epsilon_after_each_round_and_where_the_budget_ends(ready: Command) -> None:
     each = Spend(1.0, 0.3, 20)
     spend(ready, each, 1)

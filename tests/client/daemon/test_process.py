@@ -26,6 +26,7 @@ from transfer.protocol.rounds import Decline, Refusal, Release, Reply, Tuning
 LONG = Tuning(Spend(1.0, 0.5, 10_000_000), 0.5, 0.1)
 
 
+@pytest.mark.slow
 def test_a_daemon_fetches_the_proxy_answers_rounds_and_leaves_no_private_text(
     client: ClientConfig, asker: Asker, running: Running, planted: list[str]
 ) -> None:
@@ -51,6 +52,7 @@ def test_a_daemon_fetches_the_proxy_answers_rounds_and_leaves_no_private_text(
         assert string.encode() not in first
 
 
+@pytest.mark.slow
 def test_a_daemon_answers_rounds_from_an_encrypted_directory(
     client: ClientConfig, asker: Asker, tmp_path: Path
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_daemon_killed_in_mid_round_comes_back_and_never_pays_or_tunes_twice(
         again.end(signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_daemon_told_to_stop_in_mid_round_does_so_within_ten_seconds(
     client: ClientConfig, asker: Asker, caplog: pytest.LogCaptureFixture
 ) -> None:

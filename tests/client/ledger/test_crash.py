@@ -152,6 +152,7 @@ def test_twenty_kills_at_random_moments_lose_no_released_round(tmp_path: Path):
     assert kill_at_random(tmp_path / "ahead", 20, write_ahead=True) == 0
 
 
+@pytest.mark.slow
 def test_kills_all_along_an_answer_lose_no_released_round(tmp_path: Path):
     kills, violations = kill_at_lines(tmp_path / "ahead", 19, write_ahead=True)
     assert kills > 15
@@ -224,6 +225,7 @@ class Stopping(Owner):
                 self.answer(ledger, "r1", stop=stop)
 
 
+@pytest.mark.slow
 def test_kills_all_along_a_round_that_is_stopped_and_answered_later_let_one_reply_out(tmp_path: Path):
     kills = answered = 0
     for lines in range(1, 10_000, 19):

@@ -32,6 +32,7 @@ def test_no_free_page_of_a_long_ledger_shows_what_was(plain: Home, tmp_path: Pat
     assert not [old for old in ciphertexts if old[:40] in every or old[-40:] in every]
 
 
+@pytest.mark.slow
 def test_sealing_again_makes_a_new_key_each_time_and_the_old_secret_opens_nothing(
     sealed: Home, tmp_path: Path
 ):
@@ -114,6 +115,7 @@ def contents_or_none(home: Home, secret: Path | None) -> tuple[object, ...] | No
 EVERY = pytest.param(1, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [4, EVERY])
 def test_a_first_sealing_killed_at_its_writes_loses_nothing_and_is_finished_by_a_second(
     plain: Home, tmp_path: Path, step: int
@@ -121,6 +123,7 @@ def test_a_first_sealing_killed_at_its_writes_loses_nothing_and_is_finished_by_a
     assert kill_at_writes(plain, tmp_path, None, step) >= 36 // step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3, EVERY])
 def test_a_rotation_killed_at_its_writes_loses_nothing_and_is_finished_by_a_second(
     sealed: Home, tmp_path: Path, step: int

@@ -47,6 +47,7 @@ def test_a_no_holds_until_the_daemon_is_started_anew(owner: Owner, first: RoundR
     assert len(owner.questions) == 2
 
 
+@pytest.mark.slow
 def test_a_campaign_that_asks_something_else_is_asked_for_again(owner: Owner, first: RoundRequest) -> None:
     with pytest.raises(Reconnect):
         owner.consent.require(first)

@@ -134,6 +134,7 @@ def test_a_reply_that_cannot_be_kept_is_not_sent(owner: Owner) -> None:
     assert owner.refusal(owner.participant().answer(owner.sent())) is Refusal.SPENT
 
 
+@pytest.mark.slow
 def test_nothing_is_answered_from_a_full_disk_that_is_not_written_down(
     owner: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -95,6 +95,7 @@ def test_a_transfer_tells_which_library_prompt_was_used_and_why(published, monke
         assert words in command.err
 
 
+@pytest.mark.slow
 def test_a_transfer_asks_the_library_it_is_told_to(published):
     command, world = published
     words = ("prompt", "transfer", "first", "--name", "other", "--anyway")

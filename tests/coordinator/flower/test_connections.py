@@ -70,6 +70,7 @@ def test_a_second_daemon_with_the_same_key_waits(federation, nodes, caplog):
     assert len(waiting) == 1
 
 
+@pytest.mark.slow
 def test_nodes_wait_for_the_coordinator_and_find_it_again(link_settings, nodes, caplog):
     caplog.set_level(logging.INFO)
     with socket.socket() as probe:

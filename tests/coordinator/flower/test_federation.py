@@ -82,6 +82,7 @@ def ask_too_short(federation, nodes, slow, told):
     assert slow.entered.is_set()
 
 
+@pytest.mark.slow
 def test_a_late_reply_is_told_as_late_and_never_taken_for_the_next_exchange(link_settings, nodes):
     slow, late = Slow(), {}
     with Federation(link_settings) as federation:

@@ -56,6 +56,7 @@ print(sorted(seen, key=str))
 """
 
 
+@pytest.mark.slow
 def test_nothing_but_loopback_is_contacted_and_nothing_is_written_at_home(pki, tmp_path):
     home = tmp_path / "home"
     home.mkdir()

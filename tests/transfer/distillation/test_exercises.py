@@ -126,6 +126,7 @@ def test_proxies_of_different_recipes_are_measured_in_one_way(encoder):
     assert found.pop() > 1e-5
 
 
+@pytest.mark.slow
 def test_bf16_learns_like_float32(backbone):
     stirred(backbone)
     full, reduced = (
@@ -153,6 +154,7 @@ def test_an_lm_head_that_is_not_there_is_frozen_all_the_same(headless):
         assert sum(weight.requires_grad for weight in proxy.model.parameters()) > 5
 
 
+@pytest.mark.slow
 def test_an_interrupted_distillation_goes_on_to_the_very_same_proxy(backbone, tmp_path):
     stirred(backbone)
     settings = replace(EVERYTHING, steps=24, batch_tokens=256, check_every=8)

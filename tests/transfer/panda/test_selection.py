@@ -51,6 +51,7 @@ def test_a_wrong_library_gives_the_plain_transfer_bit_for_bit(new):
     assert "no library prompt is used" in choice.verdict
 
 
+@pytest.mark.slow
 def test_a_good_prompt_shuffled_is_left_alone_however_well_its_size_fits(new, good):
     order = torch.randperm(4 * 32, generator=torch.Generator().manual_seed(0))
     shuffled = SoftPrompt(good.prompt.vectors.flatten()[order].reshape(4, 32), new.target.ref)

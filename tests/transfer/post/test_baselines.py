@@ -3,7 +3,14 @@ import torch
 
 from transfer.errors import UsageError
 from transfer.models.objectives import divergence, transfer_losses
-from transfer.post.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
+from transfer.post.baselines import (
+    direct,
+    logit_arithmetic,
+    only_answers,
+    only_change,
+    text_prompt,
+    without_prior,
+)
 from transfer.post.evaluation import class_logits
 from transfer.post.settings import TransferSettings
 from transfer.prompt import SoftPrompt
@@ -42,6 +49,15 @@ def test_logit_arithmetic_on_the_proxy_itself_is_the_prompted_proxy(causal, tiny
         logit_arithmetic(prompt, causal, causal, tiny_task, TEXTS),
         class_logits(causal, tiny_task, TEXTS, prompt),
     )
+
+
+def test_without_its_prior_a_model_prefers_no_class_on_the_public_texts(causal, tiny_task):
+    found = without_prior(causal, tiny_task, TEXTS, TEXTS)
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(found.shape[1]))
+    bare = class_logits(causal, tiny_task, TEXTS, None)
+    torch.testing.assert_close(found[0] - found[1], bare.log_softmax(1)[0] - bare.log_softmax(1)[1])
+    with pytest.raises(UsageError, match="no public texts"):
+        without_prior(causal, tiny_task, TEXTS, [])
 
 
 def test_the_text_prompt_is_the_embeddings_of_the_task(causal, tiny_task):

@@ -90,6 +90,7 @@ def coordinator(place: Path, *words: object, hub: str, **more: str) -> subproces
     )
 
 
+@pytest.mark.slow
 def test_init_downloads_what_it_is_told_to_and_no_code_or_pickles(hub: Hub, tmp_path: Path) -> None:
     done = coordinator(tmp_path, "init", "here", "--target", NAME, "--download", hub=hub.address)
     assert done.returncode == 0, done.stderr
