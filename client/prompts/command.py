@@ -175,8 +175,11 @@ def try_prompt(
     with console.doing(f"loading {model}"):
         from client.prompts import trial
         from transfer.models import loading as models
+        from transfer.placement.devices import numbers_of
 
         target = models.load(model, lm_head=claim.lm_head, placement=placement)
+    if note := prompt_sheet.twin_note(claim.statement, numbers_of(target.model)):
+        console.say(note)
     answers: list[dict[str, Any]]
     with console.doing("answering"):
         if claim.task.kind == "text":
