@@ -9,9 +9,10 @@ from rich.table import Table
 
 from transfer.distillation.settings import DistilSettings
 from transfer.errors import AlreadyExistsError, ModelError
-from transfer.terminal import console, distil_options, placement_options
+from transfer.terminal import console, distil_options
 from transfer.terminal.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
 from transfer.terminal.hub import Download, download
+from transfer.terminal.placement_options import Placed, spelled_out
 from transfer.terminal.session import of
 
 app = console.application("The proxies in this client's directory.")
@@ -81,6 +82,7 @@ def fetch(
 
 
 @app.command("distil")
+@spelled_out()
 def distil(
     context: typer.Context,
     target: Annotated[str, typer.Option(help="Target: directory, or name in the local Hugging Face cache.")],
@@ -94,12 +96,8 @@ def distil(
     kl_at: distil_options.KlAt = DEFAULTS.kl_at,
     prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
     resume: distil_options.Resume = False,
-    device: placement_options.Device = None,
-    dtype: placement_options.Dtype = None,
-    quantise: placement_options.Quantise = None,
-    max_memory: placement_options.MaxMemory = None,
-    offload: placement_options.Offload = None,
-    checkpointing: placement_options.Checkpointing = None,
+    *,
+    placed: Placed,
     fetched: Download = False,
 ) -> None:
     """Make a proxy from an open-weights target on this machine, on public text, and register it."""
@@ -120,7 +118,7 @@ def distil(
         prompted_share=prompted_share,
     )
     wanted = parse_layers(layers)
-    placement = placement_options.placement(device, dtype, quantise, max_memory, offload, checkpointing)
+    placement = placed.over()
     console.log_to_stderr("info")
     if fetched:
         download(target)

@@ -11,9 +11,10 @@ import typer
 from transfer import names
 from transfer.errors import UsageError
 from transfer.files.text import NotTextError, decoded
-from transfer.terminal import console, placement_options
+from transfer.terminal import console
 from transfer.terminal.console import Format, FormatOption
 from transfer.terminal.hub import Download, download
+from transfer.terminal.placement_options import Placed, spelled_out
 from transfer.terminal.session import Session, of
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def verify(
 
 
 @app.command("try")
+@spelled_out()
 def try_prompt(
     context: typer.Context,
     directory: Directory,
@@ -152,12 +154,8 @@ def try_prompt(
     ],
     text: Annotated[list[str], typer.Option(help="Text to answer; repeatable.")],
     key: Key,
-    device: placement_options.Device = None,
-    dtype: placement_options.Dtype = None,
-    quantise: placement_options.Quantise = None,
-    max_memory: placement_options.MaxMemory = None,
-    offload: placement_options.Offload = None,
-    checkpointing: placement_options.Checkpointing = None,
+    *,
+    placed: Placed,
     fetched: Download = False,
 ) -> None:
     """Answer texts with a verified prompt on its target, using stock PEFT."""
@@ -166,7 +164,7 @@ def try_prompt(
     from transfer.families.model_directory import directory_of
 
     publisher = publisher_key.load(key)
-    placement = placement_options.placement(device, dtype, quantise, max_memory, offload, checkpointing)
+    placement = placed.over()
     if fetched:
         download(model)
     directory_of(model)
@@ -177,8 +175,11 @@ def try_prompt(
     with console.doing(f"loading {model}"):
         from client.prompts import trial
         from transfer.models import loading as models
+        from transfer.placement.devices import numbers_of
 
         target = models.load(model, lm_head=claim.lm_head, placement=placement)
+    if note := prompt_sheet.twin_note(claim.statement, numbers_of(target.model)):
+        console.say(note)
     answers: list[dict[str, Any]]
     with console.doing("answering"):
         if claim.task.kind == "text":

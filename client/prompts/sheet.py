@@ -1,7 +1,7 @@
 """A published prompt as `promptferry` shows it: a row of a listing, or a sheet."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.table import Table
@@ -9,6 +9,8 @@ from rich.table import Table
 from client.prompts.claim import Claim
 from client.remote.offers import PromptOffer
 from transfer.errors import VerificationError
+from transfer.placement.settings import Quantised
+from transfer.protocol.prompt_lineage import TwinV1
 from transfer.protocol.prompt_statement import PromptStatement
 from transfer.protocol.signing import PROMPT_PREDICATE, Statement
 from transfer.tasks import Task
@@ -25,6 +27,8 @@ def described(claim: Claim) -> dict[str, Any]:
         "prompt_at": claim.task.prompt_at,
         "target": claim.target,
         "proxy": claim.proxy,
+        "numbers": claim.statement.lineage.made_in,
+        "twins": [twin.model_dump() for twin in claim.statement.lineage.twins],
         "epsilon": privacy.epsilon,
         "delta": privacy.delta,
         "unit": privacy.unit,
@@ -74,6 +78,9 @@ def sheet(prompt: Mapping[str, Any], statement: PromptStatement | None = None) -
         lines["prompt at"] = (
             "the start of the user's turn; PEFT would put it before everything, `promptferry try` does not"
         )
+    if prompt["twins"]:
+        lines["made on"] = f"the target in {prompt['numbers']}"
+        lines |= {f"  in {twin['numbers']}": TwinV1(**twin).told for twin in prompt["twins"]}
     if "directory" in prompt:
         lines["directory"] = prompt["directory"]
     if statement is not None:
@@ -91,9 +98,18 @@ def _stated(statement: PromptStatement) -> dict[str, str]:
         f"{each.client}: ε {each.epsilon:.4g} at δ {each.delta:.3g}" for each in statement.privacy.clients
     )
     if losses := statement.lineage.held_out_loss:
-        lines["target in"] = statement.lineage.numbers or "float32"
+        lines["target in"] = statement.lineage.made_in
         lines["public loss"] = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
     return lines
+
+
+def twin_note(statement: PromptStatement, numbers: str) -> str | None:
+    """Return what is known of a prompt on its target in other `numbers`; None if the same, or neither quantised."""
+    made = statement.lineage.made_in
+    if numbers == made or not {numbers, made} & set(get_args(Quantised)):
+        return None
+    known = next((twin.told for twin in statement.lineage.twins if twin.numbers == numbers), None)
+    return f"the prompt was made on the target in {made}; in {numbers} " + (known or "it was not measured")
 
 
 def _turns(task: Task) -> dict[str, str]:

@@ -18,10 +18,11 @@ from coordinator.commands.session import Session, of
 from transfer import hints
 from transfer.errors import UsageError
 from transfer.placement.settings import HERE, Placement
-from transfer.terminal import console, distil_options, placement_options
+from transfer.terminal import console, distil_options
 from transfer.terminal.console import DirectoryOption, Format, FormatOption
 from transfer.terminal.doctor import report
 from transfer.terminal.hub import Download, download
+from transfer.terminal.placement_options import Placed, spelled_out
 
 app = console.application("Adapt a large language model to text that stays with its owners.")
 app.add_typer(cli_proxy.app, name="proxy")
@@ -126,6 +127,7 @@ def renew(context: typer.Context) -> None:
 
 
 @app.command()
+@spelled_out("device", "dtype", "quantise", "checkpointing")
 def doctor(
     context: typer.Context,
     target: Annotated[
@@ -135,17 +137,15 @@ def doctor(
         str,
         typer.Option(help="Layers of its proxy: a number, or 0,3,5.", show_default="a quarter of its layers"),
     ] = "",
-    device: placement_options.Device = None,
-    dtype: placement_options.Dtype = None,
-    quantise: placement_options.Quantise = None,
-    checkpointing: placement_options.Checkpointing = None,
+    *,
+    placed: Placed,
 ) -> None:
     """Check settings, keys, certificate, target, store, proxies, and whether a coordinator serves.
 
     With --target, tell what a distillation, a transfer and a client need of it, by its configuration alone.
     """
     session = of(context)
-    placement = placement_options.placement(device, dtype, quantise, None, None, checkpointing)
+    placement = placed.over()
     wanted = distil_options.parse_layers(layers) if layers else None
     if not target and (wanted is not None or placement != HERE):
         raise UsageError("--layers and placement size a target: name it by --target")

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from coordinator.commands.session import Session, of
+from transfer.placement.settings import makeable
 from transfer.terminal import console
 from transfer.terminal.console import line
 from transfer.terminal.hub import Download, download
@@ -80,7 +81,8 @@ def _shown(brief: dict[str, Any], statement: "PromptStatement") -> Group:
         table.add_row(client.client, str(client.rounds), *spent)
     origin = f"for {target.name} {target.digest[:16]}, from campaign {statement.campaign}"
     unit = f"δ {privacy.delta:g} for one {privacy.unit} ({privacy.adjacency}), {privacy.accountant}"
-    return Group(line(f"{brief['name']}: {brief['state']}"), table, line(origin), line(unit))
+    twins = [line(f"in {twin.numbers} {twin.told}") for twin in statement.lineage.twins]
+    return Group(line(f"{brief['name']}: {brief['state']}"), table, line(origin), line(unit), *twins)
 
 
 @app.command("transfer")
@@ -107,6 +109,14 @@ def transfer(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Publish even if the prompt does not beat its start.")
     ] = False,
+    twin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="int8|nf4",
+            help="Tell how its answers change on this quantised twin of the target; repeatable.",
+            show_default="the plan's",
+        ),
+    ] = None,
     fetched: Download = False,
 ) -> None:
     """Transfer a campaign's prompt to another target, at no further privacy cost, and publish it.
@@ -120,6 +130,7 @@ def transfer(
     session = of(context)
     config = session.config()
     console.log_to_stderr(config.serve.log_level)
+    twins = makeable(twin or ())
     with session.store() as store:
         store.campaign(campaign)
     if public_text is not None:
@@ -132,20 +143,22 @@ def transfer(
         from coordinator.commands import library_table
         from coordinator.home.identity import identity
         from coordinator.publication.publish import transfer_and_publish
-        from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan
+        from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan, Publication
     with session.store() as store:
         plan = CampaignPlan.from_json(store.campaign(campaign).plan)
         mode = library or (AUTO if plan.task.has_words else NO_LIBRARY)
         changes: dict[str, Any] = {"library": mode} | ({"target": target} if target else {})
         if public_text is not None:
             changes["public_text"] = str(public_text.resolve())
-        publication = replace(
-            plan.publish, require_improvement=plan.publish.require_improvement and not anyway
+        published = Publication(
+            name or plan.publish.prompt,
+            require_improvement=plan.publish.require_improvement and not anyway,
+            twins=twins or plan.publish.twins,
         )
-        plan = replace(plan, publish=replace(publication, prompt=name or plan.publish.prompt), **changes)
+        plan = replace(plan, publish=published, **changes)
         with console.progress(f"transferring {campaign}") as show_step:
             version, result = transfer_and_publish(store, identity(config), plan, config.target, show_step)
-    values = {**_brief(version), "held_out_loss": dict(result.losses)}
+    values = {**_brief(version), "held_out_loss": dict(result.losses), "twins": result.twins}
     if result.choice:
         library_table.explain(result.choice, Console(stderr=True))
         values["library"] = library_table.values(result.choice)

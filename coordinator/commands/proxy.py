@@ -11,10 +11,11 @@ from coordinator.commands.session import of
 from transfer.distillation.settings import DistilSettings
 from transfer.errors import AlreadyExistsError
 from transfer.names import checked
-from transfer.terminal import console, distil_options, placement_options
+from transfer.terminal import console, distil_options
 from transfer.terminal.console import line
 from transfer.terminal.distil_options import DEFAULTS, FROZEN, parse_freeze, parse_layers
 from transfer.terminal.hub import Download, download
+from transfer.terminal.placement_options import Placed, spelled_out
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -26,6 +27,7 @@ app = console.application("Proxies: small cuts of the target that data owners tu
 
 
 @app.command("distil")
+@spelled_out()
 def distil(
     context: typer.Context,
     layers: distil_options.Layers,
@@ -45,12 +47,8 @@ def distil(
             show_default="the configured one",
         ),
     ] = "",
-    device: placement_options.Device = None,
-    dtype: placement_options.Dtype = None,
-    quantise: placement_options.Quantise = None,
-    max_memory: placement_options.MaxMemory = None,
-    offload: placement_options.Offload = None,
-    checkpointing: placement_options.Checkpointing = None,
+    *,
+    placed: Placed,
     fetched: Download = False,
 ) -> None:
     """Make a proxy from the target on public text, sign it and offer it to clients."""
@@ -72,9 +70,7 @@ def distil(
         prompted_share=prompted_share,
     )
     wanted, ours, source = parse_layers(layers), identity(config), chosen(target, config.target)
-    placement = placement_options.placement(
-        device, dtype, quantise, max_memory, offload, checkpointing, source.placement
-    )
+    placement = placed.over(source.placement)
     source = source.model_copy(update={"placement": placement})
     if fetched:
         download(source.source)

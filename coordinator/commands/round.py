@@ -14,6 +14,7 @@ from coordinator.commands.session import Session, of
 from transfer import hints
 from transfer.errors import UsageError
 from transfer.files import toml as settings
+from transfer.placement.settings import makeable
 from transfer.terminal import console
 from transfer.terminal.console import line
 from transfer.terminal.json_values import plain
@@ -65,6 +66,7 @@ def _require_possible(store: "Store", plan: "CampaignPlan") -> None:
     """Refuse a plan that the store or the public text rules out, before the slow calibration of its noise."""
     from transfer.files.public_text import read_texts
 
+    makeable(plan.publish.twins)
     store.require_new_campaign(plan.name)
     store.proxy(plan.proxy)
     read_texts(Path(plan.public_text))

@@ -4,8 +4,9 @@ from coordinator.publication.library import Contribution, composed, inherited, l
 from coordinator.publication.transfer import TransferResult
 from coordinator.rounds.history import ClientCost, History, RoundHistory
 from coordinator.rounds.plan import CampaignPlan
+from transfer.post.twins import Twin
 from transfer.privacy import ADJACENCY, accountant_name
-from transfer.protocol.prompt_lineage import LineageV1, PublicTextV1, RoundV1, StartV1, TransferV1
+from transfer.protocol.prompt_lineage import LineageV1, PublicTextV1, RoundV1, StartV1, TransferV1, TwinV1
 from transfer.protocol.prompt_statement import ClientV1, PerRoundV1, PrivacyV1, PromptStatement, TaskV1
 from transfer.protocol.rounds import Tuning
 from transfer.protocol.statement import ModelV1
@@ -55,7 +56,12 @@ def _lineage(plan: CampaignPlan, history: History, result: TransferResult) -> Li
         held_out_loss=dict(result.losses),
         library=library_stated(plan.library, choice, result.entries) if choice else None,
         numbers=None if result.numbers == "float32" else result.numbers,
+        twins=tuple(map(_twin, result.twins)),
     )
+
+
+def _twin(twin: Twin) -> TwinV1:
+    return TwinV1(numbers=twin.numbers, texts=twin.texts, agreement=twin.agreement, kl=twin.kl)
 
 
 def _round(closed: RoundHistory) -> RoundV1:

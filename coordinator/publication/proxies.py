@@ -76,8 +76,7 @@ def load_proxy(record: ProxyRecord, placement: Placement = HERE) -> LanguageMode
         ModelError: the directory is missing.
         VerificationError: the files differ from those registered.
     """
-    beside = Placement(device=placement.device, dtype=placement.dtype)
-    model = load(record.directory, name=record.model.name, placement=beside)
+    model = load(record.directory, name=record.model.name, placement=placement.beside)
     if model.ref != record.model:
         raise VerificationError(
             f"proxy {record.name!r}: {record.directory} has digest {model.ref.digest[:16]}…, "

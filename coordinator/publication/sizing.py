@@ -134,8 +134,7 @@ def _round(
 ) -> Iterator[Need]:
     """Yield what a transfer needs, and a client whose own placement is the default, on a CPU."""
     yield _target("transfer", config, placement)
-    beside = Placement(device=placement.device, dtype=placement.dtype)  # as `proxies.load_proxy` does
-    small = skeleton(proxy, dtype_of(beside, stored_in(proxy)))
+    small = skeleton(proxy, dtype_of(placement.beside, stored_in(proxy)))
     yield Need("transfer", "proxy's weights", small.weights(), _weights(small))
     large = skeleton(config, dtype_of(placement, stored_in(config)))
     yield from _kept("transfer", large, work, work.transfer.batch_size, bool(placement.checkpointing))

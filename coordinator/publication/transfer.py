@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from coordinator.publication.proxies import load_proxy
 from coordinator.rounds.history import History, read_history
 from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan
 from coordinator.store.store import Store
+from transfer.errors import ModelError
 from transfer.files.public_text import read_texts
 from transfer.model_ref import LmHead, ModelRef
 from transfer.models.language_model import LanguageModel
@@ -23,7 +24,9 @@ from transfer.models.loading import load
 from transfer.panda.library import Choice, TransferInput
 from transfer.panda.selection import transfer_with_library
 from transfer.placement.devices import numbers_of
+from transfer.placement.settings import Quantised
 from transfer.post.settings import TransferSettings
+from transfer.post.twins import Answers, Twin
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 
@@ -50,6 +53,8 @@ class TransferResult:
         choice: choice of a library prompt; None if the plan excludes the library.
         entries: library entries considered.
         numbers: what the target's weights were, see `transfer.placement.devices.numbers_of`.
+        held_out: public texts that only measured.
+        twins: change of the prompt's answers on quantised twins of the target.
         chat_line: SHA-256 of what the target's chat template writes; None unless the task is a chat.
     """
 
@@ -64,12 +69,15 @@ class TransferResult:
     choice: Choice | None
     entries: tuple[LibraryEntry, ...]
     numbers: str = "float32"
+    held_out: Sequence[str] = ()
+    twins: Sequence[Twin] = ()
     chat_line: str | None = None
 
     @property
     def summary(self) -> str:
-        """The losses in one line."""
-        return ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
+        """The losses in one line, and the share of answers that stay as they are on each twin."""
+        losses = [f"{name} {loss:.4g}" for name, loss in self.losses.items()]
+        return ", ".join([*losses, *(f"in {twin.numbers} {twin.agreement:.1%} alike" for twin in self.twins)])
 
 
 def transfer_and_measure(
@@ -116,6 +124,7 @@ def transfer_and_measure(
         choice=None if plan.library == NO_LIBRARY else choice,
         entries=tuple(entries),
         numbers=numbers_of(target.model),
+        held_out=[texts[index] for index in problem.held_out],
         chat_line=chat.digest if (chat := target.encoder(plan.task).chat) else None,
     )
 
@@ -123,6 +132,19 @@ def transfer_and_measure(
 def load_target(target: TargetSettings) -> LanguageModel:
     """Load the target where its settings place it."""
     return load(target.source, name=target.name or None, placement=target.placement)
+
+
+def measured_twins(target: TargetSettings, kinds: Sequence[Quantised], answers: Answers) -> list[Twin]:
+    """Return what changes of a target's `answers` on its quantised twins, but for those that do not load."""
+    twins = []
+    for kind in kinds:
+        try:
+            twin = load_target(target.model_copy(update={"placement": target.placement.twin(kind)}))
+        except ModelError as error:
+            logger.warning("the prompt is not measured on the target's %s twin: %s", kind, error)
+        else:
+            twins.append(answers.compared(twin))
+    return twins
 
 
 def transfer_campaign(
@@ -148,4 +170,8 @@ def transfer_campaign(
         logger.info("campaign %s: library: %s", plan.name, result.choice.verdict)
     if plan.publish.require_improvement:
         require_improvement(result.losses, TRANSFERRED)
+    if others := [kind for kind in plan.publish.twins if kind != result.numbers]:
+        answers = Answers.of(target, plan.task, result.held_out, result.prompt)
+        del target  # its twins need the room
+        result = replace(result, twins=measured_twins(settings, others, answers))
     return history, result

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from coordinator.rounds.server_optimizers import optimiser
 from transfer.errors import UsageError, VerificationError
 from transfer.names import checked
+from transfer.placement.settings import Quantised
 from transfer.post.settings import TransferSettings
 from transfer.privacy import epsilon
 from transfer.protocol.rounds import Tuning
@@ -31,10 +32,17 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Name of the published prompt, and whether it must beat its own start on public text."""
+    """What is published.
+
+    Attributes:
+        prompt: name of the published prompt.
+        require_improvement: whether it must beat its own start on public text.
+        twins: quantised twins of the target on which its answers are compared with those on the target.
+    """
 
     prompt: str
     require_improvement: bool = True
+    twins: tuple[Quantised, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from coordinator.rounds.aggregation import DEFAULT
 from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan, Init, Publication, Start
 from transfer.errors import ConfigError, UsageError
 from transfer.files.toml import Located, Settings, load
+from transfer.placement.settings import Quantised
 from transfer.post.settings import Space, TransferSettings
 from transfer.post.settings import Start as TransferStart
 from transfer.privacy import Spend
@@ -78,6 +79,7 @@ class _TransferTable(Settings):
 class _PublishTable(Settings):
     prompt: str
     require_improvement: bool = True
+    twins: tuple[Quantised, ...] = ()
 
 
 class _PlanFile(Settings):
@@ -122,7 +124,7 @@ class _PlanFile(Settings):
             dimensions=dimensions,
             delta=tuning.delta,
             transfer=self.transfer.settings(self.seed),
-            publish=Publication(self.publish.prompt, self.publish.require_improvement),
+            publish=Publication(**self.publish.model_dump()),
             seed=self.seed,
             server=self.server,
             library=self.transfer.library,

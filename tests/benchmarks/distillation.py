@@ -1,7 +1,7 @@
 """Tokens a second and peak memory of distillation, of this code or of another checkout.
 
     python -m tests.benchmarks.distillation --model DIR --texts FILE.jsonl
-    PYTHONPATH=OTHER python tests/benchmarks/distillation.py --model DIR --texts FILE.jsonl
+    PYTHONPATH=OTHER python OTHER/tests/benchmarks/distillation.py --model DIR --texts FILE.jsonl
 
 Each run is a process of its own, so that its peak of memory is its own, and prints one line of JSON. Start this code
 and the other checkout by turns, on a machine that does nothing else. Tokens are those that the target reads in
@@ -21,20 +21,24 @@ from transfer.distillation.distil import DistilSettings, distil
 from transfer.distillation.proxy import spread
 from transfer.files.public_text import read_texts
 from transfer.models.loading import load
+from transfer.terminal.placement_options import Placed, spelled_out
 
 NEVER = 10**6
 """Steps between held-out measurements, so that none is among the steps that are timed."""
 
 
+@spelled_out()
 def main(
     model: Annotated[Path, typer.Option(help="Directory of the target.")],
     texts: Annotated[Path, typer.Option(help="Public text.")],
     count: Annotated[int, typer.Option(help="Texts to read of it.")] = 200,
     layers: Annotated[int, typer.Option(help="Layers of the proxy.")] = 6,
     steps: Annotated[int, typer.Option(help="Optimiser steps; the first and the last are not timed.")] = 5,
+    *,
+    placed: Placed,
 ) -> None:
     """Print tokens a second, by the clock and of processor time, the share that is no padding, and peak memory."""
-    target = load(model)
+    target = load(model, placement=placed.over())
     real = padded = 0
 
     def read(_module: object, _inputs: object, named: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from rich.table import Table
 from client.private.dpsgd import NoisyOptimizer, Tuned, noisy_step
 from client.private.noise import NoiseSource
 from tests.benchmarks import reference
-from tests.benchmarks.workload import CONFIGS, made_up_texts, proxy_of, target_of
+from tests.benchmarks.workload import CONFIGS, TASK, made_up_texts, proxy_of, target_of
 from transfer.files.public_text import read_texts
 from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import label_loss
@@ -32,9 +32,9 @@ from transfer.privacy import Spend
 from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 from transfer.terminal.console import Format, FormatOption, application, emit, run
+from transfer.terminal.placement_options import Placed, spelled_out
 from transfer.tokens.batches import physical_batches
 
-TASK = Path(__file__).parents[2] / "deploy" / "tasks" / "sst2.toml"
 POOL = 3000
 PROMPT = 10
 
@@ -98,6 +98,7 @@ app = application("Compare passes of fixed shapes with passes made to measure.")
 
 
 @app.command()
+@spelled_out()
 def main(
     model: Annotated[str | None, typer.Option(help="Real model: directory or hub name.")] = None,
     config: Annotated[str | None, typer.Option(help=f"Random model instead: {', '.join(CONFIGS)}.")] = None,
@@ -108,11 +109,13 @@ def main(
     budget: Annotated[int, typer.Option(min=1, help="Records of all steps of one number, about.")] = 1000,
     out: Annotated[Path | None, typer.Option(help="Also write the result here, as JSON.")] = None,
     form: FormatOption = Format.TEXT,
+    *,
+    placed: Placed,
 ) -> None:
     """Measure every number of records and print one table."""
     torch.set_num_threads(1)
     asked = Task.from_toml(task)
-    target = target_of(model, config, asked)
+    target = target_of(model, config, asked, placed.over())
     given = read_texts(texts)[:POOL] if texts else made_up_texts(POOL)
     rows = []
     for count in map(int, records.split(",")):

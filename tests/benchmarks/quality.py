@@ -32,10 +32,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils.logging import disable_progress_bar
 
 from client.private.records import read
-from tests.benchmarks.quality_bench import Bench, World
+from tests.benchmarks.quality_bench import Bench, World, in_numbers
 from tests.benchmarks.quality_cells import Grid, Inputs, digest_of
 from tests.benchmarks.quality_library import LibraryFolder
-from tests.benchmarks.quality_options import asked, parser
+from tests.benchmarks.quality_options import asked, parser, placement_of
 from tests.benchmarks.quality_paper import sources
 from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_report import markdown, rows
@@ -54,12 +54,18 @@ from transfer.terminal.console import INTERRUPTED
 
 def distilled(given: argparse.Namespace, target: LanguageModel, cache: Path, shown: Progress) -> Proxy:
     """The proxy given, or one distilled here or in an earlier run."""
+    beside = placement_of(given).beside
     if given.proxy:
-        return Proxy.load(given.proxy)
+        return Proxy.load(given.proxy, placement=beside)
     corpus = given.corpus or given.public
     layers = spread(given.proxy_layers, target.layers)
     settings = DistilSettings(steps=given.distil_steps)
-    told = {"target": target.ref.digest, "layers": layers, "corpus": _digest(corpus), **asdict(settings)}
+    told = {
+        "target": f"{target.ref.digest}{in_numbers(target)}",
+        "layers": layers,
+        "corpus": _digest(corpus),
+        **asdict(settings),
+    }
     kept = cache / f"proxy-{digest_of(told)}"
     name = f"{target.ref.name}-proxy-{len(layers)}"
     if not kept.exists():
@@ -69,7 +75,7 @@ def distilled(given: argparse.Namespace, target: LanguageModel, cache: Path, sho
             on_step=lambda step, _steps: shown.update(work, completed=step),
         )  # fmt: skip
         shown.remove_task(work)
-    return Proxy.load(kept, name)
+    return Proxy.load(kept, name, beside)
 
 
 def control_of(proxy: Proxy, target: LanguageModel) -> LanguageModel:
@@ -90,21 +96,26 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
     recipe, transfer, axes = asked(given, task, shown.console.print)
     cache = given.cache or given.out.with_name(f"{given.out.name}.cache")
     cache.mkdir(parents=True, exist_ok=True)
-    target, public = load(given.target), read_texts(given.public)
+    placement = placement_of(given)
+    target, public = load(given.target, placement=placement), read_texts(given.public)
     private, test = (read(path, task.label_names) for path in (given.private, given.test))
     check_possible(target, target, task, public, transfer)  # refused now or after the distillation
-    proxy = distilled(given, target, cache, shown)
+    whole = target
+    if placement.quantise != "none":  # whose weights no proxy can be cut from
+        whole = load(given.target, placement=placement.model_copy(update={"quantise": "none"}))
+    proxy = distilled(given, whole, cache, shown)
     library = LibraryFolder(given.library, task, target.ref, proxy.model.ref) if given.library else None
     if library and "paper" in axes.methods:
         sources(library)  # refused now or after hours
     world = World(
-        target, proxy.model, control_of(proxy, target), task,
+        target, proxy.model, control_of(proxy, whole), task,
         private, public, test, library,
     )  # fmt: skip
     inputs = Inputs(
-        target=f"{target.ref.name} {target.ref.digest[:16]}",
+        target=f"{target.ref.name}{in_numbers(target)} {target.ref.digest[:16]}",
         task=f"{task.name} {digest_of(asdict(task))}",
-        proxy=f"{len(proxy.layers)}-layers-kl-{proxy.held_out_kl:.3f} {proxy.model.ref.digest[:16]}",
+        proxy=f"{len(proxy.layers)}-layers-kl-{proxy.held_out_kl:.3f}{in_numbers(proxy.model)} "
+        f"{proxy.model.ref.digest[:16]}",
         private=f"{given.private.name} {_digest(given.private)}",
         public=f"{given.public.name} {_digest(given.public)}",
         test=f"{given.test.name} {_digest(given.test)}",

@@ -29,6 +29,7 @@ from transfer.files import atomic as files
 from transfer.models.language_model import LanguageModel
 from transfer.panda.library import TransferInput
 from transfer.panda.selection import transfer_with_library
+from transfer.placement.devices import numbers_of
 from transfer.post.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
 from transfer.post.evaluation import Accuracy, accuracy, exact_match, score
 from transfer.post.settings import TransferSettings
@@ -74,6 +75,12 @@ class Delivered:
 
     prompt: SoftPrompt | None
     told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def in_numbers(model: LanguageModel) -> str:
+    """What stands behind a model's name: its numbers, or nothing in float32."""
+    numbers = numbers_of(model.model)
+    return "" if numbers == "float32" else f"@{numbers}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +148,9 @@ class Bench:
         return self._prompt(models.get(cell.method, world.proxy), cell.condition, recipe)
 
     def _prompt(self, model: LanguageModel, condition: Condition, recipe: Recipe) -> Tuned:
-        told = replace(self.grid, recipe=recipe).tuned(f"{model.ref.name} {model.ref.digest}", condition)
+        told = replace(self.grid, recipe=recipe).tuned(
+            f"{model.ref.name}{in_numbers(model)} {model.ref.digest}", condition
+        )
         path = self.cache / f"prompt-{digest_of(told)}.json"
         if path.exists():
             return self._kept(path, model)

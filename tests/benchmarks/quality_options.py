@@ -6,17 +6,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tests.benchmarks.quality_cells import ALL, BY_LABELS, METHODS, SHELVED, Axes
 from tests.benchmarks.quality_recipe import Recipe
 from transfer.distillation.distil import DistilSettings
 from transfer.errors import UsageError
+from transfer.placement.settings import Placement
 from transfer.post.settings import Agreement, TransferSettings
 from transfer.tasks import Task
+from transfer.terminal.placement_options import OPTIONS, Placed
 
 OF_TRANSFER = [item for item in fields(TransferSettings) if item.name != "seed"]
 OF_RECIPE = {item.name for item in fields(Recipe)}
+AS_ARGPARSE: dict[Any, dict[str, Any]] = {
+    bool | None: {"action": argparse.BooleanOptionalAction},
+    list[str] | None: {"action": "append", "metavar": "DEVICE=SIZE"},
+    Path | None: {"type": Path, "metavar": "DIR"},
+}
 
 
 def _number_or_word(text: str) -> float | str:
@@ -60,7 +67,19 @@ def parser(told: str | None, *, report: bool) -> argparse.ArgumentParser:
         _option(words, item.name, item, item.metadata["help"])
     for item in OF_TRANSFER:
         _option(words, _transfer_option(item.name), item, "see transfer.post.transfer.TransferSettings")
+    for name, option in OPTIONS.items():
+        kind, told = get_args(option.annotation)
+        words.add_argument(f"--{name.replace('_', '-')}", help=told.help, **AS_ARGPARSE.get(kind, {}))
     return words
+
+
+def placement_of(given: argparse.Namespace) -> Placement:
+    """Where the target is, by the options that the commands have, too.
+
+    Raises:
+        UsageError: an option has an impossible value.
+    """
+    return Placed(**{name: getattr(given, name) for name in OPTIONS}).over()
 
 
 def _list(kind: Any) -> Any:

@@ -110,6 +110,7 @@ def distillation(target: LanguageModel, proxy: nn.Module, exercise: Exercise, te
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0)
     extra, at = (0, LENGTH - exercise.ids.shape[1]), (exercise.rows, exercise.columns)
     given = {"input_ids": pad(exercise.ids, extra), "attention_mask": pad(exercise.mask, extra)}
+    given = {name: each.to(target.device) for name, each in given.items()}
     kept = given["attention_mask"].bool()
 
     def step() -> None:
@@ -120,7 +121,7 @@ def distillation(target: LanguageModel, proxy: nn.Module, exercise: Exercise, te
         learnt = proxy(**given, output_hidden_states=True)
         logits, states = learnt.logits[at], learnt.hidden_states[-1][kept]
         kl = _divergence(reference.logits[at], logits, temperature)
-        lm = cross_entropy(logits, exercise.goal)
+        lm = cross_entropy(logits, exercise.goal.to(logits.device))
         cosine = (1 - cosine_similarity(states, reference.hidden_states[-1][kept], dim=-1)).mean()
         sum(weight * term for weight, term in zip(WEIGHTS, (kl, lm, cosine), strict=True)).backward()
         nn.utils.clip_grad_norm_(trained, 5.0)
@@ -136,13 +137,14 @@ def _padded(batch: Batch) -> Batch:
 
 def _answers(model: LanguageModel, batch: Batch, rows: torch.Tensor | None = None) -> torch.Tensor:
     """Logits [B, V] at the answer, read off those of every position [B, P + T, V]."""
-    embeds, mask, answer = model.model.get_input_embeddings()(batch.ids), batch.mask, batch.answer
+    embeds, answer = model.model.get_input_embeddings()(batch.ids.to(model.device)), batch.answer
+    mask = batch.mask.to(model.device)
     if rows is not None:
-        embeds = torch.cat([rows, embeds], dim=1)
+        embeds = torch.cat([rows.to(embeds), embeds], dim=1)
         mask = torch.cat([mask.new_ones(rows.shape[:2]), mask], dim=1)
         answer = answer + rows.shape[1]
     everywhere: torch.Tensor = model.model(inputs_embeds=embeds, attention_mask=mask).logits
-    return everywhere[torch.arange(len(batch)), answer]
+    return everywhere[torch.arange(len(batch)), answer].float().cpu()
 
 
 def _divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:

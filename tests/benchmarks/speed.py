@@ -29,7 +29,7 @@ from client.private.noise import NoiseSource
 from client.private.records import PrivateRecords
 from tests.benchmarks import reference
 from tests.benchmarks.timing import CLOCKS, Stage, input_gradient, measure, weight_gradients
-from tests.benchmarks.workload import CONFIGS, Workload, made_up_texts, proxy_of, target_of
+from tests.benchmarks.workload import CONFIGS, TASK, Workload, made_up_texts, proxy_of, target_of
 from transfer.distillation.distil import DistilSettings, distil
 from transfer.distillation.exercises import exercises, sequences_of
 from transfer.distillation.proxy import cut, spread
@@ -43,10 +43,10 @@ from transfer.progress import OnStep
 from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 from transfer.terminal.console import Format, FormatOption, application, emit, run
+from transfer.terminal.placement_options import Placed, spelled_out
 
 NOISE = 1.0
 """σ of private tuning; any other costs the same."""
-TASK = Path(__file__).parents[2] / "deploy" / "tasks" / "sst2.toml"
 SEQUENCE = 64
 """Longest sequence of distillation, in tokens."""
 
@@ -170,6 +170,7 @@ app = application("Compare the speed of our tuning, transfer and distillation wi
 
 
 @app.command()
+@spelled_out()
 def main(
     model: Annotated[str | None, typer.Option(help="Real model: directory or hub name.")] = None,
     config: Annotated[str | None, typer.Option(help=f"Random model instead: {', '.join(CONFIGS)}.")] = None,
@@ -186,6 +187,8 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Also write the result here, as JSON.")] = None,
     form: FormatOption = Format.TEXT,
+    *,
+    placed: Placed,
 ) -> None:
     """Measure each stage and print one table."""
     wanted = stages.split(",")
@@ -194,9 +197,15 @@ def main(
             raise UsageError(f"--{option} {unknown[0]!r} is none of {', '.join(known)}")
     torch.set_num_threads(threads)
     asked = Task.from_toml(task)
-    target = target_of(model, config, asked)
+    target = target_of(model, config, asked, placed.over())
     given = read_texts(texts)[:records] if texts else made_up_texts(records)
-    work = Workload(target, load(proxy) if proxy else proxy_of(target, layers), asked, given, prompt_tokens)
+    work = Workload(
+        target,
+        load(proxy, placement=placed.over().beside) if proxy else proxy_of(target, layers),
+        asked,
+        given,
+        prompt_tokens,
+    )
     rows = []
     for name in wanted:
         typer.echo(f"measuring {name}", err=True)

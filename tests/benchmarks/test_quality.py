@@ -540,3 +540,17 @@ def test_seeded_noise_has_the_scale_of_the_real_one_and_comes_again():
 def test_rows_are_drawn_without_replacement_by_the_seed_alone():
     assert sorted(drawn(50, 0, 3)) == list(range(50))
     assert drawn(50, 7, 3) == drawn(50, 0, 3)[:7] != drawn(50, 7, 4)
+
+
+def test_a_quantised_target_is_measured_in_cells_of_its_own(inputs, tmp_path):
+    given = [*inputs, "--out", str(tmp_path / "out.json"), "--clients", "1", "--methods", "bare,ceiling,post"]
+    quality.main([*given, "--epsilon", "inf"])
+    quality.main([*given, "--epsilon", "inf", "--device", "cpu", "--quantise", "nf4"])
+    lines = lines_of(tmp_path / "out.json")
+    assert [line["method"] for line in lines] == ["bare", "ceiling", "post"] * 2
+    names = [line["settings"]["target"].partition(" ")[0] for line in lines]
+    assert names == ["lm"] * 3 + ["lm@nf4"] * 3
+    assert len(list(tmp_path.glob("out.json.cache/proxy-*/config.json"))) == 1  # of the weights as they are
+    with pytest.raises(SystemExit) as ended:
+        quality.main([*given, "--quantise", "int4"])
+    assert ended.value.code == UsageError.exit_status

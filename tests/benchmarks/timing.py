@@ -81,7 +81,7 @@ def measure(stage: Stage, repeats: int, clock: str = "wall") -> Result:
     """Our first step warms up and our last may measure held-out loss; in between everyone takes turns."""
     seconds: dict[str, list[float]] = {name: [] for name in ("ours", "reference", "bound", "plain")}
     batches: list[Batch] = []
-    now = CLOCKS[clock]
+    now = _clock(clock, stage.watched.device)
     started = now()
 
     def on_step(step: int, steps: int) -> None:
@@ -107,6 +107,18 @@ def measure(stage: Stage, repeats: int, clock: str = "wall") -> Result:
         reference_records=stage.reference_records,
         **{f"{name}_s": min(values) for name, values in seconds.items() if values},
     )
+
+
+def _clock(name: str, device: torch.device) -> Clock:
+    """A clock that is read when the device has done what it was given."""
+    if device.type == "cpu":
+        return CLOCKS[name]
+
+    def now() -> float:
+        torch.accelerator.synchronize(device)
+        return CLOCKS[name]()
+
+    return now
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, pre_tokenizers
@@ -19,8 +20,11 @@ from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.models.per_record_gradients import LabelledLines
+from transfer.placement.settings import HERE, Placement
 from transfer.tasks import Task
 
+TASK = Path(__file__).parents[2] / "deploy" / "tasks" / "sst2.toml"
+"""The task of a benchmark that names none."""
 CONFIGS = {
     "gpt2-small": GPT2Config(bos_token_id=1, eos_token_id=1),
     "tiny": GPT2Config(
@@ -73,15 +77,21 @@ class Workload:
         return LabelledLines(encoder.encode(self.texts[:records]), labels, encoder.words)
 
 
-def target_of(model: str | None, config: str | None, task: Task) -> LanguageModel:
+def target_of(
+    model: str | None, config: str | None, task: Task, placement: Placement = HERE
+) -> LanguageModel:
     """The real model or the random one, whichever is named.
 
     Raises:
-        UsageError: both are, or neither.
+        UsageError: both are, or neither; or a random model is to be placed, which is made on the CPU.
     """
     if (model is None) == (config is None):
         raise UsageError("give either --model or --config")
-    return random_model(config, task) if model is None else load(model)
+    if model is not None:
+        return load(model, placement=placement)
+    if placement != HERE:
+        raise UsageError("a random model is on the CPU in float32: name a --model to place")
+    return random_model(config, task)
 
 
 def random_model(name: str, task: Task) -> LanguageModel:

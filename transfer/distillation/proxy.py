@@ -25,6 +25,7 @@ from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.placement.devices import device_of
+from transfer.placement.settings import HERE, Placement
 
 RECORD_FILE = "proxy.json"
 
@@ -58,13 +59,13 @@ class Proxy:
         return {"layers": list(self.layers)} | {name: getattr(self, name) for name in _MEASURED}
 
     @staticmethod
-    def load(directory: Path, name: str | None = None) -> "Proxy":
+    def load(directory: Path, name: str | None = None, placement: Placement = HERE) -> "Proxy":
         """Read a proxy directory.
 
         Raises:
             ModelError: `directory` is no model directory, or its proxy.json is missing or malformed.
         """
-        return Proxy(model=load(directory, name=name), **read_record(directory))
+        return Proxy(model=load(directory, name=name, placement=placement), **read_record(directory))
 
     def save(self, directory: Path) -> "Proxy":
         """Write a Hugging Face directory with a proxy.json, and return the proxy as stored there.

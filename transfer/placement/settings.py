@@ -1,7 +1,8 @@
 """Where a model is, and in what numbers it computes. This module does not import PyTorch."""
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -9,7 +10,8 @@ from transfer.errors import UsageError
 from transfer.files.toml import Located, Settings
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Quantisation = Literal["none", "int8", "nf4"]
+Quantised = Literal["int8", "nf4"]
+Quantisation = Literal["none"] | Quantised
 Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")]
 Size = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?([KMGT]i?B)$")]
 
@@ -53,6 +55,30 @@ class Placement(Settings):
         """Whether layers may be on several devices."""
         return bool(self.max_memory)
 
+    @property
+    def beside(self) -> "Placement":
+        """Where a proxy of a model placed so is: on its device, in its dtype, whole and not quantised."""
+        return Placement(device=self.device, dtype=self.dtype)
+
+    def twin(self, quantise: Quantised) -> "Placement":
+        """Where a quantised twin of a model placed so is: in its place, with the usual numbers between weights."""
+        return self.model_copy(update={"quantise": quantise, "dtype": "auto"})
+
 
 HERE = Placement()
 """The placement of a model whose owner chose none."""
+
+
+def makeable(twins: Sequence[str]) -> tuple[Quantised, ...]:
+    """Return the names of quantised twins that can be made here; without names nothing is checked.
+
+    Raises:
+        UsageError: there is no such twin, or bitsandbytes is not installed.
+    """
+    known: tuple[Quantised, ...] = get_args(Quantised)
+    for name in twins:
+        if name not in known:
+            raise UsageError(f"twin {name!r} must be one of {', '.join(known)}")
+    if twins and find_spec("bitsandbytes") is None:
+        raise UsageError("int8 and nf4 need bitsandbytes: pip install promptferry[quantised]")
+    return tuple(name for name in known if name in twins)

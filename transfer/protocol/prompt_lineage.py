@@ -101,6 +101,20 @@ class LibraryV1(Part):
     cohorts: Many[CohortV1]
 
 
+class TwinV1(Part):
+    """What changes on a quantised twin of the target: see `transfer.post.twins.Twin`."""
+
+    numbers: str
+    texts: Count
+    agreement: Annotated[float, Field(ge=0, le=1)]
+    kl: Measured
+
+    @property
+    def told(self) -> str:
+        """The change in one line."""
+        return f"{self.agreement:.1%} of {self.texts} public texts are answered alike, KL {self.kl:.2g} nats"
+
+
 class LineageV1(Part):
     """The origin of a prompt.
 
@@ -113,9 +127,10 @@ class LineageV1(Part):
         library: use of the library; None if the campaign used none.
         republishes: the earlier version with the same files after a rollback, else None.
         numbers: what the target's weights were during the transfer, such as bfloat16 or nf4; None for float32.
+        twins: what was measured of the prompt on quantised twins of the target, on held-out public text.
     """
 
-    LEFT_OUT = frozenset({"library", "republishes", "numbers"})
+    LEFT_OUT = frozenset({"library", "republishes", "numbers", "twins"})
     start: StartV1
     rounds: Annotated[Many[RoundV1], Field(min_length=1)]
     public_text: PublicTextV1
@@ -124,3 +139,9 @@ class LineageV1(Part):
     library: LibraryV1 | None = None
     republishes: Positive | None = None
     numbers: str | None = None
+    twins: Many[TwinV1] = ()
+
+    @property
+    def made_in(self) -> str:
+        """What the target's weights were during the transfer."""
+        return self.numbers or "float32"

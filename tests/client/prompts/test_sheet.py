@@ -49,3 +49,26 @@ def test_show_gives_the_verified_statement(delivery, run) -> None:
     assert "great, good" in told
     assert "{" not in told.replace("{text}", "").replace("{answer}", "")
     assert len(told.splitlines()) < 20
+
+
+TWIN = {"numbers": "nf4", "texts": 400, "agreement": 0.9825, "kl": 0.0123}
+
+
+def test_what_changes_on_a_quantised_twin_is_shown_fetched_and_verified(delivery, run, tmp_path) -> None:
+    delivery.publish("sst2", TARGET, VECTORS, forge=lambda told: told["lineage"].update(twins=[TWIN]))
+    assert run("show", "sst2", "--format", "json").json["twins"] == [TWIN]
+    for words in (
+        ("show", "sst2"),
+        ("fetch", "sst2", "--out", tmp_path / "got"),
+        ("verify", tmp_path / "got"),
+    ):
+        told = run(*words).out
+        assert re.search(r"^made on +the target in float32$", told, re.MULTILINE), told
+        line = r"^  in nf4 +98\.2% of 400 public texts are answered alike, KL 0\.012 nats$"
+        assert re.search(line, told, re.MULTILINE), told
+
+
+def test_a_prompt_without_a_measured_twin_tells_of_none(delivery, run) -> None:
+    delivery.publish("sst2", TARGET, VECTORS)
+    assert run("show", "sst2", "--format", "json").json["twins"] == []
+    assert "made on" not in run("show", "sst2").out

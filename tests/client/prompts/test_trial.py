@@ -131,3 +131,21 @@ def test_a_prompt_is_not_tried_on_another_model_or_unverified(
     assert_refused(run(*words), "the prompt is for 'target' with digest aaaaaaaaaaaaaaaa", 2)
     (fetched / CONFIG_FILE).write_text("{}")
     assert_refused(run(*words), "adapter_config.json: SHA-256")
+
+
+def test_a_prompt_tried_on_a_twin_says_what_is_known_of_that(
+    delivery, run, tmp_path: Path, tiny_causal: Path
+) -> None:
+    model = load(tiny_causal)
+    vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    known = {"numbers": "nf4", "texts": 400, "agreement": 0.9825, "kl": 0.0123}
+    delivery.publish("sst2", model.ref, vectors, forge=lambda told: told["lineage"].update(twins=[known]))
+    assert run("fetch", "sst2", "--out", tmp_path / "got").status == 0
+    words = ("try", tmp_path / "got", "--model", tiny_causal, "--text", "A plot.", "--device", "cpu")
+    made = "the prompt was made on the target in float32"
+    assert made not in run(*words).err
+    assert made not in run(*words, "--dtype", "bfloat16").err
+    nf4, int8 = (run(*words, "--quantise", kind) for kind in ("nf4", "int8"))
+    assert nf4.status == int8.status == 0
+    assert f"{made}; in nf4 98.2% of 400 public texts are answered alike, KL 0.012 nats\n" in nf4.err
+    assert f"{made}; in int8 it was not measured\n" in int8.err

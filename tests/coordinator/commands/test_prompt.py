@@ -1,5 +1,7 @@
 """The `prompt` commands on a directory whose campaign was carried out in this process."""
 
+import sys
+
 import pytest
 
 from coordinator.home.identity import identity
@@ -118,3 +120,29 @@ def test_a_transfer_that_says_nothing_of_a_library_asks_none_where_no_label_word
     answer = command.json(*words, "--library", "auto")
     assert (command.status, answer["error"]) == (2, "usage")
     assert 'write library = "none"' in answer["message"]
+
+
+def test_a_transfer_tells_how_answers_change_on_a_twin(published, monkeypatch):
+    command, _ = published
+    words = (
+        "prompt",
+        "transfer",
+        "first",
+        "--name",
+        "other",
+        "--anyway",
+        "--library",
+        "none",
+        "--twin",
+        "nf4",
+    )
+    answer = command.json(*words)
+    assert command.status == 0, answer
+    (twin,) = answer["twins"]
+    assert command.json("prompt", "show", "other")["statement"]["lineage"]["twins"] == [twin]
+    assert command("prompt", "show", "other") == 0
+    assert f"in nf4 {twin['agreement']:.1%} of {twin['texts']} public texts are answered alike" in command.out
+    assert command(*words[:-1], "int4") == 2
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
+    assert command(*words) == 2
+    assert "int8 and nf4 need bitsandbytes: pip install promptferry[quantised]" in command.err

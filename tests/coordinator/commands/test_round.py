@@ -1,5 +1,7 @@
 """`promptferry-coordinator round`: campaigns of rounds."""
 
+import sys
+
 import pytest
 
 from coordinator.store.records import CampaignState
@@ -124,3 +126,14 @@ def test_a_campaign_is_aborted_resumed_and_shown(proxied, plan_file):
 def test_an_unknown_campaign_is_one_line(command, words):
     assert command("round", *words, "nowhere") == 1
     assert command.err == "error: no campaign 'nowhere'\n"
+
+
+def test_a_plan_may_name_twins_where_they_can_be_made(proxied, plan_file, store, monkeypatch):
+    plan = plan_file.read_text()
+    plan_file.write_text(plan.replace("[publish]", '[publish]\ntwins = ["int8"]', 1))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
+    assert proxied("round", "launch", plan_file) == 2
+    assert "int8 and nf4 need bitsandbytes" in proxied.err
+    monkeypatch.undo()
+    assert proxied("round", "launch", plan_file) == 0, proxied.err
+    assert '"twins":["int8"]' in store.campaign("first").plan

@@ -5,7 +5,10 @@ from dataclasses import replace
 import torch
 
 from coordinator.publication.publish import verified_predicate
+from coordinator.publication.transfer import measured_twins
 from coordinator.store.records import CampaignState
+from transfer.models.loading import load
+from transfer.post.twins import Answers
 
 
 def test_the_statement_tells_the_alpha_that_agreement_came_to(world):
@@ -32,3 +35,34 @@ def test_a_prompt_that_beats_its_start_is_published_under_the_same_rule(world):
     settings = replace(world.plan.transfer, steps=60, learning_rate=0.02, check_every=5)
     campaign = world.carry_out(publish=strict, transfer=settings)
     assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+
+
+def test_the_change_on_quantised_twins_is_measured_on_held_out_text_and_signed(world):
+    measured = replace(world.plan.publish, twins=("int8", "nf4"))
+    campaign = world.carry_out(publish=measured)
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)
+    twins = told["lineage"]["twins"]
+    assert [twin["numbers"] for twin in twins] == ["int8", "nf4"]
+    for twin in twins:
+        assert twin["texts"] == round(told["lineage"]["transfer"]["held_out"] * 48)
+        assert 0 <= twin["agreement"] <= 1
+        assert twin["kl"] > 0
+
+
+def test_a_target_is_no_twin_of_itself_and_without_twins_nothing_is_signed(world):
+    nf4 = world.target.placement.model_copy(update={"quantise": "nf4"})
+    world.target = world.target.model_copy(update={"placement": nf4})
+    campaign = world.carry_out(publish=replace(world.plan.publish, twins=("nf4",)))
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)
+    assert told["lineage"]["numbers"] == "nf4"
+    assert "twins" not in told["lineage"]
+
+
+def test_a_twin_that_does_not_load_is_left_out(world, caplog, tmp_path, tiny_task):
+    model = load(world.target.source)
+    answers = Answers.of(model, tiny_task, ["A good film."], model.text_prompt("A review", 4))
+    gone = world.target.model_copy(update={"source": str(tmp_path / "gone")})
+    assert measured_twins(gone, ["int8"], answers) == []
+    assert "the prompt is not measured on the target's int8 twin" in caplog.text

@@ -142,7 +142,9 @@ plans = st.builds(
     transfer=st.builds(
         TransferSettings, alpha=st.floats(0, 1) | st.just("agreement"), steps=st.integers(1, 500)
     ),
-    publish=st.builds(Publication, names, st.booleans()),
+    publish=st.builds(
+        Publication, names, st.booleans(), st.lists(st.sampled_from(["int8", "nf4"]), unique=True).map(tuple)
+    ),
     seed=st.integers(0, 2**31),
     library=names,
 )

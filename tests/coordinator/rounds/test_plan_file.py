@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.rounds.plan import NO_LIBRARY, Start
+from coordinator.rounds.plan import NO_LIBRARY, Publication, Start
 from coordinator.rounds.server_optimizers import FedAdam, FedAvgM
 from tests.coordinator.rounds.plans import PLAN, TASK, plan
 from transfer.errors import ConfigError, TaskError, UsageError
@@ -47,6 +47,7 @@ def test_the_examples_commented_keys_are_the_defaults_too():
     )
     defaults = TransferSettings()
     assert shown.pop("library") == NO_LIBRARY
+    assert tuple(shown.pop("twins")) == Publication("").twins
     assert shown == {key: getattr(defaults, key) for key in shown}
     assert len(shown) == 9
 
@@ -88,6 +89,11 @@ def test_the_examples_commented_keys_are_the_defaults_too():
         ("rounds = 2", 'strategy = "fedadam"\nserver = {momentum = "much"}', r"\[server\] momentum"),
         ("rounds = 2", "deadline_s = inf", "deadline_s"),
         ('prompt = "sst2"', "", r"\[publish\] prompt: missing"),
+        (
+            'prompt = "sst2"',
+            'prompt = "sst2", twins = ["int4"]',
+            "\\[publish.twins\\] 0: input should be 'int8' or 'nf4'",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_file_and_key(directory, old, new, words):
