@@ -91,7 +91,7 @@ def test_the_examples_commented_keys_are_the_defaults_too():
         ('prompt = "sst2"', "", r"\[publish\] prompt: missing"),
         (
             'prompt = "sst2"',
-            'prompt = "sst2", twins = ["int4"]',
+            'prompt = "sst2"\ntwins = ["int4"]',
             "\\[publish.twins\\] 0: input should be 'int8' or 'nf4'",
         ),
     ],
