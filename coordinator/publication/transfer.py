@@ -1,8 +1,9 @@
 """Transfer of a campaign's aggregate from the proxy to the target, and its comparison, on public text alone."""
 
+import gc
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from transfer.model_ref import LmHead, ModelRef
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.panda.library import Choice, TransferInput
-from transfer.panda.selection import transfer_with_library
+from transfer.panda.selection import Prepared, prepare
 from transfer.placement.devices import numbers_of
 from transfer.post.settings import TransferSettings
 from transfer.progress import OnStep
@@ -72,27 +73,36 @@ class TransferResult:
         return ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
 
 
-def transfer_and_measure(
+def prepared(
     history: History,
     proxy: LanguageModel,
     target: LanguageModel,
     plan: CampaignPlan,
     entries: Sequence[LibraryEntry] = (),
-    on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-) -> TransferResult:
-    """Transfer a campaign's prompt to `target` by the plan's settings, and measure it against its baselines.
+) -> Prepared:
+    """Ask `proxy` all that the transfer of a campaign's prompt to `target` has to know of it.
 
     Raises:
         DataError: the public text is not readable.
         UsageError: there is too little public text.
         TaskError: the label words do not fit one of the tokenisers.
     """
-    path, prompt = Path(plan.public_text), history.prompt
-    texts = tuple(read_texts(path))
+    texts = tuple(read_texts(Path(plan.public_text)))
     guarantee = composed([Contribution.of(plan, history)])
-    new = TransferInput(prompt, proxy, target, plan.task, texts, plan.name, guarantee)
-    problem = new.problem(plan.transfer)
-    choice = transfer_with_library(new, problem, [entry.record for entry in entries], on_step)
+    new = TransferInput(history.prompt, proxy, target, plan.task, texts, plan.name, guarantee)
+    return prepare(new, new.problem(plan.transfer), [entry.record for entry in entries])
+
+
+def transfer_and_measure(
+    history: History,
+    prepared: Prepared,
+    plan: CampaignPlan,
+    entries: Sequence[LibraryEntry] = (),
+    on_step: OnStep = lambda _step, _steps: None,
+) -> TransferResult:
+    """Transfer a campaign's prompt to the target by the plan's settings, and measure it against its baselines."""
+    prompt, problem, target = history.prompt, prepared.problem, prepared.problem.target
+    choice = prepared.solve(on_step)
     moved, without = choice.transferred, choice.plain
     generator = torch.Generator().manual_seed(plan.transfer.seed)
     baselines = {RANDOM: target.vocabulary_prompt(prompt.length, generator)}
@@ -106,13 +116,13 @@ def transfer_and_measure(
         losses[PLAIN] = without.held_out_loss
     return TransferResult(
         prompt=moved.prompt,
-        proxy=proxy.ref,
+        proxy=prompt.model,
         lm_head=target.lm_head,
         losses=losses,
         best_step=moved.best_step,
         settings=moved.settings,
-        texts=len(texts),
-        texts_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        texts=len(problem.lines),
+        texts_digest=hashlib.sha256(Path(plan.public_text).read_bytes()).hexdigest(),
         choice=None if plan.library == NO_LIBRARY else choice,
         entries=tuple(entries),
         numbers=numbers_of(target.model),
@@ -140,9 +150,11 @@ def transfer_campaign(
     target = load_target(settings)
     release = composed([Contribution.of(plan, history)])
     entries = consulted(plan, store, identity, target.ref, release)
-    result = transfer_and_measure(
-        history, load_proxy(store.proxy(plan.proxy), settings.placement), target, plan, entries, on_step
-    )
+    proxy = load_proxy(store.proxy(plan.proxy), settings.placement)
+    ready = prepared(history, proxy, target, plan, entries)
+    del proxy  # its answers are cached; the target needs the memory
+    gc.collect()  # modules of a model may refer to one another in circles
+    result = transfer_and_measure(history, ready, plan, entries, on_step)
     logger.info("campaign %s: held-out public loss: %s", plan.name, result.summary)
     if result.choice:
         logger.info("campaign %s: library: %s", plan.name, result.choice.verdict)
