@@ -144,14 +144,15 @@ def _round(
     large = skeleton(config, dtype_of(placement, stored_in(config)))
     device, again = chosen_device(placement), bool(placement.checkpointing)
     yield from _kept("transfer", large, work, work.transfer.batch_size, device, again)
-    labels, vocabulary = (_references(work, count) for count in (work.classes, large.vocabulary))
+    labels = _references(work, work.classes, SINGLE)
+    vocabulary = _references(work, large.vocabulary, torch.float16.itemsize)
     reads = work.texts * work.answers
     in_labels = work.transfer.space == "labels" and work.classes > 0
     if work.classes:
         detail = f"space = labels: {reads:,} × {work.classes} float32, {_count(work)} of them"
         yield Need("transfer", "references", labels, detail, in_labels)
-    detail = f"space = vocabulary: {reads:,} × {large.vocabulary:,} float32, {_count(work)} of them"
-    yield Need("transfer", "references", vocabulary, detail, not in_labels)
+    detail = f"space = vocabulary: {reads:,} × {large.vocabulary:,} float16, {_count(work)} of them, on disk"
+    yield Need("transfer", "references", vocabulary, detail, counted=False)
     own = skeleton(proxy, torch.float32)
     yield Need("client's round", "proxy's weights", own.weights(), _weights(own))
     yield from _kept("client's round", own, work, work.texts, CPU, checkpointing=False)
@@ -194,8 +195,8 @@ def _messages(small: Skeleton, work: Workload) -> Iterator[Need]:
         yield Need("to each client", "subspace", work.dimensions * prompt, detail)
 
 
-def _references(work: Workload, columns: int) -> int:
-    return _count(work) * work.texts * work.answers * columns * SINGLE
+def _references(work: Workload, columns: int, item: int) -> int:
+    return _count(work) * work.texts * work.answers * columns * item
 
 
 def _count(work: Workload) -> int:

@@ -36,6 +36,7 @@ from transfer.panda.scores import (
     task_similarity,
 )
 from transfer.post.problem import Problem
+from transfer.post.references import within
 from transfer.post.transfer import descend, initial_prompt
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
@@ -70,7 +71,8 @@ class LibraryTeacher:
 
     def losses(self, logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
         """Return the loss [B] of each chosen text; see `transfer.post.problem.Losses`."""
-        return divergences(self.answers[list(chosen)], logits, self.temperature)
+        logits = within(logits, self.answers.dtype)
+        return divergences(self.answers[list(chosen)].float(), logits, self.temperature)
 
     def weight(self, done: float, task: torch.Tensor, own: torch.Tensor) -> float:
         """Return the weight of `own`; see `transfer.post.transfer.Guide`."""

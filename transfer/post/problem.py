@@ -14,6 +14,7 @@ import torch
 
 from transfer.errors import UsageError
 from transfer.models.language_model import LanguageModel
+from transfer.post.references import on_disk
 from transfer.post.settings import TransferSettings
 from transfer.prompt import SoftPrompt
 from transfer.tokens.batches import Line
@@ -139,8 +140,9 @@ class Problem:
         return self.losses_of(vectors, self.held_out).mean().item()
 
     def answers(self, prompt: SoftPrompt | None) -> torch.Tensor:
-        """Return the target's logits [N, V] or [N, C] on every text, without a gradient."""
-        return self.target.answer_logits(self.lines, prompt, self.words)
+        """Return the target's logits [N, V], on disk, or [N, C] on every text, without a gradient."""
+        kept = on_disk if self.words is None else torch.empty
+        return self.target.answer_logits(self.lines, prompt, self.words, kept)
 
     def _logits(self, vectors: torch.Tensor, part: Sequence[int]) -> torch.Tensor:
         batch = self.target.collate([self.lines[index] for index in part])

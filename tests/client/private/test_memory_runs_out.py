@@ -88,7 +88,8 @@ def test_a_record_that_does_not_fit_changes_no_bit_of_the_others_gradients(
     )
     assert others < cost(longest.records, longest.tokens + P)
     with small_memory(model, others, cost) as failed:
-        among = per_record_gradients(model, data, [len(short), *short], start)
+        for _step in range(2):  # the longest pass comes last in a step, and what it leaves shows in the next
+            among = per_record_gradients(model, data, [len(short), *short], start)
     assert {size[1] for size in failed} == {longest.tokens + P}
     measured(largest_difference=(among[1:] - alone).abs().max().item())
     assert torch.equal(among[1:], alone)
