@@ -27,7 +27,6 @@ from transfer.protocol.rounds import Tuning
 from transfer.protocol.tuning_table import Optimizer
 from transfer.subspace import Subspace
 from transfer.tasks import Task
-from transfer.tokens.batches import FORWARD_TOKENS
 
 OPTIMIZERS: Mapping[Optimizer, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -127,12 +126,13 @@ def tune(
     encoder = model.encoder(task)
     lines = encoder.encode(records.texts, records.answers)
     spend = tuning.spend
-    passes = Passes.expecting(spend.sample_rate * declared_units, task.max_tokens, model.width)
+    expected = spend.sample_rate * declared_units
+    passes = Passes.expecting(expected, task.max_tokens, model.width, model.device)
     data = LabelledLines(lines, torch.tensor(records.labels), encoder.words, passes)
     tuned = Tuned(start.vectors, subspace)
     users = records.by_user() if spend.unit == "user" else None  # U lists of record indices
     units = len(lines if users is None else users)
-    optimizer = NoisyOptimizer(tuned.parameter, tuning, spend.sample_rate * declared_units, randomness)
+    optimizer = NoisyOptimizer(tuned.parameter, tuning, expected, randomness)
     schedule = LambdaLR(optimizer.original_optimizer, lambda step: 1 - step / spend.steps)
     for step in range(spend.steps):
         # Poisson sampling: each unit is drawn on its own, so the size of a step varies and may be 0.
@@ -177,7 +177,7 @@ def noisy_step(
     included: Sequence[int],
     tuned: Tuned,
     optimizer: NoisyOptimizer,
-    forward_tokens: int = FORWARD_TOKENS,
+    forward_tokens: int | None = None,
 ) -> None:
     """Make one logical step over the `included` records, in physical batches of `forward_tokens`.
 
@@ -233,7 +233,7 @@ def noisy_step_of_users(
     users: Sequence[Sequence[int]],
     tuned: Tuned,
     optimizer: NoisyOptimizer,
-    forward_tokens: int = FORWARD_TOKENS,
+    forward_tokens: int | None = None,
 ) -> None:
     """Make one logical step over the sampled `users`, given by the indices of their records.
 

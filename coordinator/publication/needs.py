@@ -17,7 +17,7 @@ Purpose = Literal["distillation", "transfer", "client's round", "to each client"
 class Need:
     """One part of what a purpose needs; `size` is in bytes, None if it cannot be told without weights.
 
-    `counted` is False for an alternative, which is not in the sum of its purpose.
+    `counted` is False for an alternative and for what is on disk: neither is in the sum of its purpose.
     """
 
     purpose: Purpose

@@ -19,15 +19,16 @@ from coordinator.home.settings import TargetSettings, chosen
 from coordinator.publication.needs import Need, Purpose, Workload
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.store.records import ProxyRecord
-from transfer.distillation.distil import PASS_TOKENS
+from transfer.distillation.pieces import PASS_TOKENS
 from transfer.distillation.proxy import shorten, spread
 from transfer.distillation.settings import DistilSettings
 from transfer.errors import ModelError
 from transfer.families.model_directory import directory_of
 from transfer.families.skeleton import Skeleton, config_of, skeleton, stored_in
 from transfer.files.public_text import read_texts
+from transfer.models.passes import CPU
 from transfer.models.sizing import kept_for_backward, kept_for_training, rows_of
-from transfer.placement.devices import dtype_of
+from transfer.placement.devices import chosen_device, dtype_of
 from transfer.placement.settings import Placement
 
 SINGLE = 4
@@ -104,7 +105,6 @@ def _distillation(
     config: PretrainedConfig, proxy: PretrainedConfig, placement: Placement, settings: DistilSettings
 ) -> Iterator[Need]:
     """Yield the parts of a distillation; a proxy is trained in float32, and its best state is on the CPU."""
-    on_cpu = placement.device == "cpu" or (placement.device == "auto" and not torch.cuda.is_available())
     dtype = dtype_of(placement, stored_in(config))
     small = skeleton(proxy, torch.float32)
     if placement.quantise == "none":  # from quantised weights no proxy can be cut
@@ -121,7 +121,11 @@ def _distillation(
     yield Need("distillation", "their gradients", trained, "float32")
     yield Need("distillation", "Adam's moments", 2 * trained, "float32")
     yield Need("distillation", "best state", trained, "float32, on the CPU")
-    tokens = min(settings.batch_tokens, PASS_TOKENS) if on_cpu else settings.batch_tokens
+    tokens = (
+        min(settings.batch_tokens, PASS_TOKENS)
+        if chosen_device(placement).type == "cpu"
+        else settings.batch_tokens
+    )
     rows = max(1, tokens // settings.sequence_tokens)
     kept = kept_for_training(small, rows, settings.sequence_tokens)
     yield Need(
@@ -137,19 +141,21 @@ def _round(
     small = skeleton(proxy, dtype_of(placement.beside, stored_in(proxy)))
     yield Need("transfer", "proxy's weights", small.weights(), _weights(small))
     large = skeleton(config, dtype_of(placement, stored_in(config)))
-    yield from _kept("transfer", large, work, work.transfer.batch_size, bool(placement.checkpointing))
-    labels, vocabulary = (_references(work, count) for count in (work.classes, large.vocabulary))
+    device, again = chosen_device(placement), bool(placement.checkpointing)
+    yield from _kept("transfer", large, work, work.transfer.batch_size, device, again)
+    labels = _references(work, work.classes, SINGLE)
+    vocabulary = _references(work, large.vocabulary, torch.float16.itemsize)
     reads = work.texts * work.answers
     in_labels = work.transfer.space == "labels" and work.classes > 0
     if work.classes:
         detail = f"space = labels: {reads:,} × {work.classes} float32, {_count(work)} of them"
         yield Need("transfer", "references", labels, detail, in_labels)
-    detail = f"space = vocabulary: {reads:,} × {large.vocabulary:,} float32, {_count(work)} of them"
-    yield Need("transfer", "references", vocabulary, detail, not in_labels)
+    detail = f"space = vocabulary: {reads:,} × {large.vocabulary:,} float16, {_count(work)} of them, on disk"
+    yield Need("transfer", "references", vocabulary, detail, counted=False)
     own = skeleton(proxy, torch.float32)
     yield Need("client's round", "proxy's weights", own.weights(), _weights(own))
-    yield from _kept("client's round", own, work, work.texts, checkpointing=False)
-    rows = rows_of(work.texts, work.tokens + work.prompt)
+    yield from _kept("client's round", own, work, work.texts, CPU, checkpointing=False)
+    rows = rows_of(work.texts, work.tokens + work.prompt, CPU)
     gradients = rows * work.prompt * own.width * SINGLE
     yield Need("client's round", "gradients of a pass", gradients, f"{rows} records' own, float32")
 
@@ -163,10 +169,15 @@ def _target(purpose: Purpose, config: PretrainedConfig, placement: Placement) ->
 
 
 def _kept(
-    purpose: Purpose, bones: Skeleton, work: Workload, texts: int, checkpointing: bool
+    purpose: Purpose,
+    bones: Skeleton,
+    work: Workload,
+    texts: int,
+    device: torch.device,
+    checkpointing: bool,
 ) -> Iterator[Need]:
     """Yield what is kept for the backward pass of one forward pass, without and with checkpointing."""
-    rows = rows_of(texts, work.tokens + work.prompt)
+    rows = rows_of(texts, work.tokens + work.prompt, device)
     words = tuple((number + 1,) for number in range(work.classes)) if work.classes else None
     for again in (False, True):
         kept = kept_for_backward(bones, rows, work.tokens, work.prompt, checkpointing=again, words=words)
@@ -183,8 +194,8 @@ def _messages(small: Skeleton, work: Workload) -> Iterator[Need]:
         yield Need("to each client", "subspace", work.dimensions * prompt, detail)
 
 
-def _references(work: Workload, columns: int) -> int:
-    return _count(work) * work.texts * work.answers * columns * SINGLE
+def _references(work: Workload, columns: int, item: int) -> int:
+    return _count(work) * work.texts * work.answers * columns * item
 
 
 def _count(work: Workload) -> int:

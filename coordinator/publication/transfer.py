@@ -1,8 +1,9 @@
 """Transfer of a campaign's aggregate from the proxy to the target, and its comparison, on public text alone."""
 
+import gc
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from transfer.model_ref import LmHead, ModelRef
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.panda.library import Choice, TransferInput
-from transfer.panda.selection import transfer_with_library
+from transfer.panda.selection import Prepared, prepare
 from transfer.placement.devices import numbers_of
 from transfer.placement.settings import Quantised
 from transfer.post.settings import TransferSettings
@@ -69,7 +70,6 @@ class TransferResult:
     choice: Choice | None
     entries: tuple[LibraryEntry, ...]
     numbers: str = "float32"
-    held_out: Sequence[str] = ()
     twins: Sequence[Twin] = ()
     chat_line: str | None = None
 
@@ -80,27 +80,36 @@ class TransferResult:
         return ", ".join([*losses, *(f"in {twin.numbers} {twin.agreement:.1%} alike" for twin in self.twins)])
 
 
-def transfer_and_measure(
+def prepared(
     history: History,
     proxy: LanguageModel,
     target: LanguageModel,
     plan: CampaignPlan,
     entries: Sequence[LibraryEntry] = (),
-    on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-) -> TransferResult:
-    """Transfer a campaign's prompt to `target` by the plan's settings, and measure it against its baselines.
+) -> Prepared:
+    """Ask `proxy` all that the transfer of a campaign's prompt to `target` has to know of it.
 
     Raises:
         DataError: the public text is not readable.
         UsageError: there is too little public text.
         TaskError: the label words do not fit one of the tokenisers.
     """
-    path, prompt = Path(plan.public_text), history.prompt
-    texts = tuple(read_texts(path))
+    texts = tuple(read_texts(Path(plan.public_text)))
     guarantee = composed([Contribution.of(plan, history)])
-    new = TransferInput(prompt, proxy, target, plan.task, texts, plan.name, guarantee)
-    problem = new.problem(plan.transfer)
-    choice = transfer_with_library(new, problem, [entry.record for entry in entries], on_step)
+    new = TransferInput(history.prompt, proxy, target, plan.task, texts, plan.name, guarantee)
+    return prepare(new, new.problem(plan.transfer), [entry.record for entry in entries])
+
+
+def transfer_and_measure(
+    history: History,
+    prepared: Prepared,
+    plan: CampaignPlan,
+    entries: Sequence[LibraryEntry] = (),
+    on_step: OnStep = lambda _step, _steps: None,
+) -> TransferResult:
+    """Transfer a campaign's prompt to the target by the plan's settings, and measure it against its baselines."""
+    prompt, problem, target = history.prompt, prepared.problem, prepared.problem.target
+    choice = prepared.solve(on_step)
     moved, without = choice.transferred, choice.plain
     generator = torch.Generator().manual_seed(plan.transfer.seed)
     baselines = {RANDOM: target.vocabulary_prompt(prompt.length, generator)}
@@ -114,17 +123,16 @@ def transfer_and_measure(
         losses[PLAIN] = without.held_out_loss
     return TransferResult(
         prompt=moved.prompt,
-        proxy=proxy.ref,
+        proxy=prompt.model,
         lm_head=target.lm_head,
         losses=losses,
         best_step=moved.best_step,
         settings=moved.settings,
-        texts=len(texts),
-        texts_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        texts=len(problem.lines),
+        texts_digest=hashlib.sha256(Path(plan.public_text).read_bytes()).hexdigest(),
         choice=None if plan.library == NO_LIBRARY else choice,
         entries=tuple(entries),
         numbers=numbers_of(target.model),
-        held_out=[texts[index] for index in problem.held_out],
         chat_line=chat.digest if (chat := target.encoder(plan.task).chat) else None,
     )
 
@@ -162,16 +170,20 @@ def transfer_campaign(
     target = load_target(settings)
     release = composed([Contribution.of(plan, history)])
     entries = consulted(plan, store, identity, target.ref, release)
-    result = transfer_and_measure(
-        history, load_proxy(store.proxy(plan.proxy), settings.placement), target, plan, entries, on_step
-    )
+    proxy = load_proxy(store.proxy(plan.proxy), settings.placement)
+    ready = prepared(history, proxy, target, plan, entries)
+    del proxy  # its answers are cached; the target needs the memory
+    gc.collect()  # modules of a model may refer to one another in circles
+    result = transfer_and_measure(history, ready, plan, entries, on_step)
     logger.info("campaign %s: held-out public loss: %s", plan.name, result.summary)
     if result.choice:
         logger.info("campaign %s: library: %s", plan.name, result.choice.verdict)
     if plan.publish.require_improvement:
         require_improvement(result.losses, TRANSFERRED)
     if others := [kind for kind in plan.publish.twins if kind != result.numbers]:
-        answers = Answers.of(target, plan.task, result.held_out, result.prompt)
-        del target  # its twins need the room
+        texts = read_texts(Path(plan.public_text))
+        held_out = [texts[index] for index in ready.problem.held_out]
+        answers = Answers.of(target, plan.task, held_out, result.prompt)
+        del target, ready  # the twins need the room
         result = replace(result, twins=measured_twins(settings, others, answers))
     return history, result

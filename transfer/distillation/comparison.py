@@ -90,7 +90,9 @@ class Comparison:
             logits.backward(gradient)  # type: ignore[no-untyped-call]
             gradients.append(_gradient(read))
         means[2] = distance.detach()
-        torch.autograd.backward((ours.read, weights[2] * distance), (torch.cat(gradients), None))
+        torch.autograd.backward(
+            (ours.read, weights[2] * distance), (torch.cat([ours.read[:0], *gradients]), None)
+        )
         return means.cpu()
 
     @torch.no_grad()

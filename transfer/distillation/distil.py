@@ -25,6 +25,7 @@ from transfer.distillation.checkpoint import Checkpoints
 from transfer.distillation.comparison import Comparison
 from transfer.distillation.exercises import Exercise, exercises, sequences_of
 from transfer.distillation.pace import Pace
+from transfer.distillation.pieces import PASS_TOKENS, in_pieces
 from transfer.distillation.proxy import Proxy, cut, spread
 from transfer.distillation.settings import LEAST_TOKENS, DistilSettings, checkpoints_of
 from transfer.distillation.training_state import TrainingState
@@ -40,8 +41,6 @@ from transfer.tokens.batches import Line
 __all__ = ["DistilSettings", "distil", "make"]
 
 LEAST_SEQUENCES = 20
-PASS_TOKENS = 1024
-"""Tokens of one pass on a CPU, whose caches hold them. A step does not depend on it, except in its rounding."""
 LEAST_RELATED = 8
 """Fewest held-out texts of a model without an LM head, whose measurement compares texts with each other."""
 
@@ -163,13 +162,17 @@ class _Distillation:
         return state.step
 
     def learn(self, parts: Sequence[Exercise]) -> torch.Tensor:
-        """Add the gradient of the loss of one batch with all `parts` to the proxy's; return its terms [3].
+        """Set the proxy's gradient to that of the loss of one batch with all `parts`; return its terms [3].
 
         The three terms are means over logits, positions with a goal, and tokens. A part counts by its share of these.
-        The exception is the similarity of texts, which is compared within each part.
+        The exception is the similarity of texts, which is compared within each part. Where memory runs out, the batch
+        begins again in smaller pieces.
         """
-        if not self._headless and self.proxy.device.type == "cpu":
-            parts = [piece for part in parts for piece in part.pieces(PASS_TOKENS)]
+        most = PASS_TOKENS if self.proxy.device.type == "cpu" else None
+        return in_pieces(self.proxy, parts, self._learn, most)
+
+    def _learn(self, parts: Sequence[Exercise]) -> torch.Tensor:
+        self.proxy.model.zero_grad()  # memory may have run out behind the first of them
         sizes = torch.tensor([self._sizes(part) for part in parts])  # [parts, 3]
         shares, weights = sizes / sizes.sum(dim=0), torch.tensor(self.settings.weights)
         terms = torch.zeros(3)
@@ -196,11 +199,16 @@ class _Distillation:
         total, sums = 0, torch.zeros(3)
         with progress("measuring on held-out text") as show:
             for number, part in enumerate(parts, 1):
-                rows, found = Comparison(self.target, self.proxy).measure(part)  # float32 for all recipes
+                rows, found = self._measured(part)
                 total, sums = total + rows, sums + found
                 show(number, len(parts))
         kl, ours, theirs = (sums / total).tolist()
         return (kl, None, None) if self._headless else (kl, math.exp(ours), math.exp(theirs))
+
+    def _measured(self, part: Exercise) -> tuple[int, torch.Tensor]:
+        comparison = Comparison(self.target, self.proxy)  # float32 for all recipes
+        found = in_pieces(self.proxy, [part], lambda pieces: [comparison.measure(piece) for piece in pieces])
+        return sum(rows for rows, _ in found), torch.stack([sums for _, sums in found]).sum(dim=0)
 
     def held_out(self, sequences: Sequence[Line]) -> Iterator[Exercise]:
         """Yield the held-out batches: of one size, without a prompt, read at positions with a goal."""

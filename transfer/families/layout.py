@@ -29,6 +29,20 @@ def layer_lists(model: PreTrainedModel) -> dict[str, nn.ModuleList]:
     return {name: each for name, each in modules if isinstance(each, nn.ModuleList) and len(each) == total}
 
 
+def only_list(model: PreTrainedModel) -> nn.ModuleList:
+    """Return the one list of the backbone's layers, whose activations can be computed again.
+
+    Raises:
+        ModelError: there is no single list of layers.
+    """
+    if len(lists := list(layer_lists(model).values())) != 1:
+        raise ModelError(
+            "it has no single list of layers, so its activations cannot be computed again; place it with "
+            "checkpointing = false"
+        )
+    return lists[0]
+
+
 def positions(model: PreTrainedModel) -> int | None:
     """Return the largest number of tokens in a row; None if the architecture sets no limit.
 

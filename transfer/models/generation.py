@@ -13,7 +13,7 @@ from transfer.families.shortcuts import inputs_of, only_at
 from transfer.models.language_model import LanguageModel
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
-from transfer.tokens.batches import FORWARD_TOKENS, Batch, Line
+from transfer.tokens.batches import Batch, Line
 
 
 def answers(
@@ -59,20 +59,27 @@ def greedy(
     """
     ends = {end} if isinstance(end, int) else end
     answer: dict[int, tuple[int, ...]] = {}
-    for group in _equally_long(lines, most + (prompt.length if prompt else 0)):
-        batch = model.collate([lines[index] for index in group])
-        for index, tokens in zip(group, _continued(model, batch, prompt, most, ends), strict=True):
+    extra = most + (prompt.length if prompt else 0)
+
+    def grouped(chosen: Sequence[int]) -> Iterator[list[int]]:
+        return _equally_long(lines, chosen, model.size.tokens, extra)
+
+    def run(group: Sequence[int]) -> list[list[int]]:
+        return _continued(model, model.collate([lines[index] for index in group]), prompt, most, ends)
+
+    for group, continuations in model.size.of_groups(range(len(lines)), grouped, run):
+        for index, tokens in zip(group, continuations, strict=True):
             # a row runs on until the whole batch has ended: cut it behind its own end
             own = next((place + 1 for place, token in enumerate(tokens) if token in ends), most)
             answer[index] = tuple(tokens[:own])
     return [answer[index] for index in range(len(lines))]
 
 
-def _equally_long(lines: Sequence[Line], extra: int) -> Iterator[list[int]]:
-    """Yield indices of lines of one length, at most `FORWARD_TOKENS` tokens with `extra` added to each row."""
-    order = sorted(range(len(lines)), key=lambda index: len(lines[index].ids))
+def _equally_long(lines: Sequence[Line], chosen: Sequence[int], most: int, extra: int) -> Iterator[list[int]]:
+    """Yield chosen indices of lines of one length, at most `most` tokens with `extra` added to each row."""
+    order = sorted(chosen, key=lambda index: len(lines[index].ids))
     for length, same in groupby(order, key=lambda index: len(lines[index].ids)):
-        group, rows = list(same), max(1, FORWARD_TOKENS // (length + extra))
+        group, rows = list(same), max(1, most // (length + extra))
         yield from (group[start : start + rows] for start in range(0, len(group), rows))
 
 

@@ -7,7 +7,7 @@ and positions count prompt and line together. Where the model allows it (`transf
 the answer reaches the LM head, which skips most of a small model's arithmetic.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -23,13 +23,14 @@ from transfer.families.probe import traits_of
 from transfer.families.shortcuts import inputs_of, last_states, of_lines, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead, ModelRef
+from transfer.models.forward_size import ForwardSize
 from transfer.models.passes import Manners
 from transfer.placement.checkpointing import checkpointed
 from transfer.placement.devices import device_of
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens import vocabulary
-from transfer.tokens.batches import FORWARD_PADDING, Batch, Line, collate, physical_batches
+from transfer.tokens.batches import Batch, Line, collate
 from transfer.tokens.encoder import Encoder
 from transfer.tokens.readout import Head, Reading, copies, question
 from transfer.tokens.task_fit import readable
@@ -44,6 +45,7 @@ class LanguageModel:
         checkpointing: compute activations again in the backward pass, see `transfer.placement.checkpointing`.
         traits: how you may read it, measured by running it on construction.
         recomputed: the layers that keep no activations for the backward pass; none without `checkpointing`.
+        size: how much goes through it in one pass.
 
     Raises:
         ModelError: `model` is wrapped by PEFT, which gives the prompt one gradient per batch and none per record; or
@@ -57,6 +59,7 @@ class LanguageModel:
     checkpointing: bool = False
     traits: Traits = field(init=False)
     recomputed: Sequence[nn.Module] = field(init=False, repr=False)
+    size: ForwardSize = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if hasattr(self.model, "peft_config"):
@@ -65,16 +68,12 @@ class LanguageModel:
         self.model.requires_grad_(False)
         try:
             traits = traits_of(self.model, self.lm_head, self.tokenizer, self.ref.digest)
+            recomputed = list(layout.only_list(self.model)) if self.checkpointing else []
         except ModelError as error:
             raise ModelError(f"model {self.ref.name!r}: {error}") from error
         object.__setattr__(self, "traits", traits)
-        stacks = list(layout.layer_lists(self.model).values()) if self.checkpointing else [nn.ModuleList()]
-        if len(stacks) != 1:
-            raise ModelError(
-                f"model {self.ref.name!r} has no single list of layers, so its activations cannot be computed again; "
-                "place it with checkpointing = false"
-            )
-        object.__setattr__(self, "recomputed", list(*stacks))
+        object.__setattr__(self, "recomputed", recomputed)
+        object.__setattr__(self, "size", ForwardSize(self.ref.name, self.device, padded=traits.padded))
 
     @property
     def causal(self) -> bool:
@@ -208,31 +207,33 @@ class LanguageModel:
         self.require_positions(batch.ids.shape[1] + (0 if rows is None else rows.shape[1]))
         return inputs_of(self.model, batch, rows)
 
-    def groups(
-        self, lines: Sequence[Line], chosen: Sequence[int], prompt_length: int, copies: int
-    ) -> Iterator[list[int]]:
-        """Yield the chosen indices of each forward pass; its lines have equal length if padding changes answers."""
-        padding = FORWARD_PADDING if self.traits.padded else 0
-        return physical_batches(lines, chosen, prompt_length, copies, max_padding=padding)
-
     @torch.no_grad()
     def answer_logits(
-        self, lines: Sequence[Line], prompt: SoftPrompt | None = None, words: Reading | None = None
+        self,
+        lines: Sequence[Line],
+        prompt: SoftPrompt | None = None,
+        words: Reading | None = None,
+        kept: Callable[[int, int], torch.Tensor] = torch.empty,
     ) -> torch.Tensor:
-        """Return logits [N, V], or [N, C] with `words`, of lines in their own order, in length-bucketed batches.
+        """Return logits [N, V], or [N, C] with `words`, of lines in their own order, in a tensor made by `kept`.
 
         A line has one row, or one for each token of its goal. A ModelError refuses an empty `lines`.
         """
         if not lines:
             raise ModelError("no lines to read answers from")
         out, starts = torch.empty(0), [0, *accumulate(line.reads for line in lines)]
-        for group in self.groups(lines, range(len(lines)), prompt.length if prompt else 0, copies(words)):
-            batch = self.collate([lines[i] for i in group])
-            rows = None if prompt is None else prompt.vectors.expand(len(batch), -1, -1)
-            logits = self.logits(batch, rows, words)
-            out = out if len(out) else logits.new_empty((starts[-1], logits.shape[1]))
+        length = prompt.length if prompt else 0
+
+        def run(group: Sequence[int]) -> torch.Tensor:
+            rows = None if prompt is None else prompt.vectors.expand(len(group), -1, -1)
+            return self.logits(self.collate([lines[i] for i in group]), rows, words)
+
+        for group, logits in self.size.of_lines(lines, range(len(lines)), length, copies(words), run):
+            out = out if len(out) else kept(starts[-1], logits.shape[1])
+            limits = torch.finfo(out.dtype)  # Chameleon tells of some tokens by the least float32
             # batches are sorted by length: each row goes back to its line's place
-            out[[place for i in group for place in range(starts[i], starts[i + 1])]] = logits
+            places = [place for i in group for place in range(starts[i], starts[i + 1])]
+            out[places] = logits.clamp(limits.min, limits.max).to(out.dtype)
         return out
 
     def text_prompt(self, text: str, length: int) -> SoftPrompt:

@@ -17,7 +17,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
-from transfer.tokens.batches import FORWARD_TOKENS, UNCOUNTED, Batch, Line, collate
+import torch
+
+from transfer.models.forward_size import forward_tokens
+from transfer.tokens.batches import UNCOUNTED, Batch, Line, collate
+
+CPU = torch.device("cpu")
 
 LEAST_TOKENS = 64
 """Fewest tokens of a pass."""
@@ -63,7 +68,7 @@ class Passes:
     longest: int = 2**20
 
     @staticmethod
-    def expecting(records: float, longest: int, width: int) -> "Passes":
+    def expecting(records: float, longest: int, width: int, device: torch.device = CPU) -> "Passes":
         """Choose the passes with the least work for a step of about `records` records of a model `width` wide.
 
         Starting a pass costs as much as `_starting` tokens, and blank rows cost about half a pass for every length
@@ -73,9 +78,11 @@ class Passes:
             records: q·N of the declared, public N. Never pass a count of the records themselves.
             longest: the task's `max_tokens`.
             width: H, the size of an input embedding.
+            device: where the model is.
         """
-        best = 3.6 * (_starting(width) * records) ** 0.5
-        return Passes(round(min(max(best, LEAST_TOKENS), FORWARD_TOKENS)), longest)
+        best = 3.6 * (_starting(width, device) * records) ** 0.5
+        # not what memory left to earlier passes: that may depend on what was in them
+        return Passes(round(min(max(best, LEAST_TOKENS), forward_tokens(device))), longest)
 
     def shape(self, line: Line, prompt: int, copies: int, manners: Manners) -> Shape:
         """Return the shape of the pass of `line`, which becomes `copies` rows behind `prompt` tokens.
@@ -132,12 +139,13 @@ def filled(lines: Sequence[Line], shape: Shape, pad_id: int) -> Batch:
     return collate([*whole, *[blank] * (shape.records - len(lines))], pad_id, shape.tokens)
 
 
-def _starting(width: int) -> float:
+def _starting(width: int, device: torch.device) -> float:
     """Return the cost of starting a pass (reading weights, the interpreter's own time), in tokens.
 
-    The fit is to a CPU core and models 768 and 256 wide. A token's work grows with the square of the width.
+    The fit is to a CPU core and models 768 and 256 wide. A token's work grows with the square of the width. Elsewhere
+    it is arithmetic, not measured: a GPU of 100 TFLOP/s and 3 TB/s starts 45 kernels a layer at 7 µs each.
     """
-    return 24 + 5e6 / width**2
+    return 24 + 5e6 / width**2 if device.type == "cpu" else 30 + 4e8 / width**2
 
 
 def _step(tokens: int) -> int:

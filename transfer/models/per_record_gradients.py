@@ -9,13 +9,14 @@ Letters: B records of a pass, P prompt tokens (and the rows of a head, if the ta
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from transfer.errors import PromptferryError
 from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import answer_loss, label_loss
-from transfer.models.passes import Passes, filled
+from transfer.models.passes import Passes, Shape, filled
 from transfer.tokens.batches import FORWARD_TOKENS, Batch, Line
 from transfer.tokens.readout import Reading, copies
 
@@ -37,15 +38,16 @@ class LabelledLines:
     passes: Passes = Passes()  # noqa: RUF009 -- frozen
 
     def batches(
-        self, included: Sequence[int], prompt_length: int, forward_tokens: int = FORWARD_TOKENS
+        self, included: Sequence[int], prompt_length: int, forward_tokens: int | None = None
     ) -> Iterator[list[int]]:
         """Yield the included records in groups for `per_record_gradients`.
 
-        A group has at most `forward_tokens` tokens, or one record. A record's gradient does not depend on its group.
+        A group has at most `forward_tokens` tokens, or one record; by default it fills at least one pass. A record's
+        gradient does not depend on its group.
         """
-        rows = copies(self.words)
+        rows, tokens = copies(self.words), forward_tokens or max(FORWARD_TOKENS, self.passes.tokens)
         for shape, group in self.passes.groups(self.lines, included, prompt_length, rows):
-            most = max(1, forward_tokens // ((shape.tokens + prompt_length) * rows))
+            most = max(1, tokens // ((shape.tokens + prompt_length) * rows))
             yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
@@ -57,7 +59,9 @@ def per_record_gradients(
     Guarantee:
         A record's gradient is a function of that record, `vectors`, the model and `data.passes` alone. It is the
         same bit for bit whatever other records are in `group`, and in whatever order. This holds on one machine with
-        one number of threads, for a model whose `traits` are true for all inputs.
+        one number of threads, for a model whose `traits` are true for all inputs. Where a pass does not fit into
+        memory, its shape alone decides with how many rows it is run again; passes of this shape that did fit before,
+        because something else took the memory since, are not repeated.
 
     Edge cases:
         An empty `group` gives zeros [0, P, H]. Gradients are neither clipped nor checked to be finite: a NaN or
@@ -65,21 +69,42 @@ def per_record_gradients(
 
     Raises:
         PromptferryError: the gradient is not one [P, H] per record, so clipping would bound something else.
-        ModelError: prompt and line together need more positions than the model has.
+        ModelError: prompt and line together need more positions than the model has, or one record more memory than
+            there is.
     """
     lines = [data.lines[index] for index in group]
     gradients = torch.zeros(len(lines), *vectors.shape)  # [B, P, H], in the order of `group`
-    records, manners = torch.as_tensor(group, dtype=torch.long), model.manners(vectors.shape[0])
-    for shape, members in data.passes.groups(
-        lines, range(len(lines)), len(vectors), copies(data.words), manners
-    ):
-        batch = filled([lines[place] for place in members], shape, model.pad_id)
-        labels = torch.zeros(shape.records, dtype=torch.long)  # any label serves a blank row
-        if batch.goal is None:
-            labels[: len(members)] = data.labels[records[members]]
-        # blank rows stand behind the records: cut theirs off
-        gradients[members] = _gradients(model, batch, labels, data.words, vectors)[: len(members)].float()
+    length, rows = len(vectors), copies(data.words)
+    for shape, places in data.passes.groups(lines, range(len(lines)), length, rows, model.manners(length)):
+        run = partial(_in_rows, model, data, [group[place] for place in places], vectors, shape)
+        gradients[places] = model.size.of_rows((shape, length, rows), shape.records, run)
     return gradients
+
+
+def _in_rows(
+    model: LanguageModel,
+    data: LabelledLines,
+    members: Sequence[int],
+    vectors: torch.Tensor,
+    shape: Shape,
+    rows: int,
+) -> torch.Tensor:
+    """Return the gradients [B, P, H] of records of one shape, in passes of `rows` rows."""
+    shape, starts = shape._replace(records=rows), range(0, len(members), rows)
+    parts = [members[start : start + rows] for start in starts]
+    return torch.cat([_of_pass(model, data, part, vectors, shape) for part in parts])
+
+
+def _of_pass(
+    model: LanguageModel, data: LabelledLines, members: Sequence[int], vectors: torch.Tensor, shape: Shape
+) -> torch.Tensor:
+    """Return the gradients [B, P, H] of the records of one pass."""
+    batch = filled([data.lines[index] for index in members], shape, model.pad_id)
+    labels = torch.zeros(shape.records, dtype=torch.long)  # any label serves a blank row
+    if batch.goal is None:
+        labels[: len(members)] = data.labels[torch.as_tensor(members)]
+    # blank rows stand behind the records: cut theirs off
+    return _gradients(model, batch, labels, data.words, vectors)[: len(members)].float()
 
 
 def _gradients(

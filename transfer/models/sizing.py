@@ -16,17 +16,18 @@ from torch import nn
 from transfer.families.layout import attempt, backbones, layer_lists
 from transfer.families.shortcuts import Shortcuts, inputs_of, last_states, read, states_at
 from transfer.families.skeleton import Skeleton
+from transfer.models.forward_size import forward_tokens
 from transfer.placement.checkpointing import checkpointed
-from transfer.tokens.batches import FORWARD_TOKENS, Batch
+from transfer.tokens.batches import Batch
 from transfer.tokens.readout import Words, question
 
 LABELS: Words = ((1,), (2,))
 """One word of one token for each of two classes."""
 
 
-def rows_of(texts: int, tokens: int) -> int:
-    """Return the rows of one forward pass of `texts` of at most `tokens` each, the prompt included."""
-    return max(1, min(texts, FORWARD_TOKENS // tokens))
+def rows_of(texts: int, tokens: int, device: torch.device) -> int:
+    """Return the rows of one forward pass of `texts` of at most `tokens` each, the prompt included, on `device`."""
+    return max(1, min(texts, forward_tokens(device) // tokens))
 
 
 def kept_for_backward(

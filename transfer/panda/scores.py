@@ -23,10 +23,14 @@ TINY = 1e-12
 def answer_states(model: LanguageModel, lines: Sequence[Line], prompt: SoftPrompt | None) -> torch.Tensor:
     """Return the backbone's last hidden states [N, H] at the answer, behind `prompt` or without one."""
     states = torch.empty(len(lines), model.traits.width)
-    for group in model.groups(lines, range(len(lines)), prompt.length if prompt else 0, 1):
+
+    def run(group: Sequence[int]) -> torch.Tensor:
         batch = model.collate([lines[index] for index in group])
-        rows = prompt.vectors.expand(len(batch), -1, -1) if prompt else None
-        states[group] = model.states(batch, rows)
+        return model.states(batch, prompt.vectors.expand(len(batch), -1, -1) if prompt else None)
+
+    length = prompt.length if prompt else 0
+    for group, own in model.size.of_lines(lines, range(len(lines)), length, 1, run):
+        states[group] = own
     return states
 
 

@@ -36,6 +36,7 @@ from transfer.panda.scores import (
     task_similarity,
 )
 from transfer.post.problem import Problem
+from transfer.post.references import within
 from transfer.post.transfer import descend, initial_prompt
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
@@ -70,7 +71,8 @@ class LibraryTeacher:
 
     def losses(self, logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
         """Return the loss [B] of each chosen text; see `transfer.post.problem.Losses`."""
-        return divergences(self.answers[list(chosen)], logits, self.temperature)
+        logits = within(logits, self.answers.dtype)
+        return divergences(self.answers[list(chosen)].float(), logits, self.temperature)
 
     def weight(self, done: float, task: torch.Tensor, own: torch.Tensor) -> float:
         """Return the weight of `own`; see `transfer.post.transfer.Guide`."""
@@ -102,25 +104,55 @@ def transfer_with_library(
         prompts alone. Without an eligible record, or with a gain of at most one standard error, the result equals the
         transfer without a library, bit for bit.
     """
-    settings = problem.settings
-    start = initial_prompt(new.prompt, new.proxy, new.target, new.task, settings.start)
+    return prepare(new, problem, records).solve(on_step)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A problem and the library's prompts for it, with all that was to be asked of the proxy; it holds no proxy.
+
+    Attributes:
+        problem: the problem.
+        start: prompt of the target that the transfer without a library begins with.
+        eligible: the records that may be used, by name.
+        obstacles: why each record may not be used, or None, by name.
+        scores: scores of the eligible records, by name.
+    """
+
+    problem: Problem
+    start: SoftPrompt
+    eligible: Mapping[str, LibraryRecord]
+    obstacles: Mapping[str, str | None]
+    scores: Mapping[str, Scores]
+
+    def solve(self, on_step: OnStep = lambda _step, _steps: None) -> Choice:
+        """Solve the problem without and with the library; see `transfer_with_library`."""
+        problem, settings = self.problem, self.problem.settings
+        tick = _ticker(on_step, _all_steps(len(self.eligible), settings.steps))
+        plain = descend(problem, self.start, settings.steps, on_step=tick)
+        if not self.eligible:
+            return Choice(plain, plain, _table(self.obstacles, {}, {}))
+        names = shortlist(self.scores)
+        starts = {NULL: self.start} | {name: self.eligible[name].prompt for name in names}
+        probed, finalist = probe(problem, starts, tick)
+        begin = min((NULL, finalist), key=lambda name: probed[name].losses[-1])
+        answers = problem.answers(probed[finalist].prompt)
+        teacher = LibraryTeacher(answers, settings.temperature, self.scores[finalist].strength)
+        taught = descend(problem, starts[begin], settings.steps, teacher, tick)
+        without, used = (problem.losses_of(item.prompt.vectors, problem.held_out) for item in (plain, taught))
+        comparison = Comparison.of(without, used)
+        better = taught if comparison.won else plain
+        candidates = _table(self.obstacles, self.scores, probed)
+        return Choice(better, plain, candidates, finalist, begin, comparison)
+
+
+def prepare(new: TransferInput, problem: Problem, records: Sequence[LibraryRecord]) -> Prepared:
+    """Ask the proxy all that a transfer with the library has to know of it; it may leave memory then."""
+    start = initial_prompt(new.prompt, new.proxy, new.target, new.task, problem.settings.start)
     obstacles = {item.name: item.obstacle(new.target.ref, new.campaign, new.guarantee) for item in records}
     eligible = {item.name: item for item in records if obstacles[item.name] is None}
-    tick = _ticker(on_step, _all_steps(len(eligible), settings.steps))
-    plain = descend(problem, start, settings.steps, on_step=tick)
-    if not eligible:
-        return Choice(plain, plain, _table(obstacles, {}, {}))
-    scores = score(new, problem, start, list(eligible.values()))
-    starts = {NULL: start} | {name: eligible[name].prompt for name in shortlist(scores)}
-    probed, finalist = probe(problem, starts, tick)
-    begin = min((NULL, finalist), key=lambda name: probed[name].losses[-1])
-    answers = problem.answers(probed[finalist].prompt)
-    teacher = LibraryTeacher(answers, settings.temperature, scores[finalist].strength)
-    taught = descend(problem, starts[begin], settings.steps, teacher, tick)
-    without, used = (problem.losses_of(item.prompt.vectors, problem.held_out) for item in (plain, taught))
-    comparison = Comparison.of(without, used)
-    better = taught if comparison.won else plain
-    return Choice(better, plain, _table(obstacles, scores, probed), finalist, begin, comparison)
+    scores = score(new, problem, start, list(eligible.values())) if eligible else {}
+    return Prepared(problem, start, eligible, obstacles, scores)
 
 
 def _table(

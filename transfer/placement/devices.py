@@ -37,10 +37,14 @@ def placed(placement: Placement) -> dict[str, Any]:
     return arguments
 
 
+def chosen_device(placement: Placement) -> torch.device:
+    """Return the device of `placement`, which this machine may lack."""
+    return _device(placement) if placement.device == "auto" else torch.device(placement.device)
+
+
 def dtype_of(placement: Placement, stored: torch.dtype) -> torch.dtype:
     """Return what a model `stored` in one dtype computes in at `placement`; this machine may lack the device."""
-    device = _device(placement) if placement.device == "auto" else torch.device(placement.device)
-    dtype = _dtype(placement, device)
+    dtype = _dtype(placement, chosen_device(placement))
     return dtype if isinstance(dtype, torch.dtype) else stored
 
 

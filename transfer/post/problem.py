@@ -8,16 +8,19 @@ thus compared on the same texts in the same order.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from transfer.errors import UsageError
 from transfer.models.language_model import LanguageModel
+from transfer.post.references import on_disk
 from transfer.post.settings import TransferSettings
 from transfer.prompt import SoftPrompt
 from transfer.tokens.batches import Line
 from transfer.tokens.readout import Reading, copies
 
+T = TypeVar("T")
 Losses = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 """(logits [N, V] or [B, C] at the answers of B texts, the indices of these texts) → the loss [B] of each text."""
 LEAST_TEXTS = 10
@@ -104,13 +107,19 @@ class Problem:
         """
         terms = (self.losses, *others)
         gradients = [torch.zeros_like(vectors) for _ in terms]
-        for part in self._parts(vectors.shape[0], chosen):  # one pass each bounds memory
+
+        def run(part: Sequence[int]) -> list[torch.Tensor]:
+            own: list[torch.Tensor] = []
             logits = self._logits(vectors, part)
-            for place, term in enumerate(terms):
+            for place, term in enumerate(terms, 1):
                 # divided by all chosen texts, not by this part's: the parts then add up to the mean
                 loss = term(logits, part).sum() / len(chosen)
-                more = place + 1 < len(terms)
-                gradients[place] += torch.autograd.grad(loss, vectors, retain_graph=more)[0]
+                own += torch.autograd.grad(loss, vectors, retain_graph=place < len(terms))
+            return own
+
+        for _part, own in self._in_passes(vectors.shape[0], chosen, run):
+            for gradient, more in zip(gradients, own, strict=True):
+                gradient += more
         return gradients
 
     @torch.no_grad()
@@ -118,8 +127,11 @@ class Problem:
         """Return the loss of each chosen text behind `vectors` [P, H]: [len(chosen)] in float64."""
         place = {index: at for at, index in enumerate(chosen)}
         losses = torch.empty(len(chosen), dtype=torch.float64)
-        for part in self._parts(vectors.shape[0], chosen):
-            part_losses = self.losses(self._logits(vectors, part), part)
+
+        def run(part: Sequence[int]) -> torch.Tensor:
+            return self.losses(self._logits(vectors, part), part)
+
+        for part, part_losses in self._in_passes(vectors.shape[0], chosen, run):
             losses[[place[index] for index in part]] = part_losses.double()  # back to the order of `chosen`
         return losses
 
@@ -128,14 +140,17 @@ class Problem:
         return self.losses_of(vectors, self.held_out).mean().item()
 
     def answers(self, prompt: SoftPrompt | None) -> torch.Tensor:
-        """Return the target's logits [N, V] or [N, C] on every text, without a gradient."""
-        return self.target.answer_logits(self.lines, prompt, self.words)
+        """Return the target's logits [N, V], on disk, or [N, C] on every text, without a gradient."""
+        kept = on_disk if self.words is None else torch.empty
+        return self.target.answer_logits(self.lines, prompt, self.words, kept)
 
     def _logits(self, vectors: torch.Tensor, part: Sequence[int]) -> torch.Tensor:
         batch = self.target.collate([self.lines[index] for index in part])
         # [P, H] → [B, P, H]; expanded rather than copied, so gradients add up in `vectors`
         return self.target.logits(batch, vectors.expand(len(batch), -1, -1), self.words)
 
-    def _parts(self, length: int, chosen: Sequence[int]) -> Iterator[list[int]]:
-        """Yield the chosen texts in groups of similar length, which need little padding."""
-        return self.target.groups(self.lines, chosen, length, copies(self.words))
+    def _in_passes(
+        self, length: int, chosen: Sequence[int], run: Callable[[list[int]], T]
+    ) -> Iterator[tuple[list[int], T]]:
+        """Yield the chosen texts in groups of similar length, with what `run` returns for them."""
+        return self.target.size.of_lines(self.lines, chosen, length, copies(self.words), run)

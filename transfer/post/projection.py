@@ -3,6 +3,7 @@
 Letters: P prompt tokens, H hidden size of the proxy, H′ hidden size of the target, V shared tokens.
 """
 
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -15,6 +16,9 @@ from transfer.prompt import SoftPrompt
 
 RIDGE = 1e-2
 """Penalty λ relative to the mean sum of squares per direction, so that its effect does not depend on V."""
+BLOCK = 2**22
+"""Numbers of both models' embeddings in one block, 34 MB in double precision: memory does not grow with V. The result
+is that of one block within rounding, about 1e-7 of its largest number."""
 
 
 def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -> SoftPrompt:
@@ -27,17 +31,30 @@ def projected(prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel) -
         UsageError: see `shared_tokens`.
     """
     ours, theirs = map(list, zip(*shared_tokens(proxy, target), strict=True))
-    # [V, H] and [V, H′]; double, since a Gram matrix squares the condition number
-    known, wanted = (
-        proxy.embedded(torch.tensor(ours)).double(),
-        target.embedded(torch.tensor(theirs)).double(),
-    )
-    centre, aim = known.mean(dim=0), wanted.mean(dim=0)  # [H], [H′]
-    gram = (known - centre).T @ (known - centre)  # [V, H] → [H, H]
-    penalty = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weights = torch.linalg.solve(gram + penalty, (known - centre).T @ (wanted - aim))  # [H, H′]
+    rows = max(1, BLOCK // (proxy.width + target.width))
+    centre, aim = _mean(proxy, ours, rows), _mean(target, theirs, rows)  # [H], [H′]
+    gram, mixed = centre.new_zeros(len(centre), len(centre)), centre.new_zeros(len(centre), len(aim))
+    for known, wanted in zip(_blocks(proxy, ours, rows), _blocks(target, theirs, rows), strict=True):
+        known -= centre
+        gram.addmm_(known.T, known)  # of all V rows: [H, H]
+        mixed.addmm_(known.T, wanted - aim)  # [H, H′]
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+    weights = torch.linalg.solve(gram, mixed)  # [H, H′]
     # [P, H] → [P, H′]
     return SoftPrompt(((prompt.vectors.double() - centre) @ weights + aim).float(), target.ref)
+
+
+def _blocks(model: LanguageModel, tokens: Sequence[int], rows: int) -> Iterator[torch.Tensor]:
+    """Yield the embeddings of `tokens`, [≤ rows, H], in double, since a Gram matrix squares the condition number."""
+    for start in range(0, len(tokens), rows):
+        yield model.embedded(torch.tensor(tokens[start : start + rows])).double()
+
+
+def _mean(model: LanguageModel, tokens: Sequence[int], rows: int) -> torch.Tensor:
+    total = torch.zeros(model.width, dtype=torch.float64)
+    for block in _blocks(model, tokens, rows):
+        total += block.sum(dim=0)
+    return total / len(tokens)
 
 
 def shared_tokens(proxy: LanguageModel, target: LanguageModel) -> list[tuple[int, int]]:

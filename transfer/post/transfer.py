@@ -24,6 +24,7 @@ from transfer.post.alpha import chosen_alpha
 from transfer.post.compatibility import check_possible
 from transfer.post.problem import Problem
 from transfer.post.projection import projected
+from transfer.post.references import on_disk, within
 from transfer.post.settings import Start, TransferSettings
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
@@ -109,11 +110,12 @@ def transfer_problem(
         proxy_lines, lines = ours.encode(texts), theirs.encode(texts)
     labels = settings.space == "labels"
     our_words, their_words = (ours.words, theirs.words) if labels else (None, None)
-    proxy_prompted = proxy.answer_logits(proxy_lines, prompt, our_words)  # [N, C] or [N, V]
+    kept = torch.empty if labels else on_disk
+    proxy_prompted = proxy.answer_logits(proxy_lines, prompt, our_words, kept)  # [N, C] or [N, V]
     alpha = 0.0
     if settings.alpha:  # at α = 0 the loss needs no answer without a prompt
-        proxy_bare = proxy.answer_logits(proxy_lines, None, our_words)
-        target_bare = target.answer_logits(lines, None, their_words)
+        proxy_bare = proxy.answer_logits(proxy_lines, None, our_words, kept)
+        target_bare = target.answer_logits(lines, None, their_words, kept)
         alpha = chosen_alpha(settings.alpha, proxy_prompted, target_bare)
     temperature = settings.temperature
     settings = replace(settings, alpha=alpha)
@@ -123,12 +125,13 @@ def transfer_problem(
     def losses(logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
         # the constants' rows of the chosen texts, in the order of `logits`
         index = list(chain.from_iterable(range(begins[text], begins[text + 1]) for text in chosen))
+        logits = within(logits, proxy_prompted.dtype)
         if alpha:
-            constants = target_bare[index], proxy_prompted[index], proxy_bare[index]
-            each = transfer_losses(logits, *constants, alpha=alpha, temperature=temperature)
+            constants = (each[index].float() for each in (target_bare, proxy_prompted, proxy_bare))
+            values = transfer_losses(logits, *constants, alpha=alpha, temperature=temperature)
         else:
-            each = divergences(proxy_prompted[index], logits, temperature)
-        return record_means(each, torch.tensor([lines[text].reads for text in chosen]))
+            values = divergences(proxy_prompted[index].float(), logits, temperature)
+        return record_means(values, torch.tensor([lines[text].reads for text in chosen]))
 
     return Problem.over(target, lines, their_words, losses, settings)
 

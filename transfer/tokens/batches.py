@@ -15,8 +15,8 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 FORWARD_TOKENS = 1536
-"""Tokens, padding and prompt included, in one physical forward pass. They fit into a CPU's caches, which is a third
-faster than 8192 and pads less. The logical batch does not depend on it."""
+"""Tokens, padding and prompt included, in one physical forward pass on a CPU. They fit into its caches, which is a
+third faster than 8192 and pads less. The logical batch does not depend on it."""
 
 FORWARD_PADDING = 48
 """Most padding in one physical forward pass, in tokens: about what another pass costs."""

@@ -1,9 +1,12 @@
 """A prompt is published only if it beats its baselines on the target."""
 
+import weakref
 from dataclasses import replace
 
+import pytest
 import torch
 
+from coordinator.publication import transfer
 from coordinator.publication.publish import verified_predicate
 from coordinator.publication.transfer import measured_twins
 from coordinator.store.records import CampaignState
@@ -66,3 +69,28 @@ def test_a_twin_that_does_not_load_is_left_out(world, caplog, tmp_path, tiny_tas
     gone = world.target.model_copy(update={"source": str(tmp_path / "gone")})
     assert measured_twins(gone, ["int8"], answers) == []
     assert "the prompt is not measured on the target's int8 twin" in caplog.text
+
+
+@pytest.mark.parametrize("space", ["labels", "vocabulary"])
+def test_no_weight_of_the_proxy_is_in_memory_when_the_target_s_prompt_is_sought(world, monkeypatch, space):
+    weights, alive, load, measure = [], [], transfer.load_proxy, transfer.transfer_and_measure
+
+    def loaded(*given):
+        model = load(*given)
+        weights.extend(weakref.ref(weight) for weight in model.model.parameters())
+        return model
+
+    def measured(*given):
+        def on_step(*steps):
+            alive.append(sum(weight() is not None for weight in weights))
+            given[-1](*steps)
+
+        return measure(*given[:-1], on_step)
+
+    monkeypatch.setattr(transfer, "load_proxy", loaded)
+    monkeypatch.setattr(transfer, "transfer_and_measure", measured)
+    campaign = world.carry_out(transfer=replace(world.plan.transfer, space=space))
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    assert len(weights) > 5
+    assert alive
+    assert set(alive) == {0}

@@ -96,6 +96,7 @@ def test_experts_whose_shapes_depend_on_values_are_not_told_and_leave_no_traceba
 
 
 def test_a_pass_has_at_least_one_row_and_at_most_the_tokens_of_a_pass():
-    assert rows_of(8, 100) == 8
-    assert rows_of(100, 100) * 100 <= FORWARD_TOKENS
-    assert rows_of(8, 2 * FORWARD_TOKENS) == 1
+    here, there = torch.device("cpu"), torch.device("cuda")
+    assert rows_of(8, 100, here) == 8
+    assert rows_of(100, 100, here) * 100 <= FORWARD_TOKENS < rows_of(100, 100, there) * 100
+    assert rows_of(8, 2 * FORWARD_TOKENS, here) == 1

@@ -2,11 +2,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
+from transfer.post import projection
 from transfer.post.compatibility import check_possible
 from transfer.post.projection import projected, shared_tokens
 from transfer.post.settings import TransferSettings
@@ -35,6 +38,31 @@ def test_a_prompt_goes_the_way_of_the_shared_tokens(causal, wide):
     moved = projected(prompt, causal, target)
     torch.testing.assert_close(moved.vectors, prompt.vectors @ weights + 0.5, atol=2e-3, rtol=0.02)
     assert moved.model == target.ref
+
+
+class Outputs(TorchDispatchMode):
+    """The size of the largest result of an operation within the block."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for each in tree_leaves(result):
+            self.largest = max(self.largest, each.numel() if isinstance(each, torch.Tensor) else 0)
+        return result
+
+
+def test_memory_grows_with_the_widths_alone_and_the_result_is_that_of_one_block(causal, wide, monkeypatch):
+    target, _ = wide
+    prompt = causal.text_prompt("The film was great", 3)
+    whole = projected(prompt, causal, target)
+    monkeypatch.setattr(projection, "BLOCK", 7 * (causal.width + target.width))
+    with Outputs() as outputs:
+        moved = projected(prompt, causal, target)
+    assert outputs.largest == causal.width * target.width < len(causal.embedding) * causal.width / 8
+    torch.testing.assert_close(
+        moved.vectors, whole.vectors, rtol=0, atol=1e-6 * float(whole.vectors.abs().max())
+    )
 
 
 def test_tokens_are_matched_by_what_they_are_not_by_their_number(causal, wide, tiny_causal):
