@@ -126,8 +126,9 @@ def test_links_to_files_are_read_and_those_to_directories_refused(folder):
     (folder / "d.txt").symlink_to(folder / "c.txt")
     assert read_texts(folder)[-1] == "fourth"
     (folder / "b" / "up").symlink_to(folder)
-    with pytest.raises(DataError, match=r"b/up: public text must be"):
+    with pytest.raises(DataError) as caught:
         read_texts(folder)
+    assert str(caught.value).startswith(f"{folder / 'b' / 'up'}: public text must be")
 
 
 def test_a_directory_without_texts_is_named(tmp_path):
