@@ -32,8 +32,8 @@ from transfer.progress import progress
 from transfer.tokens.batches import Line
 
 TOKENS, OFFSETS = "tokens", "offsets"
-BLOCK = 2**20
-"""Characters that are tokenised at a time: enough for every core, and little memory."""
+BLOCK = 2**18
+"""Characters that are tokenised at a time: enough for every core; a tokeniser takes 200 bytes for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
