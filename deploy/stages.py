@@ -18,6 +18,7 @@ from rich.console import Console
 from client.private.records import read
 from deploy.memory import watching
 from deploy.processes import command, daemon, free_ports
+from transfer.files import public_text
 from transfer.models.loading import load
 from transfer.tasks import Task
 
@@ -116,8 +117,7 @@ def make_proxy(demo: Run, inputs: Inputs, cache: Path) -> None:
     if inputs.proxy:
         demo.operate("proxy", "register", inputs.proxy, "--name", PROXY)
         return
-    with inputs.corpus.open("rb") as file:
-        text = hashlib.file_digest(file, "sha256").hexdigest()
+    text = public_text.digest_of(inputs.corpus)
     recipe = f"{load(inputs.target).ref.digest} {text} {demo.proxy_layers} {demo.distil_steps}"
     cached = cache / "proxies" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     if cached.is_dir():

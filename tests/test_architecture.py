@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "client.audit.finding": "each audit's tests read its fields",
     "client.audit.glossary": "words; tests/client/audit/test_page.py shows them",
     "coordinator.home.identity": "values read from the keys that test_pki.py makes",
+    "coordinator.publication.workload": "values; test_sizing.py",
     "coordinator.store.records": "values; every test of the store writes and reads them",
     "coordinator.store.round_tables": "test_tables.py compares all tables with the migrations",
     "transfer.families.traits": "test_probe.py and test_probe_cache.py find and remember them",
@@ -51,10 +52,13 @@ TESTED_ELSEWHERE = {
     "coordinator.commands.session": "every test of tests/coordinator/commands starts from one",
     "coordinator.home.directory": "tests/coordinator/commands/test_main.py: `init`",
     "transfer.terminal.distil_options": "both sides' test_proxy.py",
+    "transfer.terminal.dry_run": "both sides' test_proxy.py",
     "transfer.terminal.doctor": "both sides' test_doctor.py",
     "transfer.terminal.session": "every command starts from one",
 }
 """By module without a test file of its name: where its behaviour is held."""
+OPTIONAL = {"transfer/files/parquet.py": "pyarrow"}
+"""By file: the distribution of an extra that it imports where it is used, and says so if it is missing."""
 DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -232,6 +236,6 @@ def test_every_import_is_declared_or_comes_with_something_declared():
         tops = {name.partition(".")[0] for name in imported(path)}
         for top in tops - set(OURS) - sys.stdlib_module_names:
             theirs = {distribution(owner) for owner in owners.get(top, [top])}
-            assert theirs & (declared | companions), (
+            assert theirs & (declared | companions | {OPTIONAL.get(name_of(path))}), (
                 f"{name_of(path)} imports {top}, which nothing declared brings"
             )

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TextIO
 
 logger = logging.getLogger(__name__)
@@ -101,12 +102,14 @@ def _in_front() -> bool:
 
 
 def _logged(title: str, every_s: float) -> OnStep:
-    due = time.monotonic() + every_s
+    start = time.monotonic()
+    due = start + every_s
 
     def on_step(done: int, total: int) -> None:
         nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + every_s
-            _report(f"{title}: step {done}/{total}")
+        if (now := time.monotonic()) >= due:
+            due = now + every_s
+            left = timedelta(seconds=round((now - start) / max(1, done) * (total - done)))
+            _report(f"{title}: step {done}/{total}, about {left} left")
 
     return on_step

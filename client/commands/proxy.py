@@ -88,8 +88,8 @@ def distil(
     context: typer.Context,
     target: Annotated[str, typer.Option(help="Target: directory, or name in the local Hugging Face cache.")],
     layers: distil_options.Layers,
-    text: Annotated[Path, typer.Option(help="Public text, .jsonl or .txt.")],
-    name: Annotated[str, typer.Option(help="Name of the proxy, [a-z0-9-].")],
+    text: distil_options.Text = None,
+    name: distil_options.Name = "",
     steps: distil_options.Steps = DEFAULTS.steps,
     freeze: distil_options.Freeze = FROZEN,
     precision: distil_options.Arithmetic = DEFAULTS.precision,
@@ -98,6 +98,7 @@ def distil(
     prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
     shard: distil_options.Shard = False,
     resume: distil_options.Resume = False,
+    dry_run: distil_options.DryRun = False,
     *,
     placed: Placed,
     fetched: Download = False,
@@ -105,13 +106,14 @@ def distil(
     """Make a proxy from an open-weights target on this machine, on public text, and register it."""
     from client.home import settings as config
     from transfer.families.model_directory import directory_of
-    from transfer.files.public_text import read_texts
-    from transfer.names import checked
+    from transfer.files.public_text import PublicText
 
+    distil_options.require(text, name, dry_run=dry_run)
     distil_options.require_several(shard=shard)
     session = of(context)
-    place = config.read(session.directory).proxies_directory / checked("proxy", name)
-    _require_free(place)
+    place = config.read(session.directory).proxies_directory / name
+    if not dry_run:
+        _require_free(place)
     settings = DistilSettings(
         steps=steps,
         freeze=parse_freeze(freeze),
@@ -126,8 +128,11 @@ def distil(
     if fetched:
         download(target)
     directory_of(target)
+    if dry_run or text is None:
+        distil_options.tell(session, target, wanted, text, placement, settings)
+        return
     with console.doing(f"reading {text}"):
-        texts = read_texts(text)
+        texts = PublicText.of(text)
     with console.doing(f"loading {target}"):
         from transfer.distillation.distil import make
         from transfer.distillation.processes import Processes

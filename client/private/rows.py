@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from client.private.labels import kind
 from transfer.errors import DataError
-from transfer.files.text import MALFORMED, json_lines
+from transfer.files.text import MALFORMED, json_lines, lines
 
 Row = tuple[str, dict[str, object] | DataError]
 """FILE:LINE, and the fields of that line."""
@@ -27,7 +27,7 @@ Cells = list[str] | str
 
 def jsonl(name: str, content: str, wanted: Sequence[str]) -> Iterator[Row]:
     """Yield the objects of a file with one per line; skip blank lines."""
-    for number, record in json_lines(content):
+    for number, record in json_lines(lines(content)):
         place = f"{name}:{number}"
         if record is MALFORMED:
             shape = ", ".join(f'"{key}": …' for key in wanted)

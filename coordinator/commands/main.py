@@ -162,8 +162,8 @@ def _size(session: Session, target: str, layers: int | tuple[int, ...] | None, p
 
     directory_of(target)  # before the slow import of PyTorch
     with console.doing(f"sizing {target}"):
-        from coordinator.commands import sizing
         from coordinator.publication.sizing import of_target
+        from transfer.terminal import needs
 
-        sizes = sizing.values(of_target(target, layers, placement))
-    session.emit(sizes, sizing.table)
+        sizes = needs.values(of_target(target, layers, placement))
+    session.emit(sizes, needs.table)

@@ -125,7 +125,7 @@ def transfer(
     """
     from coordinator.home.settings import chosen
     from transfer.families.model_directory import directory_of
-    from transfer.files.public_text import read_texts
+    from transfer.files.public_text import PublicText
 
     session = of(context)
     config = session.config()
@@ -134,7 +134,7 @@ def transfer(
     with session.store() as store:
         store.campaign(campaign)
     if public_text is not None:
-        read_texts(public_text)
+        PublicText.of(public_text)
     if fetched:
         download(target or config.target.source)
     if target:

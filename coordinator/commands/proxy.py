@@ -32,8 +32,8 @@ app = console.application("Proxies: small cuts of the target that data owners tu
 def distil(
     context: typer.Context,
     layers: distil_options.Layers,
-    text: Annotated[Path, typer.Option(help="Public text, .jsonl or .txt.")],
-    name: Annotated[str, typer.Option(help="Name of the proxy, [a-z0-9-].")],
+    text: distil_options.Text = None,
+    name: distil_options.Name = "",
     steps: distil_options.Steps = DEFAULTS.steps,
     freeze: distil_options.Freeze = FROZEN,
     precision: distil_options.Arithmetic = DEFAULTS.precision,
@@ -42,6 +42,7 @@ def distil(
     prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
     shard: distil_options.Shard = False,
     resume: distil_options.Resume = False,
+    dry_run: distil_options.DryRun = False,
     target: Annotated[
         str,
         typer.Option(
@@ -57,9 +58,9 @@ def distil(
     from coordinator.home.identity import identity
     from coordinator.home.settings import chosen
     from transfer.families.model_directory import directory_of
-    from transfer.files.public_text import read_texts
+    from transfer.files.public_text import PublicText
 
-    checked("proxy", name)
+    distil_options.require(text, name, dry_run=dry_run)
     distil_options.require_several(shard=shard)
     session = of(context)
     config = session.config()
@@ -72,16 +73,20 @@ def distil(
         kl_at=kl_at,
         prompted_share=prompted_share,
     )
-    wanted, ours, source = parse_layers(layers), identity(config), chosen(target, config.target)
+    wanted, source = parse_layers(layers), chosen(target, config.target)
     placement = placed.over(source.placement)
     source = source.model_copy(update={"placement": placement})
     if fetched:
         download(source.source)
+    if dry_run or text is None:
+        distil_options.tell(session, source.source, wanted, text, placement, settings)
+        return
+    ours = identity(config)
     with session.store() as store:
         place = _free_place(store, config.proxies.directory, name)
         directory_of(source.source)
         with console.doing(f"reading {text}"):
-            texts = read_texts(text)
+            texts = PublicText.of(text)
         with console.doing("loading PyTorch"):
             from coordinator.publication import proxies
             from coordinator.publication.transfer import load_target

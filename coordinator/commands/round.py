@@ -64,21 +64,22 @@ def launch(
 
 def _require_possible(store: "Store", plan: "CampaignPlan") -> None:
     """Refuse a plan that the store or the public text rules out, before the slow calibration of its noise."""
-    from transfer.files.public_text import read_texts
+    from transfer.files.public_text import PublicText
 
     makeable(plan.publish.twins)
     store.require_new_campaign(plan.name)
     store.proxy(plan.proxy)
-    read_texts(Path(plan.public_text))
+    PublicText.of(Path(plan.public_text))
 
 
 def _tell(session: Session, store: "Store", plan: "CampaignPlan") -> None:
     """Print the price of a plan, and what it needs of the coordinator and of each client."""
     with console.doing(f"sizing {plan.name}"):
         from coordinator.commands import sizing
+        from transfer.terminal import needs
 
         values = {**_planned(plan), **sizing.of_campaign(session, store, plan)}
-    session.emit(values, lambda _: Group(line(_priced(values, "would launch")), sizing.table(values)))
+    session.emit(values, lambda _: Group(line(_priced(values, "would launch")), needs.table(values)))
 
 
 def _planned(plan: "CampaignPlan") -> dict[str, Any]:

@@ -1,24 +1,14 @@
-"""The table of what a distillation, a transfer and a client need; see `coordinator.publication.sizing`."""
+"""What a campaign's plan needs, for its commands; see `coordinator.publication.sizing`."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
-
 from coordinator.commands.session import Session
-from coordinator.publication.needs import Need, totals
 from coordinator.publication.sizing import of_plan
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.store.store import Store
 from transfer.errors import ModelError
 from transfer.terminal import console
-from transfer.terminal.console import line
-from transfer.terminal.json_values import plain
-
-UNTOLD = "not measured"
-SECONDS = f"seconds: {UNTOLD}; they need the weights"
+from transfer.terminal.needs import values
 
 
 def of_campaign(session: Session, store: Store, plan: CampaignPlan) -> dict[str, Any]:
@@ -31,32 +21,3 @@ def of_campaign(session: Session, store: Store, plan: CampaignPlan) -> dict[str,
     except ModelError as error:
         console.say(f"not sized: {error}")
         return values([])
-
-
-def values(needs: Sequence[Need]) -> dict[str, Any]:
-    """Return needs and their sums as JSON has them; seconds are null, because nothing ran."""
-    return {"needs": plain(list(needs)), "total": dict(totals(needs)), "seconds": None}
-
-
-def table(sizes: Mapping[str, Any]) -> Group:
-    """Return `values` as one table and what is not in it."""
-    shown = Table("for", "part", "bytes", "found")
-    last = ""
-    for need in sizes["needs"]:
-        if need["purpose"] != last:
-            last = need["purpose"]
-            shown.add_section()
-            shown.add_row(f"[bold]{last}", "[bold]sum", f"[bold]{size(sizes['total'][last])}", "")
-        part = need["part"] if need["counted"] else f"({need['part']})"
-        shown.add_row("", escape(part), size(need["size"]), escape(need["detail"]))
-    return Group(shown, line("parts in brackets are alternatives, not in the sum"), line(SECONDS))
-
-
-def size(count: int | None) -> str:
-    """Return bytes for people, in powers of ten as memory is sold on disks and GPUs' data sheets count it."""
-    if count is None:
-        return UNTOLD
-    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= one:
-            return f"{count / one:.1f} {unit}"
-    return f"{count} B"

@@ -17,8 +17,8 @@ from coordinator.rounds.history import History
 from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan
 from coordinator.store.records import PromptVersion
 from coordinator.store.store import Store
-from transfer.errors import NotFoundError, UsageError, VerificationError
-from transfer.files.public_text import read_texts
+from transfer.errors import DataError, NotFoundError, UsageError, VerificationError
+from transfer.files.public_text import digest_of, read_texts
 from transfer.model_ref import ModelRef
 from transfer.panda.library import Choice, LibraryRecord
 from transfer.panda.selection import OWN_TEXTS
@@ -213,9 +213,10 @@ def _aggregate(store: Store, name: str, statement: PromptStatement) -> SoftPromp
 
 
 def _own_texts(store: Store, campaign: str, digest: str) -> tuple[str, ...]:
-    """Return some of the campaign's public text, spread over the file; none if the file is missing or changed."""
+    """Return some of the campaign's public text, spread over it; none if the file is missing or changed."""
     path = Path(CampaignPlan.from_json(store.campaign(campaign).plan).public_text)
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+    try:
+        texts = read_texts(path) if digest_of(path) == digest else []
+    except DataError:
         return ()
-    texts = read_texts(path)
     return tuple(texts[:: max(1, len(texts) // OWN_TEXTS)][:OWN_TEXTS])

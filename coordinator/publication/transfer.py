@@ -1,7 +1,6 @@
 """Transfer of a campaign's aggregate from the proxy to the target, and its comparison, on public text alone."""
 
 import gc
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from coordinator.rounds.history import History, read_history
 from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan
 from coordinator.store.store import Store
 from transfer.errors import ModelError
-from transfer.files.public_text import read_texts
+from transfer.files.public_text import digest_of, read_texts
 from transfer.model_ref import LmHead, ModelRef
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
@@ -129,7 +128,7 @@ def transfer_and_measure(
         best_step=moved.best_step,
         settings=moved.settings,
         texts=len(problem.lines),
-        texts_digest=hashlib.sha256(Path(plan.public_text).read_bytes()).hexdigest(),
+        texts_digest=digest_of(Path(plan.public_text)),
         choice=None if plan.library == NO_LIBRARY else choice,
         entries=tuple(entries),
         numbers=numbers_of(target.model),

@@ -53,7 +53,7 @@ class CampaignPlan:
         name: name of the campaign, used once.
         task: the task itself, not a path to it.
         proxy: name of a registered proxy.
-        public_text: absolute path of unlabelled text.
+        public_text: absolute path of unlabelled text, a file or a directory.
         target: directory or hub name of a target; "" means the coordinator's own.
         rounds: number of rounds, ≥ 1.
         deadline_s: longest duration of a round, in seconds.

@@ -18,7 +18,7 @@ import torch
 import typer
 
 from transfer.distillation.distil import DistilSettings, distil
-from transfer.distillation.proxy import spread
+from transfer.distillation.layers import spread
 from transfer.files.public_text import read_texts
 from transfer.models.loading import load
 from transfer.terminal.placement_options import Placed, spelled_out

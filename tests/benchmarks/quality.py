@@ -18,7 +18,6 @@ that go by a name of tuning have `transfer-` before it.
 """
 
 import argparse
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -42,9 +41,11 @@ from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
 from tests.benchmarks.quality_summary import document, summary
 from transfer.distillation.distil import DistilSettings, make
-from transfer.distillation.proxy import Proxy, cut, spread
+from transfer.distillation.layers import spread
+from transfer.distillation.proxy import Proxy, cut
 from transfer.errors import PromptferryError, UsageError
-from transfer.files.public_text import read_texts
+from transfer.files import public_text
+from transfer.files.public_text import PublicText, read_texts
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.post.compatibility import check_possible
@@ -71,7 +72,7 @@ def distilled(given: argparse.Namespace, target: LanguageModel, cache: Path, sho
     if not kept.exists():
         work = shown.add_task(f"distilling on {corpus.name}", total=settings.steps)
         make(
-            target, layers, read_texts(corpus), settings, kept, resume=True,
+            target, layers, PublicText.of(corpus), settings, kept, resume=True,
             on_step=lambda step, _steps: shown.update(work, completed=step),
         )  # fmt: skip
         shown.remove_task(work)
@@ -131,10 +132,7 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
 
 
 def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read: {error.strerror}") from error
+    return public_text.digest_of(path)[:16]
 
 
 def measure(given: argparse.Namespace, console: Console) -> list[Record]:

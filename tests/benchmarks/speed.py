@@ -31,8 +31,10 @@ from tests.benchmarks import reference
 from tests.benchmarks.timing import CLOCKS, Stage, input_gradient, measure, weight_gradients
 from tests.benchmarks.workload import CONFIGS, TASK, Workload, made_up_texts, proxy_of, target_of
 from transfer.distillation.distil import DistilSettings, distil
-from transfer.distillation.exercises import exercises, sequences_of
-from transfer.distillation.proxy import cut, spread
+from transfer.distillation.exercises import exercises
+from transfer.distillation.layers import spread
+from transfer.distillation.proxy import cut
+from transfer.distillation.settings import LEAST_TOKENS
 from transfer.errors import UsageError
 from transfer.files.public_text import read_texts
 from transfer.models.loading import load
@@ -44,6 +46,7 @@ from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 from transfer.terminal.console import Format, FormatOption, application, emit, run
 from transfer.terminal.placement_options import Placed, spelled_out
+from transfer.tokens.corpus import sequences_of
 
 NOISE = 1.0
 """σ of private tuning; any other costs the same."""
@@ -115,7 +118,7 @@ def distilling(work: Workload, batch: int) -> Stage:
     """Distillation of as many of the target's layers as the proxy has, all sequences a step."""
     target = work.target
     layers = spread(work.proxy.layers, target.layers)
-    sequences = sequences_of(target, work.texts, SEQUENCE)
+    sequences = sequences_of(target.tokenizer, work.texts, LEAST_TOKENS, SEQUENCE)
     usual = DistilSettings()
 
     def ours(steps: int, on_step: OnStep) -> None:

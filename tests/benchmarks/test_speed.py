@@ -17,10 +17,11 @@ from tests.benchmarks import reference, speed
 from tests.benchmarks.timing import Batch, Result, Stage, bound_s, measure, watched
 from tests.benchmarks.workload import LEAST, MOST, Workload, made_up_texts, proxy_of, random_model
 from transfer.distillation import proxy
-from transfer.distillation.exercises import sequences_of
+from transfer.distillation.settings import LEAST_TOKENS
 from transfer.errors import UsageError
 from transfer.models.loading import load
 from transfer.terminal.console import run
+from transfer.tokens.corpus import sequences_of
 
 TEXTS = [
     f"We liked the {word} film and the music{' and the plot' * count}."
@@ -77,7 +78,8 @@ def learnt_from(work, stage):
     """The texts of one step of ours, which holds some out."""
     target = work.target
     owner = {line.ids: text for text in work.texts for line in (
-        *target.encoder(work.task).encode([text]), *sequences_of(target, [text], speed.SEQUENCE)
+        *target.encoder(work.task).encode([text]),
+        *sequences_of(target.tokenizer, [text], LEAST_TOKENS, speed.SEQUENCE),
     )}  # fmt: skip
     rows, steps = [], []
     handle = target.model.get_input_embeddings().register_forward_pre_hook(

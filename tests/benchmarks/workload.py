@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from transfer.distillation.proxy import cut, spread
+from transfer.distillation.layers import spread
+from transfer.distillation.proxy import cut
 from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel

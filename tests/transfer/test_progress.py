@@ -20,7 +20,7 @@ def test_without_a_terminal_progress_is_a_log_line_now_and_then(caplog) -> None:
         time.sleep(0.03)
         on_step(2, 3)
         on_step(3, 3)
-    assert [record.getMessage() for record in caplog.records] == ["tuning: step 2/3"]
+    assert [record.getMessage() for record in caplog.records] == ["tuning: step 2/3, about 0:00:00 left"]
 
 
 def test_log_lines_carry_the_time_and_go_to_stderr() -> None:

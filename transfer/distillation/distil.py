@@ -11,7 +11,6 @@ Random choices depend on the seed and the number of the step alone. On one machi
 checkpoint thus gives the same proxy, bit for bit, as an uninterrupted one.
 """
 
-import hashlib
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -25,21 +24,23 @@ import torch
 from transfer.distillation.checkpoint import Checkpoints
 from transfer.distillation.comparison import Comparison
 from transfer.distillation.divided_layers import divided_layers
-from transfer.distillation.exercises import Exercise, exercises, sequences_of
+from transfer.distillation.exercises import Exercise, exercises
+from transfer.distillation.layers import layers_of
 from transfer.distillation.pace import Pace
 from transfer.distillation.pieces import PASS_TOKENS, in_pieces
 from transfer.distillation.processes import ALONE, Processes
-from transfer.distillation.proxy import Proxy, cut, spread
+from transfer.distillation.proxy import Proxy, cut
 from transfer.distillation.settings import LEAST_TOKENS, DistilSettings, checkpoints_of
 from transfer.distillation.training_state import TrainingState
 from transfer.distillation.weights import round_as_stored, share_frozen, uncached
 from transfer.errors import AlreadyExistsError, ModelError
 from transfer.files.atomic import appearing
+from transfer.files.public_text import PublicText
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.models.self_check import require_same, require_sound
-from transfer.progress import OnStep, doing, progress
-from transfer.tokens.batches import Line
+from transfer.progress import OnStep, progress
+from transfer.tokens.corpus import Corpus, sequences_of
 
 __all__ = ["DistilSettings", "distil", "make"]
 
@@ -51,7 +52,7 @@ LEAST_RELATED = 8
 def make(
     target: LanguageModel,
     layers: int | Sequence[int],
-    texts: Sequence[str],
+    texts: Sequence[str] | PublicText,
     settings: DistilSettings,
     place: Path,
     *,
@@ -66,6 +67,7 @@ def make(
 
     Raises:
         ModelError: there is too little text, the target has no such layers, or it fails its self-check.
+        DataError: the text cannot be read again, or it changed.
         AlreadyExistsError: there is an unfinished distillation and `resume` is False.
         UsageError: the unfinished distillation has another recipe, or the directory cannot be written.
     """
@@ -73,7 +75,7 @@ def make(
     unfinished = checkpoints_of(place)
     if unfinished.exists() and not resume:
         raise AlreadyExistsError(f"{unfinished} holds an unfinished distillation: --resume it, or remove it")
-    chosen = spread(layers, target.layers) if isinstance(layers, int) else layers
+    chosen = layers_of(layers, target.layers)
     proxy = distil(
         target, chosen, texts, settings, lambda at, _: on_step(at, settings.steps), unfinished, processes
     )
@@ -89,7 +91,7 @@ def make(
 def distil(
     target: LanguageModel,
     layers: Sequence[int],
-    texts: Sequence[str],
+    texts: Sequence[str] | PublicText,
     settings: DistilSettings,
     on_progress: Callable[[int, float], None] = lambda _step, _kl: None,
     unfinished: Path | None = None,
@@ -105,8 +107,8 @@ def distil(
         ModelError: there is too little text, the target has no such layers, or it has too few positions.
         UsageError: the checkpoint has another recipe, or a process has another text, target or checkpoint.
     """
-    with doing("reading the public text"):
-        sequences = _shuffled(target, texts, settings)
+    public = PublicText.of(texts)
+    sequences = _shuffled(target, public, settings)
     count = max(LEAST_RELATED if target.lm_head == "none" else 1, min(256, len(sequences) // 20))
     name = f"{target.ref.name}-proxy-{len(layers)}"
     proxy = LanguageModel(
@@ -117,7 +119,7 @@ def distil(
     steps = 0
     with uncached(target.model, proxy.model):
         if settings.steps:
-            recipe = {"target": target.ref.digest, "layers": layers, "texts": _digest(texts)}
+            recipe = {"target": target.ref.digest, "layers": layers, "texts": public.digest}
             recipe |= asdict(settings)
             processes.require_same("target, text or recipe", recipe)
             checkpoints = Checkpoints(unfinished, recipe, processes.first) if unfinished else None
@@ -139,7 +141,7 @@ class _Distillation:
 
     def train(
         self,
-        sequences: Sequence[Line],
+        sequences: Corpus,
         held_out: Sequence[Exercise],
         checkpoints: Checkpoints | None,
         on_progress: Callable[[int, float], None],
@@ -235,32 +237,27 @@ class _Distillation:
         found = in_pieces(self.proxy, [part], lambda pieces: [comparison.measure(piece) for piece in pieces])
         return sum(rows for rows, _ in found), torch.stack([sums for _, sums in found]).sum(dim=0)
 
-    def held_out(self, sequences: Sequence[Line]) -> Iterator[Exercise]:
+    def held_out(self, sequences: Corpus) -> Iterator[Exercise]:
         """Yield the held-out batches: of one size, without a prompt, read at positions with a goal."""
         plain = replace(self.settings, prompted_share=0.0, batch_tokens=DistilSettings().batch_tokens)
         for exercise in exercises(self.target, sequences, plain, torch.Generator().manual_seed(1)):
             yield exercise.restorable
 
-    def _endless(self, sequences: Sequence[Line]) -> Iterator[Exercise]:
+    def _endless(self, sequences: Corpus) -> Iterator[Exercise]:
         generator = torch.Generator().manual_seed(self.settings.seed)
         while True:
             yield from exercises(self.target, sequences, self.settings, generator)
 
 
-def _shuffled(target: LanguageModel, texts: Sequence[str], settings: DistilSettings) -> list[Line]:
+def _shuffled(target: LanguageModel, texts: PublicText, settings: DistilSettings) -> Corpus:
     """Return the sequences of the texts in a random order that the seed fixes."""
-    sequences = sequences_of(target, texts, settings.sequence_tokens)
+    sequences = sequences_of(target.tokenizer, texts, LEAST_TOKENS, settings.sequence_tokens)
     if len(sequences) < LEAST_SEQUENCES:
         raise ModelError(
             f"{len(sequences)} sequences of public text, {LEAST_TOKENS} tokens or more, are too few to distil on, "
             f"{LEAST_SEQUENCES} are required; add text"
         )
-    longest = max(len(line.ids) for line in sequences)
+    longest = int(sequences.lengths.max())
     longest += settings.prompted_tokens if settings.prompted_share else 0
     target.require_positions(longest, "lower sequence_tokens")
-    order = torch.randperm(len(sequences), generator=torch.Generator().manual_seed(settings.seed)).tolist()
-    return [sequences[index] for index in order]
-
-
-def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    return sequences.shuffled(settings.seed)

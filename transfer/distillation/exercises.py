@@ -3,14 +3,15 @@
 Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to read, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 
-from transfer.distillation.settings import LEAST_TOKENS, DistilSettings
+from transfer.distillation.settings import DistilSettings
 from transfer.models.language_model import LanguageModel
-from transfer.tokens.batches import Batch, Line, buckets
+from transfer.tokens.batches import Batch
+from transfer.tokens.corpus import Corpus
 
 NO_GOAL = -100
 """Goal of a position that is read but has no token to restore; PyTorch's cross-entropy skips this value."""
@@ -65,25 +66,16 @@ class Exercise:
             yield replace(read, ids=ids, mask=self.mask[low:high, :longest])
 
 
-def sequences_of(model: LanguageModel, texts: Sequence[str], longest: int) -> list[Line]:
-    """Return token sequences of 8 to `longest` tokens, with the model's own special tokens."""
-    cut_texts = model.tokenizer(
-        list(texts), truncation=True, max_length=longest, return_overflowing_tokens=True, stride=0
-    )["input_ids"]
-    model.tokenizer.backend_tokenizer.no_truncation()  # or truncation stays on and is saved with the proxy
-    return [Line(tuple(ids), 0) for ids in cut_texts if len(ids) >= LEAST_TOKENS]
-
-
 def exercises(
-    model: LanguageModel, sequences: Sequence[Line], settings: DistilSettings, generator: torch.Generator
+    model: LanguageModel, sequences: Corpus, settings: DistilSettings, generator: torch.Generator
 ) -> Iterator[Exercise]:
     """Yield one pass over the sequences in length-bucketed batches of random order.
 
     A share of the batches stands behind a prompt of random rows of the model's input embeddings.
     """
-    groups = list(buckets([len(line.ids) for line in sequences], settings.batch_tokens))
+    groups = list(sequences.groups(settings.batch_tokens))
     for index in torch.randperm(len(groups), generator=generator).tolist():
-        batch = model.collate([sequences[i] for i in groups[index]])
+        batch = model.collate([sequences[i] for i in groups[index].tolist()])
         exercise = _posed(model, batch, settings, generator)
         if settings.prompted_share and torch.rand((), generator=generator) < settings.prompted_share:
             exercise = exercise.behind(model.vocabulary_prompt(settings.prompted_tokens, generator).vectors)

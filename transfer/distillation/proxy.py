@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
+from transfer.distillation.layers import layers_of, shorten, spread
 from transfer.distillation.weights import convert, require_whole, state_of, stored_dtype, uncached
 from transfer.errors import ModelError
 from transfer.families.closeness import close
@@ -135,20 +136,6 @@ def _broken_rule(key: str, value: Any) -> str | None:
     return None if type(value) in (int, float) else "a number"
 
 
-def spread(count: int, total: int) -> tuple[int, ...]:
-    """Return POST's choice of `count` of `total` layers: the first ⌈count/2⌉ and the last ⌊count/2⌋.
-
-    Raises:
-        ModelError: `count` is not between 1 and `total`.
-    """
-    if not 1 <= count <= total:
-        raise ModelError(
-            f"a proxy of {count} layers cannot be cut from a target of {total}; keep 1 to {total}"
-        )
-    first = -(-count // 2)
-    return (*range(first), *range(total - (count - first), total))
-
-
 def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
     """Return a copy of the target with only `layers`, in the target's order, and everything else unchanged.
 
@@ -156,11 +143,9 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
         ModelError: an index is out of range, repeated or out of order; the model has no single layer list; or a layer
             does not fit its place in the proxy or computes something else there.
     """
-    total = target.layers
-    if not layers or list(layers) != sorted(set(layers) & set(range(total))):
-        raise ModelError(f"layers {list(layers)} must be ascending and among the target's 0–{total - 1}")
+    layers_of(layers, target.layers)
     require_whole(target)
-    stack = _layer_list(target.model, total)
+    stack = _layer_list(target.model, target.layers)
     try:
         model = _rebuilt(target.model, layers, stack)
         _require_same(model, target, layers, stack)
@@ -170,7 +155,8 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
         # ModernBERT's first layer lacks a norm; other configurations cannot be shortened
         raise ModelError(
             f"{type(target.model).__name__}: its layers are not all alike, and {list(layers)} do not fit where they "
-            f"would stand ({reason_of(error)}): keep the first layer, as in {list(spread(len(layers), total))}"
+            f"would stand ({reason_of(error)}): keep the first layer, as in "
+            f"{list(spread(len(layers), target.layers))}"
         ) from error
     return model
 
@@ -194,23 +180,6 @@ def _rebuilt(whole: PreTrainedModel, layers: Sequence[int], stack: str) -> PreTr
     model.load_state_dict(state)
     model.to(device_of(whole))  # type: ignore[arg-type]
     return model
-
-
-def shorten(config: PreTrainedConfig, layers: Sequence[int]) -> None:
-    """Reduce `config` to these layers: their number, and every list with one item per layer."""
-    config = config.get_text_config()
-    total = config.num_hidden_layers
-    if isinstance(getattr(type(config), "layer_types", None), property):
-        raise ModelError(
-            f"{type(config).__name__} derives the kinds of its layers from their number, so a proxy's configuration "
-            "cannot describe the target's layers; take another family"
-        )
-    for name, value in list(vars(config).items()):
-        if isinstance(value, list) and len(value) == total and name != "architectures":
-            setattr(config, name, [value[index] for index in layers])
-    if hasattr(config, "attention_types"):  # GPT-Neo's: the kinds, and how often the whole list is repeated
-        config.attention_types = [[config.attention_layers, 1]]
-    config.num_hidden_layers = len(layers)
 
 
 def _require_same(copied: PreTrainedModel, target: LanguageModel, layers: Sequence[int], stack: str) -> None:

@@ -10,8 +10,10 @@ import codecs
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 MALFORMED = object()
@@ -21,6 +23,9 @@ _UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 _LINE_END = re.compile("\r\n|\r|\n")
 _LINE_END_BYTES = re.compile(b"\r\n|\r|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_IS_UTF_16 = 'UTF-16: save the file as UTF-8 (in Excel as "CSV UTF-8")'
+_HAS_NUL = "a NUL byte, so no text or UTF-16: save the file as UTF-8"
+_NOT_UTF_8 = "not UTF-8: save the file as UTF-8"
 
 
 class NotTextError(ValueError):
@@ -49,17 +54,17 @@ def decoded(content: bytes) -> str:
         NotTextError: `content` is UTF-16, not UTF-8, or contains a NUL byte.
     """
     if is_utf_16(content):
-        raise NotTextError(0, 'UTF-16: save the file as UTF-8 (in Excel as "CSV UTF-8")')
+        raise NotTextError(0, _IS_UTF_16)
     content = content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\x1a")  # DOS ends files with this byte
     if b"\0" in content:
         line = _line(content, content.index(b"\0"))
-        raise NotTextError(line, "a NUL byte, so no text or UTF-16: save the file as UTF-8")
+        raise NotTextError(line, _HAS_NUL)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         line = _line(content, error.start)
     # outside the handler, because UnicodeDecodeError carries the content and would be this error's context
-    raise NotTextError(line, "not UTF-8: save the file as UTF-8")
+    raise NotTextError(line, _NOT_UTF_8)
 
 
 def is_utf_16(content: bytes) -> bool:
@@ -72,12 +77,32 @@ def lines(text: str) -> list[str]:
     return _LINE_END.split(text)
 
 
-def json_lines(text: str) -> Iterator[tuple[int, Any]]:
+def lines_in(path: Path) -> Iterator[str]:
+    """Yield `lines(decoded(content))` of a file, which is never whole in memory.
+
+    Raises:
+        NotTextError: the file is UTF-16; or a line is not UTF-8 or contains a NUL byte.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        if is_utf_16(file.peek()):
+            raise NotTextError(0, _IS_UTF_16)
+        # ends lines as `lines` does; bytes that are not UTF-8 become surrogates, which UTF-8 cannot spell
+        with TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline=None) as text:
+            for number, line in enumerate(text, start=1):
+                if "\0" in line:
+                    raise NotTextError(number, _HAS_NUL)
+                if not is_unicode(line):
+                    raise NotTextError(number, _NOT_UTF_8)
+                yield line[:-1] if line.endswith("\n") else line.removesuffix("\x1a")
+
+
+def json_lines(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
     """Yield number and value of each line that is not blank; the value is `MALFORMED` if the line is not JSON.
 
     Each JSON number becomes a `Number`. Byte order marks inside a file, which come from joining files, are dropped.
     """
-    for number, line in enumerate(lines(text), start=1):
+    for number, line in enumerate(lines, start=1):
         if line := line.strip().removeprefix("\ufeff").strip():
             yield number, _parsed(line)
 

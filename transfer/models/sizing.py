@@ -18,6 +18,7 @@ from transfer.families.shortcuts import Shortcuts, inputs_of, last_states, read,
 from transfer.families.skeleton import Skeleton
 from transfer.models.forward_size import forward_tokens
 from transfer.placement.checkpointing import checkpointed
+from transfer.placement.devices import precision
 from transfer.tokens.batches import Batch
 from transfer.tokens.readout import Words, question
 
@@ -65,15 +66,18 @@ def kept_for_backward(
     return _first(bones, pass_of)
 
 
-def kept_for_training(bones: Skeleton, rows: int, tokens: int) -> int | None:
-    """Return the bytes kept after a pass of the backbone of a model whose layers are trained; see `TrainingState`."""
+def kept_for_training(bones: Skeleton, rows: int, tokens: int, *, reduced: bool = False) -> int | None:
+    """Return the bytes kept after a pass of the backbone of a model whose layers are trained; see `TrainingState`.
+
+    With `reduced`, the pass runs under bf16 autocast, which also keeps weights in bf16.
+    """
     inner = layer_lists(bones.model)
     for weight in (weight for each in inner.values() for weight in each.parameters()):
         weight.requires_grad_(True)
     batch = _batch(rows, tokens)
 
     def pass_of(name: str, _shortcuts: Shortcuts) -> int:
-        with _counted(bones.model) as kept:
+        with _counted(bones.model) as kept, precision(torch.device("cpu"), reduced=reduced):
             _states = last_states(bones.model.get_submodule(name), inputs_of(bones.model, batch, None))
             return _bytes(kept)
 

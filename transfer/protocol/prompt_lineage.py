@@ -27,7 +27,7 @@ class RoundV1(Part):
 
 
 class PublicTextV1(Part):
-    """The public text: SHA-256 of its file, and its number of texts."""
+    """The public text: SHA-256 of its file or list of files (`public_text.digest_of`), and its number of texts."""
 
     sha256: Sha256
     texts: Count

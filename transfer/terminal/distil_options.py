@@ -10,7 +10,11 @@ import typer
 
 from transfer.distillation.settings import PARTS, DistilSettings, Places, Precision, checkpoints_of
 from transfer.errors import UsageError
+from transfer.families.model_directory import directory_of
+from transfer.names import checked
+from transfer.placement.settings import Placement
 from transfer.progress import doing, say
+from transfer.terminal.session import Session
 
 DEFAULTS = DistilSettings()
 FROZEN = ",".join(DEFAULTS.freeze)
@@ -38,6 +42,17 @@ PromptedShare = Annotated[
 Shard = Annotated[
     bool, typer.Option("--shard", help="Divide the layers among the processes that torchrun started.")
 ]
+Text = Annotated[
+    Path | None, typer.Option("--text", help="Public text: .jsonl, .txt, .parquet, or a directory of these.")
+]
+Name = Annotated[str, typer.Option("--name", help="Name of the proxy, [a-z0-9-].")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Tell the proxy's size and what its distillation needs, by config.json; make nothing.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted distillation of this name.")]
 
 
@@ -58,6 +73,38 @@ def parse_freeze(text: str) -> tuple[str, ...]:
     if text == "both":
         return PARTS
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
+
+
+def require(text: Path | None, name: str, *, dry_run: bool) -> None:
+    """Refuse a command without --text or --name, unless it is a dry run, and a malformed name.
+
+    Raises:
+        UsageError: names the option.
+    """
+    for option, given in (("--text", text), ("--name", name)):
+        if not (given or dry_run):
+            raise UsageError(f"missing option {option}: only --dry-run does without")
+    if name:
+        checked("proxy", name)
+
+
+def tell(
+    session: Session,
+    target: str,
+    layers: int | tuple[int, ...],
+    text: Path | None,
+    placement: Placement,
+    settings: DistilSettings,
+) -> None:
+    """Carry out a dry run; see `transfer.terminal.dry_run`.
+
+    Raises:
+        UsageError: the target cannot be sized or cut so, or the text is not readable.
+    """
+    directory_of(target)  # before the slow import of PyTorch
+    with doing("loading PyTorch"):
+        from transfer.terminal import dry_run
+    dry_run.tell(session, target, layers, text, placement, settings)
 
 
 @contextmanager

@@ -39,6 +39,18 @@ def test_a_client_distils_with_the_coordinators_options(ready: Command, tiny_cau
     assert made["held_out_kl"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_client_s_dry_run_tells_the_size_of_a_proxy_and_makes_nothing(
+    ready: Command, tiny_causal: Path
+) -> None:
+    words = "proxy", "distil", "--target", tiny_causal, "--layers", 1
+    dry = ready.json(*words, "--dry-run")
+    assert (ready.status, dry["layers"], dry["target_layers"], dry["texts"]) == (0, [0], 2, None)
+    assert dry["download_bytes"] > dry["weights_bytes"] == 4 * dry["parameters"]
+    assert not (ready.directory / "proxies").exists()
+    assert ready(*words) == 2
+    assert "missing option --text: only --dry-run does without" in ready.err
+
+
 def test_a_wrong_target_leaves_nothing_half_made(ready: Command) -> None:
     text = ready.directory.parent / "public.txt"
     text.write_text("some text\n")

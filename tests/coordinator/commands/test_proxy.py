@@ -1,10 +1,16 @@
 """`promptferry-coordinator proxy`: what clients tune on."""
 
+import json
+
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
+from safetensors.torch import load_file
 
 from coordinator.home.identity import identity
 from coordinator.home.settings import read
+from tests.benchmarks.sizes import config
 from transfer.distillation.checkpoint import Checkpoint, Checkpoints
 from transfer.model_ref import ModelRef
 from transfer.protocol.signing import PROXY_PREDICATE, Statement
@@ -100,3 +106,72 @@ def test_a_proxy_made_elsewhere_is_copied_signed_and_offered(command, tiny_proxy
     assert record.model.digest == ModelRef.of_directory("brought", tiny_proxy).digest
     assert command("proxy", "register", tiny_proxy.parent, "--name", "nothing") == 2
     assert not (command.directory / "proxies" / "nothing").exists()
+
+
+def test_a_directory_and_a_parquet_file_give_the_proxy_of_the_same_texts(command, public_text):
+    folder = command.directory.parent / "corpus"
+    (folder / "later").mkdir(parents=True)
+    texts = public_text.read_text().splitlines()
+    (folder / "SOURCE.txt").write_text("where it is from")
+    parquet.write_table(pa.table({"text": texts[:20]}), folder / "a.parquet")
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts[20:])
+    (folder / "later" / "a.jsonl").write_text(lines)
+    words = ("proxy", "distil", "--layers", "1", "--steps", "2")
+    file = command.json(*words, "--text", public_text, "--name", "file")
+    assert command.json(*words, "--text", folder, "--name", "folder")["digest"] == file["digest"]
+    (folder / "b.csv").write_text("text")
+    assert command(*words, "--text", folder, "--name", "other") == 2
+    assert f"error: {folder / 'b.csv'}: public text must be .jsonl, .txt or .parquet" in command.err
+
+
+def stood(directory):
+    return {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+
+
+def test_a_dry_run_tells_what_the_same_command_makes_and_makes_nothing(command, public_text, store):
+    words = ("proxy", "distil", "--text", public_text, "--layers", "1", "--steps", "0", "--name", "tiny")
+    before = stood(command.directory)
+    dry = command.json(*words, "--dry-run")
+    assert command(*words, "--dry-run") == 0
+    assert f"layers [0] of 2: {dry['parameters']:,} parameters in float32" in command.out
+    assert stood(command.directory) == before
+    command.json(*words)
+    record = store.proxy("tiny")
+    weights = load_file(record.directory / "model.safetensors").values()
+    assert dry["parameters"] == sum(weight.numel() for weight in weights)
+    assert dry["weights_bytes"] == sum(weight.nbytes for weight in weights)
+    assert dry["download_bytes"] == pytest.approx(sum(file.size for file in record.files), abs=4096)
+    assert dry["download_bytes"] > dry["weights_bytes"]
+    assert (dry["layers"], dry["texts"]) == ([0], len(public_text.read_text().splitlines()))
+    assert dry["tokens_estimated"] > dry["texts"]
+    assert dry["total"]["distillation"] == sum(
+        need["size"] for need in dry["needs"] if need["purpose"] == "distillation"
+    )
+
+
+def test_a_dry_run_needs_a_configuration_alone(command, tmp_path, public_text):
+    large = tmp_path / "8b"
+    config("8B").to_json_file(large.with_suffix(".json"))
+    large.mkdir()
+    large.with_suffix(".json").rename(large / "config.json")
+    words = ("proxy", "distil", "--target", large, "--layers", "0,31", "--dry-run")
+    half = command.json(*words, "--dtype", "bfloat16", "--text", public_text)
+    assert (half["layers"], half["target_layers"], half["tokens_estimated"]) == ([0, 31], 32, None)
+    assert half["parameters"] == 2 * 128_256 * 4096 + 2 * 218_112_000 + 4096
+    full = command.json(*words)
+    assert (full["texts"], full["tokens_estimated"]) == (None, None)
+    assert full["total"]["distillation"] > half["total"]["distillation"]
+    for wrong, says in (
+        (("--layers", "33"), "33 layers cannot"),
+        (("--quantise", "nf4"), "cut from nf4 weights"),
+    ):
+        assert command(*words, *wrong) == 2
+        assert says in command.err
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [(("--name", "a"), "--text"), (("--text", "a.txt"), "--name")], ids=["text", "name"]
+)
+def test_only_a_dry_run_does_without_text_and_name(command, given, says):
+    assert command("proxy", "distil", "--layers", "1", *given) == 2
+    assert f"missing option {says}" in command.err

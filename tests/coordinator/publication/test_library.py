@@ -5,8 +5,10 @@ import math
 import sqlite3
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 from rich.console import Console
 
 from coordinator.commands.library_table import explain
@@ -14,6 +16,7 @@ from coordinator.publication.library import Contribution, composed, consulted
 from coordinator.publication.publish import transfer_and_publish, verified_predicate
 from coordinator.store.records import CampaignState
 from transfer.errors import NotFoundError, UsageError, VerificationError
+from transfer.files.public_text import digest_of
 from transfer.model_ref import ModelRef
 from transfer.panda import selection as panda
 from transfer.peft_directory import WEIGHTS_FILE
@@ -198,6 +201,22 @@ def test_what_was_changed_in_the_store_is_no_library_prompt(published):
 def test_public_text_that_changed_since_is_not_taken_for_the_prompts_own(published):
     (published.directory / "public.txt").write_text("another text", encoding="utf-8")
     assert entries(published)[0].record.texts == ()
+
+
+def test_public_text_may_be_a_directory_whose_files_the_statement_and_the_library_compare(world):
+    folder = world.directory / "texts"
+    folder.mkdir()
+    lines = (world.directory / "public.txt").read_text(encoding="utf-8").splitlines()
+    (folder / "a.txt").write_text("\n".join(lines[:9]), encoding="utf-8")
+    parquet.write_table(pa.table({"text": lines[9:]}), folder / "b.parquet")
+    assert world.carry_out(transfer=LONG, public_text=str(folder)).state is CampaignState.PUBLISHED
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)["lineage"][
+        "public_text"
+    ]
+    assert told == {"sha256": digest_of(folder), "texts": 48}
+    assert len(entries(world)[0].record.texts) == 48
+    (folder / "c.csv").write_text("no text", encoding="utf-8")
+    assert entries(world)[0].record.texts == ()
 
 
 @pytest.mark.promise("statement")

@@ -6,9 +6,11 @@ import torch
 
 from transfer.distillation.comparison import compared
 from transfer.distillation.distil import DistilSettings
-from transfer.distillation.exercises import exercises, sequences_of
+from transfer.distillation.exercises import exercises
 from transfer.distillation.proxy import cut
+from transfer.distillation.settings import LEAST_TOKENS
 from transfer.models.language_model import LanguageModel
+from transfer.tokens.corpus import sequences_of
 
 WORDS = ("The", "film", "was", "great", "actors", "good", "It", "fun", "terrible", "plot", "bad", "boring")
 TEXTS = [" ".join(random.Random(number).choices(WORDS, k=14)) for number in range(60)]
@@ -35,7 +37,7 @@ def proxy_of(target):
 
 
 def drawn(target, settings, seed=0):
-    lines = sequences_of(target, TEXTS, settings.sequence_tokens)
+    lines = sequences_of(target.tokenizer, TEXTS, LEAST_TOKENS, settings.sequence_tokens)
     return list(exercises(target, lines, settings, torch.Generator().manual_seed(seed)))
 
 

@@ -7,14 +7,16 @@ import torch
 
 from tests.transfer.distillation.lessons import SHORT, TEXTS, drawn, told
 from transfer.distillation.distil import distil
-from transfer.distillation.exercises import NO_GOAL, exercises, sequences_of
+from transfer.distillation.exercises import NO_GOAL, exercises
+from transfer.distillation.settings import LEAST_TOKENS
 from transfer.errors import ModelError
+from transfer.tokens.corpus import sequences_of
 
 
 def test_a_batch_is_read_in_short_passes_without_most_of_its_padding(causal):
     settings = replace(SHORT, batch_tokens=10_000, prompted_share=1.0, prompted_tokens=3)
     texts = [" ".join(["film"] * length) for length in range(8, 24)]
-    lines = sequences_of(causal, texts, settings.sequence_tokens)
+    lines = sequences_of(causal.tokenizer, texts, LEAST_TOKENS, settings.sequence_tokens)
     (part,) = exercises(causal, lines, settings, torch.Generator().manual_seed(0))
     pieces = list(part.pieces(120))
     assert all(piece.mask.numel() <= 120 for piece in pieces)

@@ -9,7 +9,7 @@ from transformers import ModernBertConfig, ModernBertForMaskedLM
 from transformers.models.bert.modeling_bert import BertEncoder
 
 from transfer.distillation.distil import DistilSettings, distil
-from transfer.distillation.proxy import Proxy, cut, spread
+from transfer.distillation.proxy import Proxy, cut
 from transfer.errors import ModelError, UsageError
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
@@ -38,27 +38,6 @@ def distilled(request):
     before = {name: value.clone() for name, value in target.model.state_dict().items()}
     knows_no_language = replace(QUICK, weights=(5.0, 0.0, 1.0))
     return target, before, distil(target, (0,), TEXTS, knows_no_language)
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "layers"),
-    [
-        (4, 48, (0, 1, 46, 47)),
-        (2, 32, (0, 31)),
-        (2, 12, (0, 11)),
-        (3, 12, (0, 1, 11)),
-        (1, 6, (0,)),
-        (6, 6, (0, 1, 2, 3, 4, 5)),
-    ],
-)
-def test_layers_are_spread_as_post_spreads_them(count, total, layers):
-    assert spread(count, total) == layers
-
-
-@pytest.mark.parametrize("count", [0, -1, 7])
-def test_more_layers_than_there_are_cannot_be_kept(count):
-    with pytest.raises(ModelError, match="from a target of 6"):
-        spread(count, 6)
 
 
 @pytest.mark.parametrize("kind", ["causal", "masked", "gpt2", "qwen2"])

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from tests.benchmarks.sizes import config
+from transfer.families.layout import layer_lists
 from transfer.families.skeleton import Skeleton, config_of, skeleton
 from transfer.models.loading import load
 from transfer.models.sizing import kept_for_backward, kept_for_training, rows_of
+from transfer.placement.devices import precision
 from transfer.placement.settings import Placement
 from transfer.tokens.batches import FORWARD_TOKENS, Batch
 
@@ -23,6 +25,11 @@ def _really_kept(model, words):
     ids = torch.randint(5, 50, (ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
     batch = Batch(ids, mask, torch.full((ROWS,), TOKENS - 2))
     rows = torch.randn(ROWS, PROMPT, model.width, requires_grad=True)
+    states = model.lm_head == "none"
+    return _kept_by(model, lambda: model.states(batch, rows) if states else model.logits(batch, rows, words))
+
+
+def _kept_by(model, run):
     weights = {weight.data_ptr() for weight in model.model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -33,7 +40,7 @@ def _really_kept(model, words):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = model.states(batch, rows) if model.lm_head == "none" else model.logits(batch, rows, words)
+        output = run()
     assert output.requires_grad
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
@@ -67,6 +74,22 @@ def test_large_shapes_are_sized_without_weights_and_checkpointing_keeps_a_tenth(
     assert recomputed is not None
     assert plain / 2 < kept / 1e9 < plain
     assert recomputed < min(kept / 10, again * 1e9)
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_a_training_pass_without_weights_keeps_what_one_with_weights_keeps(tiny_causal, reduced):
+    model = load(tiny_causal)
+    for layers in layer_lists(model.model).values():
+        layers.requires_grad_(True)
+    mask = torch.ones(ROWS, TOKENS, dtype=torch.long)
+    mask[:, -1] = 0
+
+    def run():
+        with precision(torch.device("cpu"), reduced=reduced):
+            return model.backbone(input_ids=torch.ones_like(mask), attention_mask=mask).last_hidden_state
+
+    found = kept_for_training(skeleton(config_of(tiny_causal), torch.float32), ROWS, TOKENS, reduced=reduced)
+    assert found == _kept_by(model, run)
 
 
 def test_training_keeps_more_than_reading_and_leaves_the_skeleton_frozen(tiny_causal):

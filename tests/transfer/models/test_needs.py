@@ -1,6 +1,6 @@
 """Sums of needs."""
 
-from coordinator.publication.needs import Need, totals
+from transfer.models.needs import Need, totals
 
 
 def test_alternatives_are_in_no_sum_and_what_is_not_told_leaves_none():
