@@ -83,6 +83,7 @@ def fetch(
 
 @app.command("distil")
 @spelled_out()
+@distil_options.together()
 def distil(
     context: typer.Context,
     target: Annotated[str, typer.Option(help="Target: directory, or name in the local Hugging Face cache.")],
@@ -95,6 +96,7 @@ def distil(
     accumulate: distil_options.Accumulate = DEFAULTS.accumulate,
     kl_at: distil_options.KlAt = DEFAULTS.kl_at,
     prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
+    shard: distil_options.Shard = False,
     resume: distil_options.Resume = False,
     *,
     placed: Placed,
@@ -106,6 +108,7 @@ def distil(
     from transfer.files.public_text import read_texts
     from transfer.names import checked
 
+    distil_options.require_several(shard=shard)
     session = of(context)
     place = config.read(session.directory).proxies_directory / checked("proxy", name)
     _require_free(place)
@@ -127,12 +130,14 @@ def distil(
         texts = read_texts(text)
     with console.doing(f"loading {target}"):
         from transfer.distillation.distil import make
+        from transfer.distillation.processes import Processes
         from transfer.models.loading import load
 
         large = load(target, placement=placement)
     place.parent.mkdir(mode=0o700, exist_ok=True)
     with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
-        proxy = make(large, wanted, texts, settings, place, resume=resume, on_step=show)
+        processes = Processes.here(divide=shard)
+        proxy = make(large, wanted, texts, settings, place, resume=resume, on_step=show, processes=processes)
     session.emit({"name": name, "digest": proxy.model.ref.digest, **proxy.measured}, distil_options.headline)
 
 

@@ -28,6 +28,7 @@ app = console.application("Proxies: small cuts of the target that data owners tu
 
 @app.command("distil")
 @spelled_out()
+@distil_options.together()
 def distil(
     context: typer.Context,
     layers: distil_options.Layers,
@@ -39,6 +40,7 @@ def distil(
     accumulate: distil_options.Accumulate = DEFAULTS.accumulate,
     kl_at: distil_options.KlAt = DEFAULTS.kl_at,
     prompted_share: distil_options.PromptedShare = DEFAULTS.prompted_share,
+    shard: distil_options.Shard = False,
     resume: distil_options.Resume = False,
     target: Annotated[
         str,
@@ -58,6 +60,7 @@ def distil(
     from transfer.files.public_text import read_texts
 
     checked("proxy", name)
+    distil_options.require_several(shard=shard)
     session = of(context)
     config = session.config()
     console.log_to_stderr(config.serve.log_level)
@@ -83,10 +86,14 @@ def distil(
             from coordinator.publication import proxies
             from coordinator.publication.transfer import load_target
             from transfer.distillation.distil import make
+            from transfer.distillation.processes import Processes
         with console.doing(f"loading {source.source}"):
             large = load_target(source)
         with distil_options.resumable(place), console.progress(f"distilling {name}") as show:
-            make(large, wanted, texts, settings, place, resume=resume, on_step=show)
+            processes = Processes.here(divide=shard)
+            make(large, wanted, texts, settings, place, resume=resume, on_step=show, processes=processes)
+        if not processes.first:
+            return
         proxy = proxies.register(store, ours, place)
     session.emit({"name": name, "digest": proxy.model.ref.digest, **proxy.measured}, distil_options.headline)
 

@@ -43,10 +43,12 @@ class Checkpoints:
     Attributes:
         directory: directory of this distillation alone; created with the first checkpoint.
         recipe: everything that decides the result, ready for JSON.
+        written: whether this process writes it; another one may read only.
     """
 
     directory: Path
     recipe: Mapping[str, object]
+    written: bool = True
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the previous checkpoint by `checkpoint`, durably.
@@ -54,6 +56,8 @@ class Checkpoints:
         Raises:
             UsageError: the directory cannot be written.
         """
+        if not self.written:
+            return
         state = {
             "step": checkpoint.step,
             "kl": checkpoint.kl,
@@ -80,7 +84,7 @@ class Checkpoints:
         """
         path = self.directory / FILE
         for draft in self.directory.glob(".*"):
-            draft.unlink()  # left by a process killed while it, or safetensors, was writing
+            draft.unlink(missing_ok=True)  # left by a process killed while it, or safetensors, was writing
         if not path.exists():
             return None
         try:

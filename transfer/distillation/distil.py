@@ -23,8 +23,10 @@ import torch
 
 from transfer.distillation.checkpoint import Checkpoints
 from transfer.distillation.comparison import Comparison
+from transfer.distillation.divided_layers import divided_layers
 from transfer.distillation.exercises import Exercise, exercises, sequences_of
 from transfer.distillation.pace import Pace
+from transfer.distillation.processes import ALONE, Processes
 from transfer.distillation.proxy import Proxy, cut, spread
 from transfer.distillation.settings import LEAST_TOKENS, DistilSettings, checkpoints_of
 from transfer.distillation.training_state import TrainingState
@@ -55,11 +57,12 @@ def make(
     *,
     resume: bool = False,
     on_step: OnStep = lambda _step, _steps: None,
+    processes: Processes = ALONE,
 ) -> Proxy:
     """Distil a proxy of `target` on public `texts` into the new directory `place`, whole or not at all.
 
     `layers` is the number of layers to keep, or their indices. Checkpoints are in a hidden directory beside `place`
-    until the proxy is complete. With `resume`, an interrupted distillation continues from its last checkpoint.
+    until the proxy is complete; with `resume`, a distillation continues from the last. Only the first process writes.
 
     Raises:
         ModelError: there is too little text, the target has no such layers, or it fails its self-check.
@@ -72,8 +75,10 @@ def make(
         raise AlreadyExistsError(f"{unfinished} holds an unfinished distillation: --resume it, or remove it")
     chosen = spread(layers, target.layers) if isinstance(layers, int) else layers
     proxy = distil(
-        target, chosen, texts, settings, lambda step, _kl: on_step(step, settings.steps), unfinished
+        target, chosen, texts, settings, lambda at, _: on_step(at, settings.steps), unfinished, processes
     )
+    if not processes.first:
+        return proxy
     with appearing(place) as draft:
         stored = proxy.save(draft)
         require_same(proxy.model, load(draft))
@@ -88,15 +93,17 @@ def distil(
     settings: DistilSettings,
     on_progress: Callable[[int, float], None] = lambda _step, _kl: None,
     unfinished: Path | None = None,
+    processes: Processes = ALONE,
 ) -> Proxy:
     """Distil a cut of `target` on public `texts`; with `settings.steps` = 0 the cut is not trained.
 
     `on_progress(step, held_out_kl)` is called after every step with the best held-out KL so far, in nats. If
-    `unfinished` is given, checkpoints go to that directory, and training continues from the one in it.
+    `unfinished` is given, checkpoints go to that directory, and training continues from the one in it. If `processes`
+    divide the layers, the target's remain so.
 
     Raises:
         ModelError: there is too little text, the target has no such layers, or it has too few positions.
-        UsageError: the checkpoint has another recipe.
+        UsageError: the checkpoint has another recipe, or a process has another text, target or checkpoint.
     """
     with doing("reading the public text"):
         sequences = _shuffled(target, texts, settings)
@@ -105,14 +112,17 @@ def distil(
     proxy = LanguageModel(
         cut(target, layers), target.tokenizer, replace(target.ref, name=name), target.lm_head
     )
-    run = _Distillation(target, proxy, settings)
+    run = _Distillation(target, proxy, settings, processes)
     held_out = list(run.held_out(sequences[:count]))
     steps = 0
     with uncached(target.model, proxy.model):
         if settings.steps:
             recipe = {"target": target.ref.digest, "layers": layers, "texts": _digest(texts)}
-            checkpoints = Checkpoints(unfinished, recipe | asdict(settings)) if unfinished else None
-            steps = run.train(sequences[count:], held_out, checkpoints, on_progress)
+            recipe |= asdict(settings)
+            processes.require_same("target, text or recipe", recipe)
+            checkpoints = Checkpoints(unfinished, recipe, processes.first) if unfinished else None
+            with divided_layers(target.model, proxy.model, processes):
+                steps = run.train(sequences[count:], held_out, checkpoints, on_progress)
             round_as_stored(proxy.model)
         kl, perplexity, target_perplexity = run.measure(held_out)
     return Proxy(proxy, target.ref, tuple(layers), kl, perplexity, target_perplexity, steps)
@@ -125,6 +135,7 @@ class _Distillation:
     target: LanguageModel
     proxy: LanguageModel
     settings: DistilSettings
+    processes: Processes = ALONE
 
     def train(
         self,
@@ -138,6 +149,7 @@ class _Distillation:
         state = TrainingState(self.proxy, settings)
         share_frozen(model, self.target.model)
         checkpoint = checkpoints.read() if checkpoints else None
+        self.processes.require_same("checkpoint", checkpoint and checkpoint.step)
         if checkpoint is None:
             state.measured(self.measure(held_out)[0])
         else:
@@ -145,11 +157,13 @@ class _Distillation:
         batches = islice(self._endless(sequences), state.step * settings.accumulate, None)
         pace = Pace(state.step, settings.steps)
         while not state.over:
-            torch.manual_seed(settings.seed * 1_000_003 + state.step)  # dropout; no privacy depends on it
+            seed = settings.seed * 1_000_003 + state.step + (self.processes.rank << 40)
+            torch.manual_seed(seed)  # dropout; no privacy depends on it
             model.train(mode=True)
             parts = list(islice(batches, settings.accumulate))
             self.learn(parts)
             pace.took(parts)
+            self.processes.add_gradients(model.parameters())
             state.descend()
             model.train(mode=False)
             if state.step % settings.check_every == 0 or state.step == settings.steps:
@@ -163,18 +177,20 @@ class _Distillation:
         return state.step
 
     def learn(self, parts: Sequence[Exercise]) -> torch.Tensor:
-        """Add the gradient of the loss of one batch with all `parts` to the proxy's; return its terms [3].
+        """Add this process's share of the gradient of a batch with all `parts` to the proxy's; return its terms [3].
 
         The three terms are means over logits, positions with a goal, and tokens. A part counts by its share of these.
         The exception is the similarity of texts, which is compared within each part.
         """
-        if not self._headless and self.proxy.device.type == "cpu":
-            parts = [piece for part in parts for piece in part.pieces(PASS_TOKENS)]
+        if not self._headless:
+            longest = PASS_TOKENS if self.proxy.device.type == "cpu" else None
+            parts = [piece for part in parts for piece in part.pieces(longest, self.processes.count)]
         sizes = torch.tensor([self._sizes(part) for part in parts])  # [parts, 3]
         shares, weights = sizes / sizes.sum(dim=0), torch.tensor(self.settings.weights)
         terms = torch.zeros(3)
-        for part, share in zip(parts, shares, strict=True):
-            terms += share * self.comparison.learn(part, self.settings.temperature, share * weights)
+        for number, counted in self.processes.share(len(parts)):
+            share = counted * shares[number]
+            terms += share * self.comparison.learn(parts[number], self.settings.temperature, share * weights)
         return terms
 
     def _sizes(self, part: Exercise) -> list[int]:
@@ -193,13 +209,14 @@ class _Distillation:
 
     def measure(self, parts: Sequence[Exercise]) -> tuple[float, float | None, float | None]:
         """Measure on held-out batches: KL(target ‖ proxy) at T = 1 in nats per row, and both perplexities."""
-        total, sums = 0, torch.zeros(3)
+        sums = torch.zeros(4)  # rows, and the sums over them
         with progress("measuring on held-out text") as show:
-            for number, part in enumerate(parts, 1):
-                rows, found = Comparison(self.target, self.proxy).measure(part)  # float32 for all recipes
-                total, sums = total + rows, sums + found
-                show(number, len(parts))
-        kl, ours, theirs = (sums / total).tolist()
+            for number, counted in self.processes.share(len(parts)):
+                rows, found = Comparison(self.target, self.proxy).measure(parts[number])  # float32 for all
+                sums += counted * torch.cat([torch.tensor([rows]), found])
+                show(number + 1, len(parts))
+        sums = self.processes.sum(sums)
+        kl, ours, theirs = (sums[1:] / sums[0]).tolist()
         return (kl, None, None) if self._headless else (kl, math.exp(ours), math.exp(theirs))
 
     def held_out(self, sequences: Sequence[Line]) -> Iterator[Exercise]:

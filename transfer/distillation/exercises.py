@@ -47,12 +47,15 @@ class Exercise:
         mask = torch.cat([self.mask.new_ones(len(self.mask), len(prompt)), self.mask], dim=1)
         return replace(self, mask=mask, columns=self.columns + len(prompt), prompt=prompt)
 
-    def pieces(self, tokens: int) -> Iterator["Exercise"]:
+    def pieces(self, tokens: int | None, least: int = 1) -> Iterator["Exercise"]:
         """Yield the exercise in parts of at most `tokens` tokens, prompt and padding included, or of one sequence.
 
+        There are at least `least` parts if there are sequences enough; without `tokens` there are not more.
         Each part is as long as its longest sequence. A batch is sorted by length, so little padding is left.
         """
-        size = max(1, tokens // self.mask.shape[1])
+        size = -(-len(self.ids) // least)
+        if tokens is not None:
+            size = min(size, max(1, tokens // self.mask.shape[1]))
         for low in range(0, len(self.ids), size):
             high = low + size
             own = (self.rows >= low) & (self.rows < high)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from transfer.distillation.checkpoint import Checkpoint
+from transfer.distillation.divided_layers import clip_gradients, gathered, kinds, like, local
 from transfer.distillation.settings import DistilSettings
 from transfer.models.language_model import LanguageModel
 
@@ -20,7 +21,7 @@ class TrainingState:
 
     Attributes:
         step: steps taken.
-        kl: best held-out KL so far; the weights at that time are kept, on the CPU.
+        kl: best held-out KL so far; the weights at that time are kept, on the CPU. A process keeps its part of them.
         stale: measurements since then without 0.5 % improvement.
     """
 
@@ -29,9 +30,14 @@ class TrainingState:
         self._model, self._settings = proxy.model, settings
         self._weights = _trained(proxy, settings)
         self._optimizer = torch.optim.AdamW(
-            self._weights.values(), betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0
+            [{"params": kind} for kind in kinds(self._weights.values())],
+            betas=(0.9, 0.98),
+            eps=1e-6,
+            weight_decay=0.0,
         )
-        self._best = {name: weight.detach().to("cpu", copy=True) for name, weight in self._weights.items()}
+        self._best = {
+            name: local(weight.detach()).to("cpu", copy=True) for name, weight in self._weights.items()
+        }
         self.step, self.kl, self.stale = 0, math.inf, 0
 
     @property
@@ -43,7 +49,7 @@ class TrainingState:
         """Take one optimiser step along the accumulated gradients."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._settings.learning_rate * _warmed_cosine(self.step, self._settings.steps)
-        nn.utils.clip_grad_norm_(self._weights.values(), LONGEST_GRADIENT)
+        clip_gradients(self._weights.values(), LONGEST_GRADIENT)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
@@ -54,7 +60,7 @@ class TrainingState:
         if kl < self.kl:
             self.kl = kl
             for name, weight in self._weights.items():
-                self._best[name].copy_(weight.detach())
+                self._best[name].copy_(local(weight.detach()))
 
     def finish(self) -> None:
         """Put the proxy into its best state and freeze it."""
@@ -63,28 +69,29 @@ class TrainingState:
         self._model.requires_grad_(False)
 
     def checkpoint(self) -> Checkpoint:
-        """Return the current state; it shares the weights' memory."""
+        """Return the current state; it shares the weights' memory. Processes with divided layers call it together."""
         tensors: dict[str, torch.Tensor] = {}
         for name, weight in self._weights.items():
-            tensors |= {f"proxy/{name}": weight.detach(), f"best/{name}": self._best[name]}
-            tensors |= {f"{kind}/{name}": value for kind, value in self._optimizer.state[weight].items()}
+            parts = {"proxy": weight.detach(), "best": self._best[name], **self._optimizer.state[weight]}
+            tensors |= {f"{kind}/{name}": gathered(part, weight) for kind, part in parts.items()}
         return Checkpoint(self.step, self.kl, self.stale, tensors)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Set the state to that of `checkpoint`."""
         self.step, self.kl, self.stale = checkpoint.step, checkpoint.kl, checkpoint.stale
         stored = checkpoint.tensors
-        self._best = {name: stored[f"best/{name}"] for name in self._weights}
-        self._load({name: stored[f"proxy/{name}"] for name in self._weights})
         for name, weight in self._weights.items():
-            kinds = [kind for kind in _ADAM if f"{kind}/{name}" in stored]
-            moved = {kind: stored[f"{kind}/{name}"].to(weight.device) for kind in kinds}
-            self._optimizer.state[weight] = moved
+            self._best[name] = local(like(weight, stored[f"best/{name}"])).cpu()
+            known = [kind for kind in _ADAM if f"{kind}/{name}" in stored]
+            self._optimizer.state[weight] = {kind: like(weight, stored[f"{kind}/{name}"]) for kind in known}
+        self._load(
+            {name: local(like(weight, stored[f"proxy/{name}"])) for name, weight in self._weights.items()}
+        )
 
     @torch.no_grad()
     def _load(self, state: dict[str, torch.Tensor]) -> None:
         for name, weight in self._weights.items():
-            weight.copy_(state[name])
+            local(weight).copy_(state[name])
 
 
 def _trained(proxy: LanguageModel, settings: DistilSettings) -> dict[str, nn.Parameter]:

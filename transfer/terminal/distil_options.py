@@ -1,5 +1,6 @@
 """Options of `proxy distil` and the one-line description of a proxy, shared by both sides' commands."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 
 from transfer.distillation.settings import PARTS, DistilSettings, Places, Precision, checkpoints_of
 from transfer.errors import UsageError
-from transfer.progress import say
+from transfer.progress import doing, say
 
 DEFAULTS = DistilSettings()
 FROZEN = ",".join(DEFAULTS.freeze)
@@ -34,6 +35,9 @@ PromptedShare = Annotated[
     float,
     typer.Option("--prompted-share", min=0, max=1, help="Share of batches read behind a random soft prompt."),
 ]
+Shard = Annotated[
+    bool, typer.Option("--shard", help="Divide the layers among the processes that torchrun started.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted distillation of this name.")]
 
 
@@ -54,6 +58,35 @@ def parse_freeze(text: str) -> tuple[str, ...]:
     if text == "both":
         return PARTS
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Within the block, this process works with the others that torchrun started, if it did."""
+    if _processes() == 1:
+        yield
+        return
+    with doing("loading PyTorch"):
+        from transfer.distillation.processes import joined
+    with joined():
+        yield
+
+
+def require_several(*, shard: bool) -> None:
+    """Refuse --shard in a process that torchrun did not start with others.
+
+    Raises:
+        UsageError: this is the only process.
+    """
+    if shard and _processes() == 1:
+        raise UsageError(
+            "--shard divides layers among several processes, and this is one alone; start the command by "
+            "`torchrun --standalone --nproc-per-node N --no-python`"
+        )
+
+
+def _processes() -> int:
+    return int(os.environ["WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
 
 
 @contextmanager
