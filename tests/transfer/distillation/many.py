@@ -18,7 +18,8 @@ CASES = {
     "causal": replace(SETTINGS, accumulate=2, prompted_share=0.5),
     "causal-all": replace(SETTINGS, freeze=(), batch_tokens=96),
     "masked": replace(SETTINGS, kl_at="all"),
-    "encoder": SETTINGS,  # one batch a step, which is not cut: the second process has nothing of its own
+    # one batch a step, which is not cut: the second process has nothing of its own
+    "encoder": replace(SETTINGS, learning_rate=3e-4),
 }
 BROKEN_OFF = 6
 """The step at which some runs end, behind the checkpoint at step 4."""

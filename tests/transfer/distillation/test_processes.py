@@ -46,7 +46,7 @@ def require_near(folder, case, *names):
         ours = load_file(folder / f"{name}.safetensors")
         kl, perplexity, steps = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         assert ours.keys() == end.keys()
-        assert far(ours, end) <= NEAR * far(start, end), name
+        assert far(ours, end) < NEAR * far(start, end), name
         assert kl == pytest.approx(alone.held_out_kl, rel=1e-4)
         assert perplexity == pytest.approx(alone.held_out_perplexity, rel=1e-4)
         assert steps == alone.steps
