@@ -152,12 +152,11 @@ class _Course:
 
     def _open(self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None) -> Round:
         """Open a round; a round that is already open keeps its roster and subspace."""
-        if self.plan.dimensions and not opened:
-            self._note(f"round {index} of {self.plan.rounds}: learning directions on public text")
-        subspace = None if opened else directions(self.plan, index, start, proxy)
-        packed = subspace.to_bytes() if subspace else None
-        keys = roster(self.store).to_bytes()
-        return self.store.open_round(self.plan.name, index, start.to_bytes(), keys, packed)
+        packed, keys, plan = None, roster(self.store).to_bytes(), self.plan
+        if plan.dimensions and not opened:
+            self._note(f"round {index} of {plan.rounds}: learning directions on public text")
+            packed = directions(plan, index, start, proxy).to_bytes()
+        return self.store.open_round(plan.name, index, start.to_bytes(), keys, packed)
 
     def _retraced(self, closed: Round) -> SoftPrompt:
         return retrace(self.store, self.runner.identity, self.plan, closed, self._server).prompt

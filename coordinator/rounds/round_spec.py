@@ -62,10 +62,8 @@ def start_prompt(plan: CampaignPlan, proxy: LanguageModel) -> SoftPrompt:
     return prompt.longer(plan.task.head_rows)
 
 
-def directions(plan: CampaignPlan, index: int, start: SoftPrompt, proxy: LanguageModel) -> Subspace | None:
-    """Return the directions that clients tune in, learnt at `start` on the plan's public text; None means all."""
-    if not plan.dimensions:
-        return None
+def directions(plan: CampaignPlan, index: int, start: SoftPrompt, proxy: LanguageModel) -> Subspace:
+    """Return the directions that clients tune in, learnt at `start` on the plan's public text."""
     texts = read_texts(Path(plan.public_text))
     return public_subspace(proxy, plan.task, texts, start, plan.dimensions, plan.seed + index)
 

@@ -24,27 +24,24 @@ import torch
 from transfer.distillation.checkpoint import Checkpoints
 from transfer.distillation.comparison import Comparison
 from transfer.distillation.divided_layers import divided_layers
-from transfer.distillation.exercises import Exercise, exercises
+from transfer.distillation.exercises import PASS_TOKENS, Exercise, exercises, in_pieces, shuffled
 from transfer.distillation.layers import layers_of
-from transfer.distillation.pace import Pace
-from transfer.distillation.pieces import PASS_TOKENS, in_pieces
 from transfer.distillation.processes import ALONE, Processes
 from transfer.distillation.proxy import Proxy, cut
-from transfer.distillation.settings import LEAST_TOKENS, DistilSettings, checkpoints_of
-from transfer.distillation.training_state import TrainingState
+from transfer.distillation.settings import DistilSettings, checkpoints_of
+from transfer.distillation.training_state import Pace, TrainingState
 from transfer.distillation.weights import round_as_stored, share_frozen, uncached
-from transfer.errors import AlreadyExistsError, ModelError
+from transfer.errors import AlreadyExistsError
 from transfer.files.atomic import appearing
 from transfer.files.public_text import PublicText
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.models.self_check import require_same, require_sound
 from transfer.progress import OnStep, progress
-from transfer.tokens.corpus import Corpus, sequences_of
+from transfer.tokens.corpus import Corpus
 
 __all__ = ["DistilSettings", "distil", "make"]
 
-LEAST_SEQUENCES = 20
 LEAST_RELATED = 8
 """Fewest held-out texts of a model without an LM head, whose measurement compares texts with each other."""
 
@@ -108,7 +105,7 @@ def distil(
         UsageError: the checkpoint has another recipe, or a process has another text, target or checkpoint.
     """
     public = PublicText.of(texts)
-    sequences = _shuffled(target, public, settings)
+    sequences = shuffled(target, public, settings)
     count = max(LEAST_RELATED if target.lm_head == "none" else 1, min(256, len(sequences) // 20))
     name = f"{target.ref.name}-proxy-{len(layers)}"
     proxy = LanguageModel(
@@ -247,17 +244,3 @@ class _Distillation:
         generator = torch.Generator().manual_seed(self.settings.seed)
         while True:
             yield from exercises(self.target, sequences, self.settings, generator)
-
-
-def _shuffled(target: LanguageModel, texts: PublicText, settings: DistilSettings) -> Corpus:
-    """Return the sequences of the texts in a random order that the seed fixes."""
-    sequences = sequences_of(target.tokenizer, texts, LEAST_TOKENS, settings.sequence_tokens)
-    if len(sequences) < LEAST_SEQUENCES:
-        raise ModelError(
-            f"{len(sequences)} sequences of public text, {LEAST_TOKENS} tokens or more, are too few to distil on, "
-            f"{LEAST_SEQUENCES} are required; add text"
-        )
-    longest = int(sequences.lengths.max())
-    longest += settings.prompted_tokens if settings.prompted_share else 0
-    target.require_positions(longest, "lower sequence_tokens")
-    return sequences.shuffled(settings.seed)

@@ -3,18 +3,28 @@
 Letters: B sequences, T tokens, P prompt tokens, H hidden size, N positions to read, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 
-from transfer.distillation.settings import DistilSettings
+from transfer.distillation.settings import LEAST_TOKENS, DistilSettings
+from transfer.errors import ModelError
+from transfer.files.public_text import PublicText
+from transfer.models.forward_size import attempted
 from transfer.models.language_model import LanguageModel
 from transfer.tokens.batches import Batch
-from transfer.tokens.corpus import Corpus
+from transfer.tokens.corpus import Corpus, sequences_of
 
+T = TypeVar("T")
+LEAST_SEQUENCES = 20
 NO_GOAL = -100
 """Goal of a position that is read but has no token to restore; PyTorch's cross-entropy skips this value."""
+
+PASS_TOKENS = 1024
+"""Tokens of one pass on a CPU, whose caches hold them. A step does not depend on it, except in its rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +74,25 @@ class Exercise:
             longest = int(self.mask[low:high].sum(dim=1).max())
             ids = self.ids[low:high, : longest - len(self.prompt)]
             yield replace(read, ids=ids, mask=self.mask[low:high, :longest])
+
+
+def shuffled(target: LanguageModel, texts: PublicText, settings: DistilSettings) -> Corpus:
+    """Return the sequences of the texts in a random order that the seed fixes.
+
+    Raises:
+        ModelError: there are too few of them, or the target has too few positions.
+        DataError: the text cannot be read again, or it changed.
+    """
+    sequences = sequences_of(target.tokenizer, texts, LEAST_TOKENS, settings.sequence_tokens)
+    if len(sequences) < LEAST_SEQUENCES:
+        raise ModelError(
+            f"{len(sequences)} sequences of public text, {LEAST_TOKENS} tokens or more, are too few to distil on, "
+            f"{LEAST_SEQUENCES} are required; add text"
+        )
+    longest = int(sequences.lengths.max())
+    longest += settings.prompted_tokens if settings.prompted_share else 0
+    target.require_positions(longest, "lower sequence_tokens")
+    return sequences.shuffled(settings.seed)
 
 
 def exercises(
@@ -120,3 +149,30 @@ def _masked(
         rows, columns = batch.mask.nonzero(as_tuple=True)
         goal = torch.where(hidden, batch.ids, NO_GOAL)[rows, columns]
     return Exercise(ids, batch.mask, rows, columns, goal, model.embedding[:0])
+
+
+def in_pieces(
+    proxy: LanguageModel,
+    parts: Sequence[Exercise],
+    run: Callable[[Sequence[Exercise]], T],
+    most: int | None = None,
+) -> T:
+    """Return `run(parts)`, each part in pieces of at most `most` tokens; where memory runs out, of half as many.
+
+    The smaller size stays that of `proxy`. Without an LM head a part has no pieces: its texts are compared with one
+    another.
+
+    Raises:
+        ModelError: a single sequence, or a part without an LM head, does not fit into memory.
+    """
+    size, split = proxy.size, proxy.lm_head != "none"
+    while True:
+        tokens = min(most or size.tokens, size.tokens) if size.fallen else most
+        pieces = parts
+        if split and tokens:
+            pieces = [piece for part in parts for piece in part.pieces(tokens)]
+        if (result := attempted(partial(run, pieces))) is not None:
+            return result
+        if not split:
+            size.halve(1, "lower batch_tokens")
+        size.halve(max(len(piece.ids) for piece in pieces), "lower sequence_tokens")

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig
 
+from transfer.distillation.exercises import PASS_TOKENS
 from transfer.distillation.layers import layers_of, shorten
-from transfer.distillation.pieces import PASS_TOKENS
 from transfer.distillation.settings import DistilSettings
 from transfer.families.model_directory import directory_of
 from transfer.families.skeleton import Skeleton, config_of, skeleton, stored_in

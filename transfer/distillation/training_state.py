@@ -1,14 +1,21 @@
-"""The state of a distillation: the trained weights, their optimiser, and the best state so far."""
+"""The state of a distillation: the trained weights, their optimiser, the best state so far, and the pace."""
 
+import logging
 import math
+import time
+from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 from torch import nn
 
 from transfer.distillation.checkpoint import Checkpoint
 from transfer.distillation.divided_layers import clip_gradients, gathered, kinds, like, local
+from transfer.distillation.exercises import Exercise
 from transfer.distillation.settings import DistilSettings
 from transfer.models.language_model import LanguageModel
+
+logger = logging.getLogger(__name__)
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
 LONGEST_GRADIENT = 5.0
@@ -92,6 +99,28 @@ class TrainingState:
     def _load(self, state: dict[str, torch.Tensor]) -> None:
         for name, weight in self._weights.items():
             local(weight).copy_(state[name])
+
+
+class Pace:
+    """How fast a distillation goes: tokens, padding excluded, and seconds since it was begun or continued."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        """Begin at `step` of at most `steps`."""
+        self._first, self._steps = step, steps
+        self._tokens, self._start = 0, time.monotonic()
+
+    def took(self, parts: Sequence[Exercise]) -> None:
+        """Count the tokens of one step."""
+        self._tokens += sum(int(part.mask.sum()) for part in parts)
+
+    def tell(self, step: int, kl: float) -> None:
+        """Log the held-out KL after `step`, tokens a second, and the time left if no plateau ends it earlier."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        left = timedelta(seconds=round(seconds / max(1, step - self._first) * (self._steps - step)))
+        logger.info(
+            "step %d of %d: held-out KL %.3f nats, %.0f tokens a second, at most %s left",
+            step, self._steps, kl, self._tokens / seconds, left,
+        )  # fmt: skip
 
 
 def _trained(proxy: LanguageModel, settings: DistilSettings) -> dict[str, nn.Parameter]:

@@ -8,7 +8,7 @@ import torch
 from tests.small_memory import small_memory
 from tests.transfer.distillation.lessons import SHORT, drawn, proxy_of, stirred
 from tests.transfer.models.test_generation import TASK
-from transfer.distillation import pieces
+from transfer.distillation import exercises
 from transfer.distillation.distil import _Distillation
 from transfer.errors import ModelError
 from transfer.models.forward_size import TOKENS_ELSEWHERE, ForwardSize, attempted, forward_tokens
@@ -127,4 +127,4 @@ def test_texts_that_are_compared_with_one_another_are_not_split(headless):
     run = _Distillation(headless, proxy_of(headless), SHORT)
     with small_memory(run.proxy, 20), pytest.raises(ModelError, match="lower batch_tokens"):
         run.learn(drawn(headless, SHORT)[:1])
-    assert pieces.PASS_TOKENS > 20
+    assert exercises.PASS_TOKENS > 20
