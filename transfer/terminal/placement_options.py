@@ -83,7 +83,7 @@ def spelled_out(*names: str) -> Callable[[Callable[..., Result]], Callable[..., 
     def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
         @wraps(command)
         def called(**given: Any) -> Result:
-            said = {option.name: given.pop(option.name) for option in options}
+            said = {option.name: given.pop(option.name, option.default) for option in options}
             return command(**given, placed=Placed(**said))
 
         shape = inspect.signature(command)
