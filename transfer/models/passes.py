@@ -143,9 +143,10 @@ def _starting(width: int, device: torch.device) -> float:
     """Return the cost of starting a pass (reading weights, the interpreter's own time), in tokens.
 
     The fit is to a CPU core and models 768 and 256 wide. A token's work grows with the square of the width. Elsewhere
-    it is arithmetic, not measured: a GPU of 100 TFLOP/s and 3 TB/s starts 45 kernels a layer at 7 µs each.
+    it is arithmetic, not measured: a GPU of 100 TFLOP/s and 3 TB/s starts 45 kernels a layer at 7 µs each. Widths
+    under 512 do not fill it, so their tokens are no cheaper.
     """
-    return 24 + 5e6 / width**2 if device.type == "cpu" else 30 + 4e8 / width**2
+    return 24 + 5e6 / width**2 if device.type == "cpu" else 30 + 4e8 / max(width, 512) ** 2
 
 
 def _step(tokens: int) -> int:

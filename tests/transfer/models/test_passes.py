@@ -1,9 +1,11 @@
 """The shape of a private pass follows from a record's own length and from nothing else that is private."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transfer.models.forward_size import TOKENS_ELSEWHERE
 from transfer.models.passes import LEAST_TOKENS, Manners, Passes, Shape, filled
 from transfer.tokens.batches import FORWARD_TOKENS, UNCOUNTED, Line
 
@@ -69,3 +71,5 @@ def test_the_size_of_a_pass_follows_the_expected_records_and_the_width():
     assert sizes == sorted(sizes)
     assert (sizes[0], sizes[-1]) == (LEAST_TOKENS, FORWARD_TOKENS)
     assert Passes.expecting(100, 64, 256).tokens > Passes.expecting(100, 64, 768).tokens
+    gpu = [Passes.expecting(records, 64, 576, torch.device("cuda")).tokens for records in (20, 100, 10**6)]
+    assert sizes[1] < gpu[0] < gpu[1] < gpu[2] == TOKENS_ELSEWHERE
