@@ -124,7 +124,7 @@ def test_transfer_learns_from_the_same_gradient(work):
     assert len(set(learnt)) == len(TEXTS) - 2
     same = speed.transferring(replace(work, texts=learnt), len(learnt))
     ours = of_first_step(lambda: stage.ours(1, lambda *_: None))
-    assert difference(ours, of_first_step(same.reference)) < 1e-4
+    assert difference(ours, of_first_step(same.reference)) < 1e-3  # ours keeps its references as float16
 
 
 def test_distillation_learns_from_the_same_gradient(causal_work):
