@@ -101,6 +101,11 @@ def _in_front() -> bool:
         return True
 
 
+def time_left(seconds: float, done: int, left: int) -> timedelta:
+    """Return how long `left` steps take, in whole seconds, if they are as fast as `done` steps in `seconds`."""
+    return timedelta(seconds=round(seconds / max(1, done) * left))
+
+
 def _logged(title: str, every_s: float) -> OnStep:
     start = time.monotonic()
     due = start + every_s
@@ -109,7 +114,7 @@ def _logged(title: str, every_s: float) -> OnStep:
         nonlocal due
         if (now := time.monotonic()) >= due:
             due = now + every_s
-            left = timedelta(seconds=round((now - start) / max(1, done) * (total - done)))
+            left = time_left(now - start, done, total - done)
             _report(f"{title}: step {done}/{total}, about {left} left")
 
     return on_step

@@ -127,9 +127,11 @@ def distil(
     console.log_to_stderr("info")
     if fetched:
         download(target)
-    directory_of(target)
+    directory_of(target)  # before the slow import of PyTorch
     if dry_run or text is None:
-        distil_options.tell(session, target, wanted, text, placement, settings)
+        with console.doing("loading PyTorch"):
+            from transfer.terminal import dry_run as forecast
+        forecast.tell(session, target, wanted, text, placement, settings)
         return
     with console.doing(f"reading {text}"):
         texts = PublicText.of(text)

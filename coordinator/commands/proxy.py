@@ -79,7 +79,10 @@ def distil(
     if fetched:
         download(source.source)
     if dry_run or text is None:
-        distil_options.tell(session, source.source, wanted, text, placement, settings)
+        directory_of(source.source)  # before the slow import of PyTorch
+        with console.doing("loading PyTorch"):
+            from transfer.terminal import dry_run as forecast
+        forecast.tell(session, source.source, wanted, text, placement, settings)
         return
     ours = identity(config)
     with session.store() as store:

@@ -1,10 +1,11 @@
 """The statement about a campaign's result: plan, rounds and transfer under the keys of the signed schema."""
 
+from dataclasses import asdict
+
 from coordinator.publication.library import Contribution, composed, inherited, library_stated
 from coordinator.publication.transfer import TransferResult
 from coordinator.rounds.history import ClientCost, History, RoundHistory
 from coordinator.rounds.plan import CampaignPlan
-from transfer.post.twins import Twin
 from transfer.privacy import ADJACENCY, accountant_name
 from transfer.protocol.prompt_lineage import LineageV1, PublicTextV1, RoundV1, StartV1, TransferV1, TwinV1
 from transfer.protocol.prompt_statement import ClientV1, PerRoundV1, PrivacyV1, PromptStatement, TaskV1
@@ -56,12 +57,8 @@ def _lineage(plan: CampaignPlan, history: History, result: TransferResult) -> Li
         held_out_loss=dict(result.losses),
         library=library_stated(plan.library, choice, result.entries) if choice else None,
         numbers=None if result.numbers == "float32" else result.numbers,
-        twins=tuple(map(_twin, result.twins)),
+        twins=tuple(TwinV1(**asdict(twin)) for twin in result.twins),
     )
-
-
-def _twin(twin: Twin) -> TwinV1:
-    return TwinV1(numbers=twin.numbers, texts=twin.texts, agreement=twin.agreement, kl=twin.kl)
 
 
 def _round(closed: RoundHistory) -> RoundV1:

@@ -18,7 +18,7 @@ from coordinator.publication.workload import Workload
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.store.records import ProxyRecord
 from transfer.distillation.settings import DistilSettings
-from transfer.distillation.sizing import forecast, shortened
+from transfer.distillation.sizing import forecast
 from transfer.families.skeleton import Skeleton, config_of, skeleton, stored_in
 from transfer.files.public_text import PublicText
 from transfer.models.needs import Need, Purpose, described, of_weights
@@ -44,10 +44,9 @@ def of_target(source: str, layers: int | Sequence[int] | None, placement: Placem
     """
     config = config_of(source)
     proxy = forecast(source, layers or default_layers(config), placement, DistilSettings())
-    cut, work = shortened(config, proxy.layers), Workload()
+    small, work = skeleton(proxy.config, stored_in(config)), Workload()
     distilled, sent = proxy.needs[:-1], proxy.needs[-1]
-    small = skeleton(cut, stored_in(config))
-    return [*distilled, *_round(config, cut, placement, work), sent, *_messages(small, work)]
+    return [*distilled, *_round(config, proxy.config, placement, work), sent, *_messages(small, work)]
 
 
 def of_plan(plan: CampaignPlan, proxy: ProxyRecord, target: TargetSettings) -> list[Need]:

@@ -53,7 +53,6 @@ class TransferResult:
         choice: choice of a library prompt; None if the plan excludes the library.
         entries: library entries considered.
         numbers: what the target's weights were, see `transfer.placement.devices.numbers_of`.
-        held_out: public texts that only measured.
         twins: change of the prompt's answers on quantised twins of the target.
         chat_line: SHA-256 of what the target's chat template writes; None unless the task is a chat.
     """
@@ -127,7 +126,7 @@ def transfer_and_measure(
         losses=losses,
         best_step=moved.best_step,
         settings=moved.settings,
-        texts=len(problem.lines),
+        texts=len(prepared.texts),
         texts_digest=digest_of(Path(plan.public_text)),
         choice=None if plan.library == NO_LIBRARY else choice,
         entries=tuple(entries),
@@ -180,8 +179,7 @@ def transfer_campaign(
     if plan.publish.require_improvement:
         require_improvement(result.losses, TRANSFERRED)
     if others := [kind for kind in plan.publish.twins if kind != result.numbers]:
-        texts = read_texts(Path(plan.public_text))
-        held_out = [texts[index] for index in ready.problem.held_out]
+        held_out = [ready.texts[index] for index in ready.problem.held_out]
         answers = Answers.of(target, plan.task, held_out, result.prompt)
         del target, ready  # the twins need the room
         result = replace(result, twins=measured_twins(settings, others, answers))

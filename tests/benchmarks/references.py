@@ -19,13 +19,14 @@ import torch
 import typer
 
 from client.private.dpsgd import tune
-from client.private.records import PrivateRecords
-from tests.benchmarks.quality_federation import Seeded
+from client.private.records import PrivateRecords, read
+from tests.benchmarks.quality_federation import Seeded, taken
 from transfer.distillation.distil import DistilSettings, distil
-from transfer.distillation.proxy import spread
+from transfer.distillation.layers import spread
 from transfer.files.public_text import read_texts
 from transfer.models.loading import load
 from transfer.models.objectives import divergences, transfer_losses
+from transfer.placement.devices import name_of
 from transfer.post.evaluation import accuracy
 from transfer.post.problem import Losses, Problem
 from transfer.post.settings import TransferSettings
@@ -78,7 +79,7 @@ def _with_rest(chances: torch.Tensor) -> torch.Tensor:
 def stores(vocabulary: int) -> dict[str, tuple[float, Callable[[Constants, float], Losses]]]:
     """Bytes of a row, all three constants, and the losses of each way to store them."""
     whole: dict[str, tuple[float, Callable[[Constants, float], Losses]]] = {
-        str(dtype).removeprefix("torch."): (
+        name_of(dtype): (
             3 * vocabulary * dtype.itemsize,
             lambda constants, alpha, dtype=dtype: in_dtype(dtype, constants, alpha),
         )
@@ -104,12 +105,10 @@ def main(
     proxy = distil(
         target, spread(target.layers // 2, target.layers), words, DistilSettings(steps=60, batch_tokens=512)
     ).model
-    texts_of, labels = _records(train, asked, 1000)
-    records = PrivateRecords(texts_of, labels=labels)
+    records, tested = (_first(read(path, asked.label_names), 1000) for path in (train, test))
     tuning = Tuning(Spend(0.0, 0.064, 60), 1.0, 0.05)
     start = proxy.text_prompt(asked.init_text, 20)
     prompt = tune(proxy, records, asked, start, tuning, declared_units=1000, randomness=Seeded(0))
-    tested = _records(test, asked, 1000)
     lines, own = target.encoder(asked).encode(words), proxy.encoder(asked).encode(words)
     constants = (target.answer_logits(lines), proxy.answer_logits(own, prompt), proxy.answer_logits(own))
     for alpha in (0.0, 0.5):
@@ -123,18 +122,19 @@ def main(
                 "model": model.name, "task": asked.name, "alpha": alpha, "stored": name,
                 "bytes_a_text": size if alpha else size / 3,
                 "kl": round(judge.held_out_loss(found.vectors), 4),
-                "accuracy": round(100 * accuracy(target, asked, *tested, found).micro, 1),
+                "accuracy": round(100 * accuracy(target, asked, tested.texts, tested.labels, found).micro, 1),
                 "cpu_s": round(time.process_time() - begun, 1),
             }  # fmt: skip
             print(json.dumps(told), flush=True)
-    print(json.dumps({"proxy": round(100 * accuracy(proxy, asked, *tested, prompt).micro, 1)}))
+    print(
+        json.dumps(
+            {"proxy": round(100 * accuracy(proxy, asked, tested.texts, tested.labels, prompt).micro, 1)}
+        )
+    )
 
 
-def _records(path: Path, task: Task, most: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    names = [label.name for label in task.labels]
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()][:most]
-    labels = (row["label"] if isinstance(row["label"], int) else names.index(row["label"]) for row in rows)
-    return tuple(row["text"] for row in rows), tuple(labels)
+def _first(records: PrivateRecords, most: int) -> PrivateRecords:
+    return taken(records, range(min(most, len(records.texts))))
 
 
 if __name__ == "__main__":

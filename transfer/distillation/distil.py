@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -42,6 +43,7 @@ from transfer.tokens.corpus import Corpus
 
 __all__ = ["DistilSettings", "distil", "make"]
 
+T = TypeVar("T")
 LEAST_RELATED = 8
 """Fewest held-out texts of a model without an LM head, whose measurement compares texts with each other."""
 
@@ -186,20 +188,24 @@ class _Distillation:
             longest = PASS_TOKENS if self.proxy.device.type == "cpu" else None
             parts = [piece for part in parts for piece in part.pieces(longest, self.processes.count)]
         sizes = torch.tensor([self._sizes(part) for part in parts]).sum(dim=0)  # [3]
-        own = list(self.processes.share(len(parts)))
-        if self.processes.divided:
-            return self._learn([parts[number] for number, _ in own], sizes, [counted for _, counted in own])
-        return in_pieces(self.proxy, [parts[number] for number, _ in own], partial(self._learn, sizes=sizes))
+        shared = list(self.processes.share(len(parts)))
+        own = [parts[number] for number, counted in shared if counted]
+        terms = self._fitted(own, partial(self._learn, sizes))
+        for number in [number for number, counted in shared if not counted]:
+            self.comparison.learn(parts[number], self.settings.temperature, torch.zeros(3))
+        return terms
 
-    def _learn(
-        self, parts: Sequence[Exercise], sizes: torch.Tensor, counted: Sequence[int] | None = None
-    ) -> torch.Tensor:
+    def _learn(self, sizes: torch.Tensor, parts: Sequence[Exercise]) -> torch.Tensor:
         self.proxy.model.zero_grad()  # memory may have run out behind the first of them
         terms, weights = torch.zeros(3), torch.tensor(self.settings.weights)
-        for part, once in zip(parts, counted or [1] * len(parts), strict=True):
-            share = once * torch.tensor(self._sizes(part)) / sizes
+        for part in parts:
+            share = torch.tensor(self._sizes(part)) / sizes
             terms += share * self.comparison.learn(part, self.settings.temperature, share * weights)
         return terms
+
+    def _fitted(self, parts: Sequence[Exercise], run: Callable[[Sequence[Exercise]], T]) -> T:
+        """Return `run(parts)`, in pieces that fit into memory; processes with divided layers cannot choose alone."""
+        return run(parts) if self.processes.divided else in_pieces(self.proxy, parts, run)
 
     def _sizes(self, part: Exercise) -> list[int]:
         """Return the number of values that each term of a part is a mean of."""
@@ -229,9 +235,7 @@ class _Distillation:
 
     def _measured(self, part: Exercise) -> tuple[int, torch.Tensor]:
         comparison = Comparison(self.target, self.proxy)  # float32 for all recipes
-        if self.processes.divided:
-            return comparison.measure(part)
-        found = in_pieces(self.proxy, [part], lambda pieces: [comparison.measure(piece) for piece in pieces])
+        found = self._fitted([part], lambda pieces: [comparison.measure(piece) for piece in pieces])
         return sum(rows for rows, _ in found), torch.stack([sums for _, sums in found]).sum(dim=0)
 
     def held_out(self, sequences: Corpus) -> Iterator[Exercise]:

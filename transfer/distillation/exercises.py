@@ -151,13 +151,8 @@ def _masked(
     return Exercise(ids, batch.mask, rows, columns, goal, model.embedding[:0])
 
 
-def in_pieces(
-    proxy: LanguageModel,
-    parts: Sequence[Exercise],
-    run: Callable[[Sequence[Exercise]], T],
-    most: int | None = None,
-) -> T:
-    """Return `run(parts)`, each part in pieces of at most `most` tokens; where memory runs out, of half as many.
+def in_pieces(proxy: LanguageModel, parts: Sequence[Exercise], run: Callable[[Sequence[Exercise]], T]) -> T:
+    """Return `run(parts)`; where memory runs out, with each part in pieces of half as many tokens.
 
     The smaller size stays that of `proxy`. Without an LM head a part has no pieces: its texts are compared with one
     another.
@@ -167,10 +162,9 @@ def in_pieces(
     """
     size, split = proxy.size, proxy.lm_head != "none"
     while True:
-        tokens = min(most or size.tokens, size.tokens) if size.fallen else most
         pieces = parts
-        if split and tokens:
-            pieces = [piece for part in parts for piece in part.pieces(tokens)]
+        if split and size.fallen:
+            pieces = [piece for part in parts for piece in part.pieces(size.tokens)]
         if (result := attempted(partial(run, pieces))) is not None:
             return result
         if not split:

@@ -15,7 +15,7 @@ from transfer.families.model_directory import directory_of
 from transfer.families.skeleton import Skeleton, config_of, skeleton, stored_in
 from transfer.models.needs import Need, described, of_weights
 from transfer.models.sizing import kept_for_training
-from transfer.placement.devices import chosen_device, dtype_of
+from transfer.placement.devices import chosen_device, dtype_of, name_of
 from transfer.placement.settings import Placement
 
 BESIDE = ("config.json", "generation_config.json", "tokenizer*", "chat_template*")
@@ -34,6 +34,7 @@ class Forecast:
         weights: their bytes.
         download: bytes of all its files, which each client fetches once.
         needs: memory for the distillation, by part, and the download.
+        config: its configuration.
     """
 
     layers: tuple[int, ...]
@@ -43,6 +44,7 @@ class Forecast:
     weights: int
     download: int
     needs: tuple[Need, ...]
+    config: PretrainedConfig
 
 
 def forecast(
@@ -66,8 +68,8 @@ def forecast(
         *_distillation(config, skeleton(proxy, torch.float32), placement, settings),
         Need("to each client", "proxy", download, detail),
     )
-    dtype = str(small.model.dtype).removeprefix("torch.")
-    return Forecast(chosen, total, small.parameters, dtype, small.weights(), download, needs)
+    dtype = name_of(small.model.dtype)
+    return Forecast(chosen, total, small.parameters, dtype, small.weights(), download, needs, proxy)
 
 
 def shortened(config: PretrainedConfig, layers: Sequence[int]) -> PretrainedConfig:

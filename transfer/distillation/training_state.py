@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from transfer.distillation.divided_layers import clip_gradients, gathered, kinds
 from transfer.distillation.exercises import Exercise
 from transfer.distillation.settings import DistilSettings
 from transfer.models.language_model import LanguageModel
+from transfer.progress import time_left
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Pace:
     def tell(self, step: int, kl: float) -> None:
         """Log the held-out KL after `step`, tokens a second, and the time left if no plateau ends it earlier."""
         seconds = max(time.monotonic() - self._start, 1e-9)
-        left = timedelta(seconds=round(seconds / max(1, step - self._first) * (self._steps - step)))
+        left = time_left(seconds, step - self._first, self._steps - step)
         logger.info(
             "step %d of %d: held-out KL %.3f nats, %.0f tokens a second, at most %s left",
             step, self._steps, kl, self._tokens / seconds, left,

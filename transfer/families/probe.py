@@ -24,7 +24,7 @@ from transfer.families.probe_cache import remembered, weights_of
 from transfer.families.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead
-from transfer.placement.devices import device_of, numbers_of, precision
+from transfer.placement.devices import device_of, embedding_of, numbers_of, precision
 from transfer.tokens.batches import Line, collate
 from transfer.tokens.readout import Places, label_logits, question
 from transfer.tokens.vocabulary import drawn, padding
@@ -87,7 +87,7 @@ class _Probe:
 
     @property
     def _vocabulary(self) -> int:
-        return int(self.model.get_input_embeddings().get_parameter("weight").shape[0])
+        return int(embedding_of(self.model).shape[0])
 
     def traits(self) -> Traits:
         """Measure everything, the plain pass first."""

@@ -18,6 +18,7 @@ from transfer.families.layout import layers
 from transfer.families.loading import FACTORIES, one_line, promised, without_pooler
 from transfer.families.model_directory import directory_of
 from transfer.model_ref import LmHead
+from transfer.placement.devices import embedding_of
 from transfer.placement.settings import Quantisation
 
 BLOCK, SCALE_BYTES = 64, 4
@@ -39,12 +40,12 @@ class Skeleton:
     @property
     def width(self) -> int:
         """H, the size of an input embedding."""
-        return int(self.model.get_input_embeddings().get_parameter("weight").shape[1])
+        return int(embedding_of(self.model).shape[1])
 
     @property
     def vocabulary(self) -> int:
         """V, the number of input embeddings."""
-        return int(self.model.get_input_embeddings().get_parameter("weight").shape[0])
+        return int(embedding_of(self.model).shape[0])
 
     @property
     def parameters(self) -> int:

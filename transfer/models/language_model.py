@@ -26,13 +26,13 @@ from transfer.model_ref import LmHead, ModelRef
 from transfer.models.forward_size import ForwardSize
 from transfer.models.passes import Manners
 from transfer.placement.checkpointing import checkpointed
-from transfer.placement.devices import device_of
+from transfer.placement.devices import device_of, embedding_of
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens import vocabulary
 from transfer.tokens.batches import Batch, Line, collate
 from transfer.tokens.encoder import Encoder
-from transfer.tokens.readout import Head, Reading, copies, question
+from transfer.tokens.readout import Head, Reading, copies, question, within
 from transfer.tokens.task_fit import readable
 
 
@@ -88,8 +88,7 @@ class LanguageModel:
     @property
     def embedding(self) -> torch.Tensor:
         """Input embeddings [V, H]."""
-        weight: torch.Tensor = self.model.get_input_embeddings().get_parameter("weight")
-        return weight
+        return embedding_of(self.model)
 
     def embedded(self, ids: torch.Tensor) -> torch.Tensor:
         """Layer inputs [..., H] in float32 for tokens [...]; some models scale the embedding weights."""
@@ -230,10 +229,9 @@ class LanguageModel:
 
         for group, logits in self.size.of_lines(lines, range(len(lines)), length, copies(words), run):
             out = out if len(out) else kept(starts[-1], logits.shape[1])
-            limits = torch.finfo(out.dtype)  # Chameleon tells of some tokens by the least float32
             # batches are sorted by length: each row goes back to its line's place
             places = [place for i in group for place in range(starts[i], starts[i + 1])]
-            out[places] = logits.clamp(limits.min, limits.max).to(out.dtype)
+            out[places] = within(logits, out.dtype).to(out.dtype)
         return out
 
     def text_prompt(self, text: str, length: int) -> SoftPrompt:

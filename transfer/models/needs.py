@@ -7,7 +7,7 @@ from typing import Literal
 from transformers import PretrainedConfig
 
 from transfer.families.skeleton import Skeleton, skeleton, stored_in
-from transfer.placement.devices import dtype_of
+from transfer.placement.devices import dtype_of, name_of
 from transfer.placement.settings import Placement
 
 Purpose = Literal["distillation", "transfer", "client's round", "to each client"]
@@ -48,4 +48,4 @@ def of_weights(purpose: Purpose, config: PretrainedConfig, placement: Placement)
 
 def described(bones: Skeleton) -> str:
     """Return number and type of a model's weights as text."""
-    return f"{bones.parameters:,} weights, {str(bones.model.dtype).removeprefix('torch.')}"
+    return f"{bones.parameters:,} weights, {name_of(bones.model.dtype)}"

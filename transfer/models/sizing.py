@@ -18,7 +18,7 @@ from transfer.families.shortcuts import Shortcuts, inputs_of, last_states, read,
 from transfer.families.skeleton import Skeleton
 from transfer.models.forward_size import forward_tokens
 from transfer.placement.checkpointing import checkpointed
-from transfer.placement.devices import precision
+from transfer.placement.devices import embedding_of, precision
 from transfer.tokens.batches import Batch
 from transfer.tokens.readout import Words, question
 
@@ -53,8 +53,11 @@ def kept_for_backward(
     if checkpointing and len(lists) != 1:
         return None
     batch = _batch(rows, tokens)
-    embedding = bones.model.get_input_embeddings().get_parameter("weight")
-    prompts = embedding.new_zeros(rows, prompt, bones.width, dtype=torch.float32).requires_grad_(True)
+    prompts = (
+        embedding_of(bones.model)
+        .new_zeros(rows, prompt, bones.width, dtype=torch.float32)
+        .requires_grad_(True)
+    )
 
     def pass_of(name: str, shortcuts: Shortcuts) -> int:
         with _counted(bones.model) as kept, checkpointed(list(lists[0]) if checkpointing else []):

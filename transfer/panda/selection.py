@@ -36,10 +36,10 @@ from transfer.panda.scores import (
     task_similarity,
 )
 from transfer.post.problem import Problem
-from transfer.post.references import within
 from transfer.post.transfer import descend, initial_prompt
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
+from transfer.tokens.readout import within
 
 ANCHORS = 256
 """Largest number of public texts for the scores; none of them is held out."""
@@ -112,6 +112,7 @@ class Prepared:
     """A problem and the library's prompts for it, with all that was to be asked of the proxy; it holds no proxy.
 
     Attributes:
+        texts: the public texts, of which the problem's indices tell.
         problem: the problem.
         start: prompt of the target that the transfer without a library begins with.
         eligible: the records that may be used, by name.
@@ -119,6 +120,7 @@ class Prepared:
         scores: scores of the eligible records, by name.
     """
 
+    texts: Sequence[str]
     problem: Problem
     start: SoftPrompt
     eligible: Mapping[str, LibraryRecord]
@@ -152,7 +154,7 @@ def prepare(new: TransferInput, problem: Problem, records: Sequence[LibraryRecor
     obstacles = {item.name: item.obstacle(new.target.ref, new.campaign, new.guarantee) for item in records}
     eligible = {item.name: item for item in records if obstacles[item.name] is None}
     scores = score(new, problem, start, list(eligible.values())) if eligible else {}
-    return Prepared(problem, start, eligible, obstacles, scores)
+    return Prepared(new.texts, problem, start, eligible, obstacles, scores)
 
 
 def _table(

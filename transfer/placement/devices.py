@@ -48,9 +48,19 @@ def dtype_of(placement: Placement, stored: torch.dtype) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else stored
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """Return a dtype as settings spell it, such as "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def embedding_of(model: PreTrainedModel) -> torch.Tensor:
+    """Return the weights [V, H] of the model's input embeddings."""
+    return model.get_input_embeddings().get_parameter("weight")
+
+
 def device_of(model: PreTrainedModel) -> torch.device:
     """Return the device that takes the model's inputs: that of its input embeddings."""
-    return model.get_input_embeddings().get_parameter("weight").device
+    return embedding_of(model).device
 
 
 def require_embeddings(model: PreTrainedModel) -> None:
@@ -74,7 +84,7 @@ def require_embeddings(model: PreTrainedModel) -> None:
 def numbers_of(model: PreTrainedModel) -> str:
     """Return what the model's weights are: "int8" or "nf4" where they are quantised, else their dtype."""
     if not getattr(model, "is_quantized", False):
-        return str(model.dtype).removeprefix("torch.")
+        return name_of(model.dtype)
     settings, kinds = model.config.quantization_config, {"int8": "load_in_8bit", "nf4": "load_in_4bit"}
     return next((name for name, key in kinds.items() if getattr(settings, key, False)), "quantised")
 

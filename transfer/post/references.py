@@ -30,9 +30,3 @@ def on_disk(rows: int, columns: int) -> torch.Tensor:
         file.truncate(size)
         flat = torch.from_file(file.name, shared=True, size=rows * columns, dtype=torch.float16)
     return flat.view(rows, columns)
-
-
-def within(logits: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return `logits` cut to the range of `dtype`, as constants are: their differences then stay what they were."""
-    limits = torch.finfo(dtype)
-    return logits.clamp(limits.min, limits.max)

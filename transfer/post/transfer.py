@@ -24,11 +24,12 @@ from transfer.post.alpha import chosen_alpha
 from transfer.post.compatibility import check_possible
 from transfer.post.problem import Problem
 from transfer.post.projection import projected
-from transfer.post.references import on_disk, within
+from transfer.post.references import on_disk
 from transfer.post.settings import Start, TransferSettings
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
+from transfer.tokens.readout import within
 
 BETAS = 0.9, 0.95
 """Adam's β. Gradients shrink as the loss falls; with the usual 0.999 the first ones would slow all later steps."""

@@ -10,11 +10,8 @@ import typer
 
 from transfer.distillation.settings import PARTS, DistilSettings, Places, Precision, checkpoints_of
 from transfer.errors import UsageError
-from transfer.families.model_directory import directory_of
 from transfer.names import checked
-from transfer.placement.settings import Placement
 from transfer.progress import doing, say
-from transfer.terminal.session import Session
 
 DEFAULTS = DistilSettings()
 FROZEN = ",".join(DEFAULTS.freeze)
@@ -86,25 +83,6 @@ def require(text: Path | None, name: str, *, dry_run: bool) -> None:
             raise UsageError(f"missing option {option}: only --dry-run does without")
     if name:
         checked("proxy", name)
-
-
-def tell(
-    session: Session,
-    target: str,
-    layers: int | tuple[int, ...],
-    text: Path | None,
-    placement: Placement,
-    settings: DistilSettings,
-) -> None:
-    """Carry out a dry run; see `transfer.terminal.dry_run`.
-
-    Raises:
-        UsageError: the target cannot be sized or cut so, or the text is not readable.
-    """
-    directory_of(target)  # before the slow import of PyTorch
-    with doing("loading PyTorch"):
-        from transfer.terminal import dry_run
-    dry_run.tell(session, target, layers, text, placement, settings)
 
 
 @contextmanager

@@ -154,6 +154,12 @@ def label_logits(logits: torch.Tensor, words: Reading | None) -> torch.Tensor:
     return torch.stack([logits[:, list(ids)].mean(dim=1) for ids in words], dim=1)
 
 
+def within(logits: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return `logits` cut to the range of `dtype`, as constants are: their differences then stay what they were."""
+    limits = torch.finfo(dtype)  # Chameleon tells of some tokens by the least float32
+    return logits.clamp(limits.min, limits.max)
+
+
 def _continued(batch: Batch, tails: Sequence[Sequence[int]]) -> Batch:
     """Return one row for every record and tail, in this order, with the tail behind the record's last token."""
     room, copies = max(map(len, tails)), len(tails)
