@@ -86,6 +86,9 @@ def _transfer(result: TransferResult) -> TransferV1:
         check_every=settings.check_every,
         seed=settings.seed,
         best_step=result.best_step,
+        imitate=settings.imitate,
+        restarts=settings.restarts,
+        length=settings.length,
     )
 
 

@@ -18,6 +18,8 @@ from transfer.post.settings import TransferSettings
 from transfer.tasks import Task
 
 ZERO_SHOT = ("bare", "text", "proxy-bare")
+FREE = ("public-prior", "public-start")
+"""Those that cost no privacy either, and ask public text."""
 CENTRAL = ("ceiling", "paper")
 """Those that have all records in one place, and no noise."""
 LIBRARY = ("library", "shuffled")
@@ -25,11 +27,13 @@ TRANSFERS = ("l1", "l2", "post", "undistilled", *LIBRARY)
 FEDERATED = ("same-model", "proxy", "direct", "arithmetic", *TRANSFERS)
 SHELVED = (*LIBRARY, "paper")
 """Those that need prompts of other tasks, and label words."""
-BY_LABELS = ("arithmetic", *SHELVED)
+BY_WORDS = (*SHELVED, *FREE)
+"""Those without a meaning where a head reads the answers."""
+BY_LABELS = ("arithmetic", *BY_WORDS)
 """Those without a meaning where answers are free text."""
 ALONE = {0.0: "l1", 1.0: "l2"}
 """What POST is called at an α that leaves one of its losses."""
-ALL = (*ZERO_SHOT, "ceiling", *FEDERATED)
+ALL = (*ZERO_SHOT, *FREE, "ceiling", *FEDERATED)
 METHODS = (*ALL, "paper")
 DESCENT = ("steps", "batch_size", "learning_rate", "held_out", "check_every")
 """Settings of a transfer that have nothing to do with its loss."""
@@ -149,7 +153,7 @@ class Grid:
         for method in axes.chosen(ZERO_SHOT):
             yield self.cell(method, Condition.central(0))
         for seed in range(axes.seeds):
-            for method in axes.chosen(CENTRAL):
+            for method in axes.chosen((*FREE, *CENTRAL)):
                 yield self.cell(method, Condition.central(seed))
             for condition, method in product(axes.conditions(seed), axes.chosen(FEDERATED)):
                 if method != "same-model" or condition.private:  # without noise it is the ceiling's
@@ -169,21 +173,27 @@ class Grid:
             "test": inputs.test,
             "test_rows": recipe.test_rows,
         }
-        if method == "text":
-            settings["prompt_length"] = recipe.prompt_length
-        if method not in ("bare", "text", "same-model", *CENTRAL):
+        if method not in ("bare", "text", "same-model", *FREE, *CENTRAL):
             settings["proxy"] = inputs.proxy  # of the undistilled one it says which layers
-        if method == "ceiling":
-            settings |= self._tuned(condition)
         if method in FEDERATED:
             settings |= self._tuned(condition) | self._federation(condition)
         if method in TRANSFERS:
             settings |= self._transferred(alpha=method not in ("l1", "l2"))
-        if method == "paper":
-            settings |= self._labelled(condition)
         if method in SHELVED:
             settings["library"] = inputs.library
-        return Cell(method, condition, settings)
+        return Cell(method, condition, settings | self._alone(method, condition))
+
+    def _alone(self, method: str, condition: Condition) -> dict[str, Any]:
+        """What only one or two methods depend on."""
+        length, seed = {"prompt_length": self.recipe.prompt_length}, {"seed": condition.seed}
+        told = {
+            "text": length,
+            "public-prior": self._public | seed,
+            "public-start": self._public | seed | length,
+            "ceiling": self._tuned(condition) | {"restarts": self.recipe.restarts},
+            "paper": self._labelled(condition),
+        }
+        return told.get(method, {})
 
     def tuned(self, model: str, condition: Condition) -> dict[str, Any]:
         """What a prompt tuned on `model` depends on."""

@@ -14,7 +14,18 @@ import torch
 from client.private.records import PrivateRecords
 from tests.benchmarks import quality
 from tests.benchmarks.quality_bench import Bench
-from tests.benchmarks.quality_cells import ALL, LIBRARY, METHODS, SHELVED, Axes, Condition, Grid, Inputs
+from tests.benchmarks.quality_cells import (
+    ALL,
+    FREE,
+    LIBRARY,
+    METHODS,
+    SHELVED,
+    ZERO_SHOT,
+    Axes,
+    Condition,
+    Grid,
+    Inputs,
+)
 from tests.benchmarks.quality_directions import UNLEARNT, low_rank
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tune_together, tunings
 from tests.benchmarks.quality_library import LibraryFolder
@@ -58,9 +69,11 @@ def test_every_method_is_measured_in_every_condition_it_depends_on_and_no_other(
         assert 0 <= line["micro"] <= 1
         assert 0 <= line["macro"] <= 1
         assert line["peak_mib"] > 0
-        assert (line["tuning_seconds"] > 0) == (line["method"] not in ("bare", "text", "proxy-bare"))
+        assert (line["tuning_seconds"] > 0) == (line["method"] not in (*ZERO_SHOT, *FREE))
     once, a_seed, noisy, every = 1, 2, 2 * 2, 2 * 2 * 2
-    expected = {"bare": once, "text": once, "proxy-bare": once, "ceiling": a_seed, "same-model": noisy}
+    expected = (
+        {"same-model": noisy} | dict.fromkeys(ZERO_SHOT, once) | dict.fromkeys((*FREE, "ceiling"), a_seed)
+    )
     measured = [method for method in ALL if method not in LIBRARY]
     assert counts == {method: expected.get(method, every) for method in measured}
 
@@ -355,8 +368,9 @@ def test_the_table_says_what_the_cells_say(finished, capsys, tmp_path):
     post = reached("post", epsilon=8.0, clients=3)
     assert told["**POST**"] == f"{statistics.fmean(post):.1f} ± {statistics.stdev(post):.1f}"
     assert told["zero-shot"] == f"{reached('bare')[0]:.1f}"
-    bare, ceiling = reached("bare")[0], statistics.fmean(reached("ceiling"))
-    ratio = (statistics.fmean(post) - bare) / (ceiling - bare) if ceiling > bare else None
+    free = max(statistics.fmean(reached(method)) for method in ("bare", "text", *FREE))
+    ceiling = statistics.fmean(reached("ceiling"))
+    ratio = (statistics.fmean(post) - free) / (ceiling - free) if ceiling > free else None
     assert told["recovery"] == ("–" if ratio is None else f"{ratio:.2f}")
     assert len(body) == 4
 
@@ -366,6 +380,14 @@ def test_a_report_of_nothing_finished_is_empty_and_no_error(tmp_path):
     quality.main(["--report", str(tmp_path / "none.json"), "--out", str(tmp_path / "none.md")])
     assert (tmp_path / "none.md").read_text().count("|") == 0
     assert ElementTree.parse(tmp_path / "none.svg").findall("{*}g") == []  # noqa: S314  # our own
+
+
+def test_recovery_is_of_the_best_answer_that_costs_no_privacy():
+    cells = [cell("bare", 0.5), cell("post", 0.8, seed=0), cell("ceiling", 0.9, seed=0)]
+    for method, free in (("text", 0.55), ("public-prior", 0.7), ("public-start", 0.6)):
+        cells.append(cell(method, free))
+    (row,) = rows(cells)
+    assert (row.free, row.recovery) == (0.7, pytest.approx(0.5))
 
 
 def test_recovery_is_the_part_of_the_possible_gain_that_is_kept():
@@ -462,9 +484,11 @@ def keys(grid, method):
     ("changed", "others"),
     [
         ({"recipe": Recipe(test_rows=9)}, set(METHODS)),
-        ({"recipe": Recipe(prompt_length=9)}, {*METHODS} - {"bare", "proxy-bare"}),
-        ({"recipe": Recipe(steps=9)}, {*ALL} - {"bare", "text", "proxy-bare", "ceiling"}),
+        ({"recipe": Recipe(prompt_length=9)}, {*METHODS} - {"bare", "proxy-bare", "public-prior"}),
+        ({"recipe": Recipe(steps=9)}, {*ALL} - {*ZERO_SHOT, *FREE, "ceiling"}),
         ({"recipe": Recipe(plain_lot=9)}, {"ceiling"}),
+        ({"recipe": Recipe(restarts=9)}, {"ceiling"}),
+        ({"inputs": replace(grid().inputs, public="other")}, {*METHODS} - {*ZERO_SHOT, "ceiling", "proxy"}),
         ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled", *SHELVED}),
         ({"inputs": replace(grid().inputs, library="other")}, {*SHELVED}),
         ({"transfer": TransferSettings(alpha=0.9)}, {"post", "undistilled", *LIBRARY}),

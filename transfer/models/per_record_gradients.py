@@ -114,7 +114,7 @@ def _gradients(
     shape = (len(batch), *vectors.shape)
     rows = vectors.detach().expand(shape).clone().requires_grad_(True)  # [B, P, H], one copy a record
     logits = model.logits(batch, rows, words)
-    losses = _losses(logits, batch, labels, words)  # [B]
+    losses = record_losses(logits, batch.goal, labels, words)  # [B]
     # row i occurs in loss i only, so the gradient of the sum is every record's own
     (gradients,) = torch.autograd.grad(losses.sum(), rows)
     if gradients.shape != shape:
@@ -124,10 +124,12 @@ def _gradients(
     return gradients
 
 
-def _losses(logits: torch.Tensor, batch: Batch, labels: torch.Tensor, words: Reading | None) -> torch.Tensor:
-    """Return each record's own loss [B]; no sum or mean runs over records."""
-    if batch.goal is not None:
-        return answer_loss(logits, batch.goal)
+def record_losses(
+    logits: torch.Tensor, goal: torch.Tensor | None, labels: torch.Tensor, words: Reading | None
+) -> torch.Tensor:
+    """Return each record's own loss [B]: of its answer `goal` [B, K] in free text, or else of its `labels`."""
+    if goal is not None:
+        return answer_loss(logits, goal)
     if isinstance(words, Head) and words.weights is not None:
         return labels_loss(logits, labels, words.weights)
     return label_loss(logits, labels)

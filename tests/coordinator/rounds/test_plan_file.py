@@ -49,7 +49,7 @@ def test_the_examples_commented_keys_are_the_defaults_too():
     assert shown.pop("library") == NO_LIBRARY
     assert tuple(shown.pop("twins")) == Publication("").twins
     assert shown == {key: getattr(defaults, key) for key in shown}
-    assert len(shown) == 9
+    assert len(shown) == 12
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,8 @@ def test_the_examples_commented_keys_are_the_defaults_too():
         ("[publish]", "[transfer]\nalpha = 2.0\n[publish]", "alpha 2.0 must be in"),
         ("[publish]", "[transfer]\nalpha = 'agree'\n[publish]", "alpha 'agree' must be .*, or \"agreement\""),
         ("[publish]", "[prompt]\ninit = 'zeros'\n[publish]", r"\[prompt\] init"),
+        ("[publish]", "[transfer]\nrestarts = -1\n[publish]", "restarts -1 must be ≥ 0"),
+        ("[publish]", "[transfer]\nimitate = 'answers'\n[publish]", r"\[transfer\] imitate"),
         ("rounds = 2", 'strategy = "krum"', "strategy 'krum' is none of default, mean, .*, fedavgm, fedadam"),
         (
             "[publish]",
