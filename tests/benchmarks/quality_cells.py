@@ -196,6 +196,8 @@ class Grid:
         told = {name: getattr(self.recipe, name) for name in names} | self._directions(condition)
         if self.recipe.initial != "text":
             told["initial"] = self.recipe.initial
+        if self.recipe.initial == "public":
+            told |= self._public
         return told | {"private": self.inputs.private, "seed": condition.seed}
 
     def _directions(self, condition: Condition) -> dict[str, Any]:
