@@ -25,7 +25,6 @@ from tests.benchmarks.quality_cells import (
 from tests.benchmarks.quality_federation import drawn, taken, tune_together
 from tests.benchmarks.quality_memory import forget_peak, peak_mib
 from tests.benchmarks.quality_paper import Paper, sources
-from tests.benchmarks.quality_recipe import Recipe
 from tests.benchmarks.quality_world import Delivered, Tuned, World, in_numbers
 from transfer.files import atomic as files
 from transfer.models.language_model import LanguageModel
@@ -108,7 +107,7 @@ class Bench:
         if cell.method == "text":
             return Delivered(text_prompt(world.target, world.task, self.grid.recipe.prompt_length))
         if cell.method == "public-start":
-            return Delivered(self._public_start(cell.condition))
+            return Delivered(self._public_start(world.target, cell.condition))
         if cell.method == "paper":
             return self._as_published(cell)
         if cell.method == "direct" and tuned:
@@ -127,7 +126,7 @@ class Bench:
         if path.exists():
             return self._kept(path, model)
         start = time.monotonic()
-        initial, private = self._initial(model, recipe), self._private(condition)
+        initial, private = self._initial(model, condition), self._private(condition)
 
         def on_step(step: int, steps: int) -> None:
             self.on_step(f"tuning on {model.ref.name}", step, steps)
@@ -142,18 +141,21 @@ class Bench:
         files.replace(path, json.dumps(kept).encode())
         return tuned
 
-    def _initial(self, model: LanguageModel, recipe: Recipe) -> SoftPrompt:
-        """Where tuning starts: the task's text, or a prompt that was tuned in another run."""
+    def _initial(self, model: LanguageModel, condition: Condition) -> SoftPrompt:
+        """Where tuning starts: the task's text, what public text teaches, or a prompt of another run."""
+        recipe = self.grid.recipe
         if recipe.initial == "text":
             return text_prompt(model, self.world.task, recipe.prompt_length)
+        if recipe.initial == "public":
+            return self._public_start(model, condition)
         return self._kept(self.cache / recipe.initial, model).prompt
 
-    def _public_start(self, condition: Condition) -> SoftPrompt:
-        """A prompt of the target that public text alone teaches."""
+    def _public_start(self, model: LanguageModel, condition: Condition) -> SoftPrompt:
+        """A prompt of a model that public text alone teaches to answer as the target does."""
         world, texts = self.world, self._public(condition)
         answers = public_answers(world.target, world.task, texts)
         length = self.grid.recipe.prompt_length
-        return public_start(answers, world.target, world.task, texts, length, condition.seed)
+        return public_start(answers, model, world.task, texts, length, condition.seed)
 
     @staticmethod
     def _kept(path: Path, model: LanguageModel) -> Tuned:

@@ -35,6 +35,8 @@ ALONE = {0.0: "l1", 1.0: "l2"}
 """What POST is called at an α that leaves one of its losses."""
 ALL = (*ZERO_SHOT, *FREE, "ceiling", *FEDERATED)
 METHODS = (*ALL, "paper")
+LATER = {"imitate": "change", "restarts": 0, "length": 0}
+"""Settings of a transfer that cells name only where they differ: older cells have none, and keep their keys."""
 DESCENT = ("steps", "batch_size", "learning_rate", "held_out", "check_every")
 """Settings of a transfer that have nothing to do with its loss."""
 
@@ -190,7 +192,7 @@ class Grid:
             "text": length,
             "public-prior": self._public | seed,
             "public-start": self._public | seed | length,
-            "ceiling": self._tuned(condition) | {"restarts": self.recipe.restarts},
+            "ceiling": self._tuned(condition) | self._restarts,
             "paper": self._labelled(condition),
         }
         return told.get(method, {})
@@ -207,6 +209,8 @@ class Grid:
         told = {name: getattr(self.recipe, name) for name in names} | self._directions(condition)
         if self.recipe.initial != "text":
             told["initial"] = self.recipe.initial
+        if self.recipe.initial == "public":
+            told |= self._public
         return told | {"private": self.inputs.private, "seed": condition.seed}
 
     def _directions(self, condition: Condition) -> dict[str, Any]:
@@ -225,14 +229,20 @@ class Grid:
         return told | {"partition": self.recipe.partition, "strategy": self.recipe.strategy}
 
     def _transferred(self, *, alpha: bool) -> dict[str, Any]:
-        left_out = ("seed",) if alpha else ("seed", "alpha")  # L1 and L2 are what they are
-        settings = asdict(self.transfer).items()
-        return {f"transfer_{name}": value for name, value in settings if name not in left_out} | self._public
+        settings = asdict(self.transfer)
+        left_out = {name for name, value in LATER.items() if settings[name] == value}
+        left_out |= {"seed"} if alpha else {"seed", "alpha"}  # L1 and L2 are what they are
+        told = {f"transfer_{name}": value for name, value in settings.items() if name not in left_out}
+        return told | self._public
 
     def _labelled(self, condition: Condition) -> dict[str, Any]:
         told = {name: getattr(self.recipe, name) for name in ("prompt_length", "train_rows")}
         told |= {f"transfer_{name}": getattr(self.transfer, name) for name in DESCENT}
         return told | {"private": self.inputs.private, "seed": condition.seed} | self._public
+
+    @property
+    def _restarts(self) -> dict[str, Any]:
+        return {"restarts": self.recipe.restarts} if self.recipe.restarts else {}
 
     @property
     def _public(self) -> dict[str, Any]:

@@ -41,7 +41,9 @@ class Recipe:
     learning_rate: float = _setting(usual_learning_rate(DIMENSIONS), "step size under noise")
     dimensions: int = _setting(DIMENSIONS, "directions tuned in under noise; 0 for the whole prompt")
     directions: str = _setting("public", "which: public, random or low-rank")
-    initial: str = _setting("text", "what tuning starts from: text, or a file of --cache with another prompt")
+    initial: str = _setting(
+        "text", "what tuning starts from: text, public, or a file of --cache with another prompt"
+    )
     plain_steps: int = _setting(60, "steps a round without noise")
     plain_lot: int = _setting(96, "expected records of a client in a step without noise")
     plain_learning_rate: float = _setting(0.01, "step size without noise")

@@ -192,7 +192,7 @@ def test_every_method_is_measured_of_a_model_without_an_lm_head(embedding, tmp_p
     out = tmp_path / "out.json"
     quality.main([*embedding, "--clients", "1", "--epsilon", "8", "--out", str(out)])
     found = {line["method"]: line["micro"] for line in lines_of(out)}
-    assert set(found) == set(ALL) - set(LIBRARY)
+    assert set(found) == set(ALL) - {*LIBRARY, *FREE}
     assert found["bare"] == found["text"] == found["proxy-bare"]  # without a head the first class is as good
     (prompt, *_) = out.with_name("out.json.cache").glob("prompt-*.json")
     assert len(json.loads(prompt.read_text())["vectors"]) == 2 + 2
@@ -273,6 +273,26 @@ def test_tuning_starts_from_the_prompt_given_and_moves_in_the_directions_given(i
     allowed, change = UNLEARNT[directions](before.shape, 2, seed=0).flatten(1), (after - before).flatten()
     assert change.norm() > 0
     torch.testing.assert_close(allowed.T @ (allowed @ change), change, atol=1e-6, rtol=0)
+
+
+def test_tuning_may_start_from_public_text(inputs, tmp_path):
+    out = tmp_path / "out.json"
+    given = [*inputs, "--clients", "1", "--epsilon", "8", "--methods", "proxy", "--out", str(out)]
+    quality.main([*given, "--initial", "public", "--steps", "1", "--learning-rate", "1e-9"])
+    quality.main([*given, "--initial", "public", "--steps", "2", "--learning-rate", "1e-9"])
+    quality.main([*given, "--steps", "1", "--learning-rate", "1e-9"])
+    first, second, text = (
+        torch.tensor(json.loads(path.read_text())["vectors"])
+        for path in sorted(
+            out.with_name("out.json.cache").glob("prompt-*.json"), key=lambda path: path.stat().st_mtime
+        )
+    )
+    torch.testing.assert_close(first, second)  # where tuning began: it hardly moved
+    assert not torch.allclose(first, text, atol=1e-3)
+    told = [line["settings"] for line in lines_of(out)]
+    assert [(line.get("initial"), "public" in line) for line in told] == [("public", True)] * 2 + [
+        (None, True)
+    ]
 
 
 def those_of(methods, path):
@@ -488,7 +508,7 @@ def keys(grid, method):
         ({"recipe": Recipe(steps=9)}, {*ALL} - {*ZERO_SHOT, *FREE, "ceiling"}),
         ({"recipe": Recipe(plain_lot=9)}, {"ceiling"}),
         ({"recipe": Recipe(restarts=9)}, {"ceiling"}),
-        ({"inputs": replace(grid().inputs, public="other")}, {*METHODS} - {*ZERO_SHOT, "ceiling", "proxy"}),
+        ({"inputs": replace(grid().inputs, public="other")}, {*METHODS} - {*ZERO_SHOT, "ceiling"}),
         ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled", *SHELVED}),
         ({"inputs": replace(grid().inputs, library="other")}, {*SHELVED}),
         ({"transfer": TransferSettings(alpha=0.9)}, {"post", "undistilled", *LIBRARY}),
