@@ -6,7 +6,6 @@ shortcut that changes answers is not taken, and a model that cannot be read behi
 Letters: B rows, T tokens, P prompt tokens, H embedding size, V vocabulary.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -21,7 +20,7 @@ from transfer.families.closeness import close
 from transfer.families.layout import attempt, backbones, looks_at_length
 from transfer.families.loading import reason_of
 from transfer.families.operators import Operators
-from transfer.families.probe_cache import remembered, weights_of
+from transfer.families.probe_cache import remembered, settings_of, weights_of
 from transfer.families.shortcuts import Shortcuts, inputs_of, read, states_at
 from transfer.families.traits import Traits
 from transfer.model_ref import LmHead
@@ -51,11 +50,8 @@ def traits_of(
             one line differs between passes.
     """
     with _undisturbed(model):
-        config = json.loads(model.config.to_json_string(use_diff=False))
-        config.pop(
-            "_name_or_path", None
-        )  # a copy elsewhere, such as a proxy once it is stored, is the same model
-        kind = (type(model).__qualname__, config, str(device_of(model)), lm_head, torch.get_num_threads())
+        place = str(device_of(model)), lm_head, torch.get_num_threads()
+        kind = (type(model).__qualname__, settings_of(model), *place)
         tokens = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.all_special_ids)
         about = ("traits", kind, tokens, weights_of(model, digest))
         return remembered(about, lambda: asdict(_Probe(model, lm_head, tokenizer).traits()), Traits.of)

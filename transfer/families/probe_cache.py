@@ -50,6 +50,12 @@ def passed(verdict: object) -> None:
         raise ValueError(f"{verdict!r} is no verdict")
 
 
+def settings_of(model: PreTrainedModel) -> dict[str, Any]:
+    """Return a model's configuration without its place: a copy, such as a stored proxy, is the same model."""
+    settings: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
+    return {key: value for key, value in settings.items() if key != "_name_or_path"}
+
+
 def weights_of(model: PreTrainedModel, files: str) -> str:
     """Return a digest that distinguishes models of one layout, of the sum, first and last number of every tensor.
 

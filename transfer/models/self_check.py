@@ -19,7 +19,7 @@ from transfer.errors import ModelError
 from transfer.families.closeness import close, distance
 from transfer.families.loading import reason_of
 from transfer.families.model_directory import directory_of
-from transfer.families.probe_cache import passed, remembered, weights_of
+from transfer.families.probe_cache import passed, remembered, settings_of, weights_of
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
@@ -102,8 +102,8 @@ def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None
 
 def _check(model: LanguageModel, name: str, *properties: Callable[[LanguageModel], None]) -> None:
     """Refuse a model that lacks one of the `properties`; what all of them show is cached under `name`."""
-    config, device = model.model.config.to_json_string(), str(model.device)
-    about = (name, weights_of(model.model, model.ref.digest), model.lm_head, config, device)
+    weights, settings = weights_of(model.model, model.ref.digest), settings_of(model.model)
+    about = (name, weights, model.lm_head, settings, str(model.device))
     remembered(about, lambda: all(_holds(require, model) for require in properties), passed)
 
 
