@@ -32,6 +32,8 @@ ALL = (*ZERO_SHOT, "ceiling", *FEDERATED)
 METHODS = (*ALL, "paper")
 DESCENT = ("steps", "batch_size", "learning_rate", "held_out", "check_every")
 """Settings of a transfer that have nothing to do with its loss."""
+ADDED = {"formats": 1}
+"""Settings of a transfer that are newer than committed cells, each with the value at which those were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ class Grid:
 
     def _transferred(self, *, alpha: bool) -> dict[str, Any]:
         left_out = ("seed",) if alpha else ("seed", "alpha")  # L1 and L2 are what they are
-        settings = asdict(self.transfer).items()
+        settings = [item for item in asdict(self.transfer).items() if item not in ADDED.items()]
         return {f"transfer_{name}": value for name, value in settings if name not in left_out} | self._public
 
     def _labelled(self, condition: Condition) -> dict[str, Any]:

@@ -29,7 +29,9 @@ class TransferSettings:
             "projected" is the proxy's prompt projected into the target's embeddings.
         held_out: share in (0, 1) of the public texts that only choose the step.
         check_every: steps between held-out measurements, ≥ 1.
-        seed: seed of the split and of the batches.
+        seed: seed of the split, of the batches and of the formats.
+        formats: F ≥ 1, formats of the question in which the target reads each text that trains, see
+            `transfer.wording.formats`; what it imitates is the same in all of them.
 
     Raises:
         UsageError: names the field and its range.
@@ -45,6 +47,7 @@ class TransferSettings:
     held_out: float = 0.2
     check_every: int = 50
     seed: int = 0
+    formats: int = 1
 
     def __post_init__(self) -> None:
         if self.alpha != AGREEMENT and not (isinstance(self.alpha, float | int) and 0 <= self.alpha <= 1):
@@ -55,7 +58,7 @@ class TransferSettings:
             raise UsageError(f"transfer held_out {self.held_out} must be in (0, 1)")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"transfer learning_rate {self.learning_rate} must be finite and > 0")
-        for name, least in (("steps", 0), ("batch_size", 1), ("check_every", 1)):
+        for name, least in (("steps", 0), ("batch_size", 1), ("check_every", 1), ("formats", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"transfer {name} {getattr(self, name)} must be ≥ {least}")
         self._check_choices()

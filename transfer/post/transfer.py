@@ -30,6 +30,7 @@ from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens.readout import within
+from transfer.wording.formats import formats, in_formats
 
 BETAS = 0.9, 0.95
 """Adam's β. Gradients shrink as the loss falls; with the usual 0.999 the first ones would slow all later steps."""
@@ -98,7 +99,8 @@ def transfer_problem(
 ) -> Problem:
     """Return the problem that `transfer` solves: POST's loss, with its constant forward passes done.
 
-    There are three constant passes, or one at α = 0. The settings of the problem have a number for α.
+    There are three constant passes, or one at α = 0. The settings of the problem have a number for α, and the number
+    of formats that the target tells apart.
 
     Raises:
         UsageError, TaskError: see `transfer`.
@@ -119,7 +121,10 @@ def transfer_problem(
         target_bare = target.answer_logits(lines, None, their_words, kept)
         alpha = chosen_alpha(settings.alpha, proxy_prompted, target_bare)
     temperature = settings.temperature
-    settings = replace(settings, alpha=alpha)
+    # the teacher answers in the task's own format, behind which the prompt was tuned, for all formats of the target
+    encoders = formats(theirs, settings.formats, settings.seed)
+    lines = in_formats(encoders, texts, lines)
+    settings = replace(settings, alpha=alpha, formats=len(encoders))
 
     begins = [0, *accumulate(line.reads for line in lines)]  # first row of each text in the constants
 
@@ -134,7 +139,7 @@ def transfer_problem(
             values = divergences(proxy_prompted[index].float(), logits, temperature)
         return record_means(values, torch.tensor([lines[text].reads for text in chosen]))
 
-    return Problem.over(target, lines, their_words, losses, settings)
+    return Problem.over(target, lines, their_words, losses, settings, len(encoders))
 
 
 def descend(
