@@ -159,7 +159,10 @@ def main(
         ),
     ] = None,
     ceiling_steps: Annotated[
-        int, typer.Option(min=0, help="Steps of tuning on the target without privacy; 0 leaves it out.")
+        int,
+        typer.Option(
+            min=0, help="Steps of tuning on the target without privacy, up to four times; 0 leaves it out."
+        ),
     ] = 300,
     plan: Annotated[
         Path | None,

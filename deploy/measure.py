@@ -5,7 +5,7 @@ federation.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,21 @@ from peft import PeftModel
 from rich.console import Group
 from rich.table import Table
 
-from client.private.dpsgd import tune
-from client.private.noise import NoiseSource
 from client.private.records import PrivateRecords
 from client.prompts import trial
+from deploy.ceiling import ceiling
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.peft_directory import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
 from transfer.post.baselines import direct, logit_arithmetic, text_prompt, without_prior
 from transfer.post.evaluation import accuracy, exact_match, matched, score
-from transfer.privacy import Spend
+from transfer.post.settings import TransferSettings
+from transfer.post.starts import public_answers, public_start
+from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
-from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task
 
-CEILING = {"records": 64, "learning_rate": 0.01}
+CEILING = TransferSettings(batch_size=32, learning_rate=0.01, restarts=3, held_out=0.1)
 """Settings of tuning on the target itself, without privacy, on all private text: an upper bound."""
 
 PUBLIC = 300
@@ -52,7 +52,7 @@ class Measured:
     ceiling_steps: int
 
 
-def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str, float | None]:
+def accuracies(run: Measured, private: PrivateRecords, on_step: OnStep) -> dict[str, float | None]:
     """Return the figures of `report.json`, None where there is none: see `NAMES`.
 
     A figure is the micro accuracy for labels, and the share of exact matches for free text.
@@ -73,19 +73,26 @@ def accuracies(run: Measured, private: PrivateRecords, on_step: Any) -> dict[str
         "zero_shot": of(target, None),
         "without_prior": classes(without_prior(target, task, test.texts, run.public)) if prior else None,
         "text_prompt": of(target, start(run)),
+        "public_start": of(target, taught(run)) if prior else None,
         "proxy_prompted": of(proxy, prompt),
         "direct": of(target, direct(prompt, target)) if same_width else None,
         "arithmetic": classes(logit_arithmetic(prompt, proxy, target, task, test.texts))
         if labelled
         else None,
         "transferred": of(target, delivered_prompt(run)),
-        "ceiling": of(target, ceiling(run, private, on_step)) if run.ceiling_steps else None,
+        "ceiling": of(target, highest(run, private, on_step)) if run.ceiling_steps else None,
     }
 
 
 def start(run: Measured) -> SoftPrompt:
     """Return the prompt that tuning on the target would start from."""
     return text_prompt(run.target, run.task, run.proxy_prompt.length - run.task.head_rows)
+
+
+def taught(run: Measured) -> SoftPrompt:
+    """Return a prompt that teaches the target its own answers to public text, its prior removed."""
+    answers = public_answers(run.target, run.task, run.public)
+    return public_start(answers, run.target, run.task, run.public, run.proxy_prompt.length, seed=0)
 
 
 def delivered_prompt(run: Measured) -> SoftPrompt:
@@ -102,15 +109,10 @@ def delivered_head(run: Measured) -> torch.Tensor | None:
     return SoftPrompt.from_bytes((run.delivered / HEAD_FILE).read_bytes(), run.target.ref, HEAD_KEY).vectors
 
 
-def ceiling(run: Measured, private: PrivateRecords, on_step: Any) -> SoftPrompt:
-    """Tune on the target itself with all private text and no privacy."""
-    records = len(private.texts)
-    spend = Spend(0.0, min(1.0, CEILING["records"] / records), run.ceiling_steps)
-    tuning = Tuning(spend, clip_norm=1.0, learning_rate=CEILING["learning_rate"])
-    return tune(
-        run.target, private, run.task, start(run), tuning,
-        declared_units=records, randomness=NoiseSource(), on_step=on_step,
-    )  # fmt: skip
+def highest(run: Measured, private: PrivateRecords, on_step: OnStep) -> SoftPrompt:
+    """Tune on the target itself with all private text and no privacy, to its end."""
+    settings = replace(CEILING, steps=run.ceiling_steps)
+    return ceiling(run.target, run.task, private, start(run), settings, on_step)
 
 
 def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float] | tuple[None, None]:
@@ -139,6 +141,7 @@ NAMES = {
     "zero_shot": "target, zero-shot",
     "without_prior": "target, zero-shot, its prior on public text removed",
     "text_prompt": "target, behind the task's own words",
+    "public_start": "target, behind a prompt of public text alone",
     "proxy_prompted": "proxy, prompted",
     "direct": "target, direct transfer",
     "arithmetic": "target, logits of both models added",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import TextIO
 
 logger = logging.getLogger(__name__)
@@ -17,6 +18,12 @@ FIRST_AFTER_S = 1.0
 CLEAR_LINE = "\r\x1b[K"
 OnStep = Callable[[int, int], None]
 """A function called with (steps done, total steps)."""
+
+
+def counted(on_step: OnStep, steps: int) -> OnStep:
+    """Return a function that counts the steps of several works as those of one, of `steps` in all."""
+    done = count(1)
+    return lambda _step, _steps: on_step(next(done), steps)
 
 
 class _Lines(logging.StreamHandler[TextIO]):

@@ -124,6 +124,7 @@ def distil(
     )
     wanted = parse_layers(layers)
     placement = placed.over()
+    placement.require_whole()
     console.log_to_stderr("info")
     if fetched:
         download(target)

@@ -10,7 +10,7 @@ from client.prompts.claim import Claim
 from client.remote.offers import PromptOffer
 from transfer.errors import VerificationError
 from transfer.placement.settings import Quantised
-from transfer.protocol.prompt_lineage import TwinV1, WordingV1
+from transfer.protocol.prompt_lineage import TwinV1, WordingV1, unbeaten
 from transfer.protocol.prompt_statement import PromptStatement
 from transfer.protocol.signing import PROMPT_PREDICATE, Statement
 from transfer.tasks import Task
@@ -103,6 +103,8 @@ def _stated(statement: PromptStatement) -> dict[str, str]:
     if losses := statement.lineage.held_out_loss:
         lines["target in"] = statement.lineage.made_in
         lines["public loss"] = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+        if names := unbeaten(losses):
+            lines["not better"] = f"than {', '.join(names)}, on public text"
     return lines
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from coordinator.campaigns.watch import to_resume
@@ -121,11 +122,10 @@ class _Course:
         self._move(CampaignState.PUBLISHED, f"{version.name} is published")
 
     def _rounds(self) -> None:
-        proxy = self._proxy()
+        proxy = load_proxy(self.store.proxy(self.plan.proxy), self.runner.target.placement)
         rounds = {item.index: item for item in self.store.rounds(self.plan.name)}
-        if not rounds:
-            self._check_ahead(proxy)
-        prompt = start_prompt(self.plan, proxy)
+        # a start that was learnt is not learnt again: on another machine it might not come out the same
+        prompt = SoftPrompt.from_bytes(rounds[1].start_prompt, proxy.ref) if rounds else self._start(proxy)
         for index in range(1, self.plan.rounds + 1):
             item = rounds.get(index)
             if item is None or item.state is RoundState.OPEN:
@@ -135,8 +135,8 @@ class _Course:
             else:
                 prompt = self._retraced(item)
 
-    def _check_ahead(self, proxy: LanguageModel) -> None:
-        """Refuse a campaign that cannot finish before any client spends privacy on it.
+    def _start(self, proxy: LanguageModel) -> SoftPrompt:
+        """Return the first start, and refuse a campaign that cannot finish before any client spends privacy on it.
 
         Raises:
             PromptferryError: public text, target, label words or library prompt are unusable.
@@ -145,10 +145,11 @@ class _Course:
         self._note("checking proxy, target and public text")
         texts, target = read_texts(Path(plan.public_text)), self._target()
         check_possible(proxy, target, plan.task, texts, plan.transfer)
-        for model in (proxy, target):
-            model.require_positions(plan.start.length + plan.task.max_tokens)
+        for model, length in ((proxy, plan.start.length), (target, plan.target_length)):
+            model.require_positions(length + plan.task.max_tokens)
         release = Guarantee(plan.epsilon, plan.delta, plan.tuning.spend.unit)
         consulted(plan, self.store, self.runner.identity, target.ref, release)
+        return start_prompt(plan, proxy, target, partial(self._on_step, "learning a start on public text"))
 
     def _open(self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None) -> Round:
         """Open a round; a round that is already open keeps its roster and subspace."""
@@ -207,19 +208,16 @@ class _Course:
     def _publish(self) -> PromptVersion:
         runner = self.runner
         history, result = transfer_campaign(
-            self.store, runner.identity, self.plan, runner.target, self._on_step
+            self.store, runner.identity, self.plan, runner.target, partial(self._on_step, "transfer")
         )
         self._go_on()
         return publish(self.store, runner.identity, self.plan, history, result)
 
-    def _on_step(self, step: int, steps: int) -> None:
+    def _on_step(self, work: str, step: int, steps: int) -> None:
         if time.monotonic() - self._noted >= PROGRESS_EVERY_S:
             self._go_on()
             self.runner.fleet.listen()
-            self._note(f"transfer: step {step} of {steps}")
-
-    def _proxy(self) -> LanguageModel:
-        return load_proxy(self.store.proxy(self.plan.proxy), self.runner.target.placement)
+            self._note(f"{work}: step {step} of {steps}")
 
     def _target(self) -> LanguageModel:
         return load_target(chosen(self.plan.target, self.runner.target))

@@ -75,6 +75,7 @@ def distil(
     )
     wanted, source = parse_layers(layers), chosen(target, config.target)
     placement = placed.over(source.placement)
+    placement.require_whole()
     source = source.model_copy(update={"placement": placement})
     if fetched:
         download(source.source)

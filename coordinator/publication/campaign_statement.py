@@ -96,6 +96,9 @@ def _transfer(result: TransferResult) -> TransferV1:
         seed=settings.seed,
         best_step=result.best_step,
         formats=settings.formats,
+        imitate=settings.imitate,
+        restarts=settings.restarts,
+        length=settings.length,
     )
 
 

@@ -8,6 +8,7 @@ Letters: N public texts, C classes, D directions, P prompt tokens, T tokens, H h
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -61,6 +62,7 @@ def of_plan(plan: CampaignPlan, proxy: ProxyRecord, target: TargetSettings) -> l
         texts=len(PublicText.of(Path(plan.public_text))),
         tokens=task.max_tokens,
         prompt=plan.start.length + task.head_rows,
+        longer=plan.target_length - plan.start.length,
         classes=len(task.labels),
         answers=task.answer_tokens if task.kind == "text" else 1,
         dimensions=plan.dimensions,
@@ -84,7 +86,8 @@ def _round(
     yield Need("transfer", "proxy's weights", small.weights(), described(small))
     large = skeleton(config, dtype_of(placement, stored_in(config)))
     device, again = chosen_device(placement), bool(placement.checkpointing)
-    yield from _kept("transfer", large, work, work.transfer.batch_size, device, again)
+    theirs = replace(work, prompt=work.prompt + work.longer)
+    yield from _kept("transfer", large, theirs, work.transfer.batch_size, device, again)
     labels = _references(work, work.classes, SINGLE)
     vocabulary = _references(work, large.vocabulary, torch.float16.itemsize)
     reads = work.texts * work.answers

@@ -25,14 +25,17 @@ from transfer.panda.library import Choice, TransferInput
 from transfer.panda.selection import Prepared, prepare
 from transfer.placement.devices import numbers_of
 from transfer.placement.settings import Quantised
+from transfer.post.baselines import text_prompt
 from transfer.post.settings import TransferSettings
+from transfer.post.starts import free_losses
 from transfer.post.twins import Answers, Twin
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
+from transfer.protocol.prompt_lineage import TRANSFERRED
 from transfer.wording.sensitivity import Wording
 
 logger = logging.getLogger(__name__)
-TRANSFERRED, START, DIRECT, RANDOM = "transferred", "start", "direct", "random"
+START, DIRECT, RANDOM = "start", "direct", "random"
 PLAIN = "without library"
 
 
@@ -46,7 +49,7 @@ class TransferResult:
         lm_head: kind of the target's language-model head.
         losses: held-out transfer loss by name: the transferred prompt, the plain transfer's start and a random
             prompt; the proxy's own vectors if the widths are equal; the plain transfer if a library prompt was
-            used.
+            used; where classes are compared by label words, what costs no privacy (`transfer.post.starts`).
         best_step: step of the transfer that gave the prompt.
         settings: settings of the transfer, with α as a number.
         texts: number of public texts.
@@ -116,13 +119,15 @@ def transfer_and_measure(
     choice = prepared.solve(on_step)
     moved, without = choice.transferred, choice.plain
     generator = torch.Generator().manual_seed(plan.transfer.seed)
-    baselines = {RANDOM: target.vocabulary_prompt(prompt.length, generator)}
+    baselines = {RANDOM: target.vocabulary_prompt(moved.prompt.length, generator)}
     if prompt.width == target.width:
         baselines[DIRECT] = SoftPrompt(
             prompt.vectors, target.ref
         )  # the proxy's [P, H] fits the target as it is
     losses = {TRANSFERRED: moved.held_out_loss, START: without.start_loss}
     losses |= {name: problem.held_out_loss(item.vectors) for name, item in baselines.items()}
+    if plan.task.has_words and problem.words is not None:
+        losses |= free_losses(problem, text_prompt(target, plan.task, prompt.length), on_step)
     if choice.chosen:
         losses[PLAIN] = without.held_out_loss
     return TransferResult(
@@ -183,7 +188,7 @@ def transfer_campaign(
     if result.choice:
         logger.info("campaign %s: library: %s", plan.name, result.choice.verdict)
     if plan.publish.require_improvement:
-        require_improvement(result.losses, TRANSFERRED)
+        require_improvement(result.losses)
     held_out = [ready.texts[index] for index in ready.problem.held_out]
     wording = Wording.of(target, plan.task, held_out, result.prompt, plan.publish.formats, plan.seed)
     result = replace(result, wording=wording)

@@ -16,7 +16,8 @@ class Workload:
     Attributes:
         texts: N, number of public texts.
         tokens: T, longest line, the task's `max_tokens`.
-        prompt: P.
+        prompt: P, of the proxy.
+        longer: prompt tokens that the target's prompt has more than P, or fewer.
         classes: C, or 0 for free text.
         answers: positions read of a text: 1, or the task's `answer_tokens`.
         dimensions: D, directions that clients tune in; 0 for all.
@@ -26,6 +27,7 @@ class Workload:
     texts: int = 2000
     tokens: int = 128
     prompt: int = PROMPT_LENGTH
+    longer: int = 0
     classes: int = 2
     answers: int = 1
     dimensions: int = DIMENSIONS

@@ -19,12 +19,16 @@ from transfer.tasks import Task
 AUTO, NO_LIBRARY = "auto", "none"
 """Library prompts that a transfer considers: all, or none. Any other value is the name of one."""
 
-Init = Literal["text", "vocabulary"]
+Init = Literal["text", "vocabulary", "public"]
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first round's start: a prompt of `length` tokens, made from the task's text or from random words."""
+    """The first round's start: a prompt of `length` tokens.
+
+    It is made from the task's text, from random words, or so that the proxy answers public text as the target does
+    (`transfer.post.starts`).
+    """
 
     length: int
     init: Init = "text"
@@ -114,6 +118,10 @@ class CampaignPlan:
         if not 0 < self.delta < 1:
             raise UsageError(f"plan delta {self.delta} must be in (0, 1)")
         self._check_space()
+        if self.start.init == "public" and not self.task.has_words:
+            raise UsageError(
+                'plan prompt.init "public": a bare target answers by label words only; write init = "text"'
+            )
         if self.library != NO_LIBRARY and not self.task.has_words:
             raise UsageError(
                 f'plan transfer.library "{self.library}": prompts are compared by label words; write library = "none"'
@@ -126,6 +134,11 @@ class CampaignPlan:
             raise UsageError(
                 'plan transfer.space "vocabulary": a head knows labels only; write space = "labels"'
             )
+
+    @property
+    def target_length(self) -> int:
+        """Prompt tokens of the target's prompt, a head's rows not counted."""
+        return self.transfer.length or self.start.length
 
     @property
     def epsilon(self) -> float:

@@ -14,7 +14,7 @@ from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan, Init, Publication,
 from transfer.errors import ConfigError, UsageError
 from transfer.files.toml import Located, Settings, load
 from transfer.placement.settings import Quantised
-from transfer.post.settings import Space, TransferSettings
+from transfer.post.settings import Imitated, Space, TransferSettings
 from transfer.post.settings import Start as TransferStart
 from transfer.privacy import Spend
 from transfer.protocol.rounds import Tuning
@@ -61,9 +61,12 @@ class _StartTable(Settings):
 
 class _TransferTable(Settings):
     alpha: float | str | None = None
+    imitate: Imitated | None = None
     temperature: float | None = None
     space: Space | None = None
     steps: Count | None = None
+    restarts: int | None = None
+    length: int | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     start: TransferStart | None = None

@@ -13,6 +13,8 @@ from transfer.files.public_text import read_texts
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
 from transfer.models.public_directions import public_subspace
+from transfer.post.starts import public_answers, public_start
+from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.protocol.roster import Roster
 from transfer.protocol.rounds import RoundRequest, nonce, round_name
@@ -53,12 +55,23 @@ class RoundSpec:
         )
 
 
-def start_prompt(plan: CampaignPlan, proxy: LanguageModel) -> SoftPrompt:
-    """Return the start of the first round; the same plan and proxy give the same prompt."""
-    if plan.start.init == "text":
-        prompt = proxy.text_prompt(plan.task.init_text, plan.start.length)
-    else:
-        prompt = proxy.vocabulary_prompt(plan.start.length, torch.Generator().manual_seed(plan.seed))
+def start_prompt(
+    plan: CampaignPlan,
+    proxy: LanguageModel,
+    target: LanguageModel,
+    on_step: OnStep = lambda _step, _steps: None,
+) -> SoftPrompt:
+    """Return the start of the first round. Only a start of public text asks the target, or takes steps."""
+    length, init_text = plan.start.length, plan.task.init_text
+    match plan.start.init:
+        case "public":
+            texts = read_texts(Path(plan.public_text))
+            answers = public_answers(target, plan.task, texts)
+            return public_start(answers, proxy, plan.task, texts, length, plan.seed, on_step)
+        case "text":
+            prompt = proxy.text_prompt(init_text, length)
+        case "vocabulary":
+            prompt = proxy.vocabulary_prompt(length, torch.Generator().manual_seed(plan.seed))
     return prompt.longer(plan.task.head_rows)
 
 

@@ -31,7 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils.logging import disable_progress_bar
 
 from client.private.records import read
-from tests.benchmarks.quality_bench import Bench, World, in_numbers
+from tests.benchmarks.quality_bench import Bench
 from tests.benchmarks.quality_cells import Grid, Inputs, digest_of
 from tests.benchmarks.quality_library import LibraryFolder
 from tests.benchmarks.quality_options import asked, parser, placement_of
@@ -40,6 +40,7 @@ from tests.benchmarks.quality_plot import svg
 from tests.benchmarks.quality_report import markdown, rows
 from tests.benchmarks.quality_results import Record, Results, read_all
 from tests.benchmarks.quality_summary import document, summary
+from tests.benchmarks.quality_world import World, in_numbers
 from transfer.distillation.distil import DistilSettings, make
 from transfer.distillation.layers import spread
 from transfer.distillation.proxy import Proxy, cut

@@ -2,16 +2,18 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from client.private.records import PrivateRecords
+from deploy.ceiling import ceiling
 from tests.benchmarks.quality_cells import (
     ALONE,
+    FREE,
     LIBRARY,
     TRANSFERS,
     ZERO_SHOT,
@@ -21,66 +23,31 @@ from tests.benchmarks.quality_cells import (
     digest_of,
 )
 from tests.benchmarks.quality_federation import drawn, taken, tune_together
-from tests.benchmarks.quality_library import LibraryFolder
 from tests.benchmarks.quality_memory import forget_peak, peak_mib
 from tests.benchmarks.quality_paper import Paper, sources
-from tests.benchmarks.quality_recipe import Recipe
+from tests.benchmarks.quality_world import Delivered, Tuned, World, in_numbers
 from transfer.files import atomic as files
 from transfer.models.language_model import LanguageModel
 from transfer.panda.library import TransferInput
 from transfer.panda.selection import transfer_with_library
-from transfer.placement.devices import numbers_of
-from transfer.post.baselines import direct, logit_arithmetic, only_answers, only_change, text_prompt
+from transfer.post.baselines import (
+    direct,
+    logit_arithmetic,
+    only_answers,
+    only_change,
+    text_prompt,
+    without_prior,
+)
 from transfer.post.evaluation import Accuracy, accuracy, exact_match, score
 from transfer.post.settings import TransferSettings
+from transfer.post.starts import public_answers, public_start
 from transfer.post.transfer import transfer
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
-from transfer.tasks import Task
 
 ONE_LOSS = {"l1": only_answers, "l2": only_change}
 OnStep = Callable[[str, int, int], None]
 """Called with what is being done, steps done, steps in all."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class World:
-    """Everything that is loaded once: models, task, records, and public text whose labels are never read."""
-
-    target: LanguageModel
-    proxy: LanguageModel
-    control: LanguageModel
-    task: Task
-    private: PrivateRecords
-    public: Sequence[str]
-    test: PrivateRecords
-    library: LibraryFolder | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tuned:
-    """A prompt and the seconds its tuning took, whenever that was."""
-
-    prompt: SoftPrompt
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Delivered:
-    """The prompt of a method, if it has one, and what its record says of how that came about.
-
-    Of a plain transfer `told` has the `alpha`, whatever rule chose it; of a library the `library` prompt that went
-    through the whole transfer, None if there was none, and whether it was `kept`.
-    """
-
-    prompt: SoftPrompt | None
-    told: Mapping[str, Any] = field(default_factory=dict)
-
-
-def in_numbers(model: LanguageModel) -> str:
-    """What stands behind a model's name: its numbers, or nothing in float32."""
-    numbers = numbers_of(model.model)
-    return "" if numbers == "float32" else f"@{numbers}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +67,7 @@ class Bench:
         """
         forget_peak()
         test = taken(self.world.test, drawn(len(self.world.test.texts), self.grid.recipe.test_rows, 0))
-        tuned = None if cell.method in (*ZERO_SHOT, "paper") else self._tuned(cell)
+        tuned = None if cell.method in (*ZERO_SHOT, *FREE, "paper") else self._tuned(cell)
         start = time.monotonic()
         delivered = self._delivered(cell, tuned.prompt if tuned else None)
         reached = self._reached(cell, delivered.prompt, test)
@@ -122,6 +89,9 @@ class Bench:
         if cell.method == "arithmetic" and prompt:
             logits = logit_arithmetic(prompt, world.proxy, world.target, world.task, test.texts)
             return score(logits, test.labels)
+        if cell.method == "public-prior":
+            public = self._public(cell.condition)
+            return score(without_prior(world.target, world.task, test.texts, public), test.labels)
         model = world.proxy if cell.method in ("proxy", "proxy-bare") else world.target
         if world.task.kind == "text":
             matched = exact_match(model, world.task, test.texts, test.answers, prompt)
@@ -133,6 +103,8 @@ class Bench:
         world = self.world
         if cell.method == "text":
             return Delivered(text_prompt(world.target, world.task, self.grid.recipe.prompt_length))
+        if cell.method == "public-start":
+            return Delivered(self._public_start(world.target, cell.condition))
         if cell.method == "paper":
             return self._as_published(cell)
         if cell.method == "direct" and tuned:
@@ -141,35 +113,46 @@ class Bench:
 
     def _tuned(self, cell: Cell) -> Tuned:
         """The prompt tuned on private records that a cell starts from."""
-        world, recipe = self.world, self.grid.recipe
-        if cell.method == "ceiling":  # all steps at one go: rounds are a federation's
-            recipe = replace(recipe, rounds=1, plain_steps=recipe.rounds * recipe.plain_steps)
+        world, recipe, condition = self.world, self.grid.recipe, cell.condition
         models = {"ceiling": world.target, "same-model": world.target, "undistilled": world.control}
-        return self._prompt(models.get(cell.method, world.proxy), cell.condition, recipe)
-
-    def _prompt(self, model: LanguageModel, condition: Condition, recipe: Recipe) -> Tuned:
-        told = replace(self.grid, recipe=recipe).tuned(
-            f"{model.ref.name}{in_numbers(model)} {model.ref.digest}", condition
-        )
+        model = models.get(cell.method, world.proxy)
+        told = self.grid.tuned(f"{model.ref.name}{in_numbers(model)} {model.ref.digest}", condition)
+        if cell.method == "ceiling":
+            told |= {"restarts": recipe.restarts}
         path = self.cache / f"prompt-{digest_of(told)}.json"
         if path.exists():
             return self._kept(path, model)
         start = time.monotonic()
-        prompt = tune_together(
-            model, self.world.task, self._private(condition), self._public(condition),
-            self._initial(model, recipe), recipe, condition,
-            lambda step, steps: self.on_step(f"tuning on {model.ref.name}", step, steps),
-        )  # fmt: skip
+        initial, private = self._initial(model, condition), self._private(condition)
+
+        def on_step(step: int, steps: int) -> None:
+            self.on_step(f"tuning on {model.ref.name}", step, steps)
+
+        if cell.method == "ceiling":
+            prompt = ceiling(model, world.task, private, initial, recipe.ceiling(condition.seed), on_step)
+        else:
+            public = self._public(condition)
+            prompt = tune_together(model, world.task, private, public, initial, recipe, condition, on_step)
         tuned = Tuned(prompt, time.monotonic() - start)
         kept = {"settings": told, "seconds": tuned.seconds, "vectors": prompt.vectors.tolist()}
         files.replace(path, json.dumps(kept).encode())
         return tuned
 
-    def _initial(self, model: LanguageModel, recipe: Recipe) -> SoftPrompt:
-        """Where tuning starts: the task's text, or a prompt that was tuned in another run."""
+    def _initial(self, model: LanguageModel, condition: Condition) -> SoftPrompt:
+        """Where tuning starts: the task's text, what public text teaches, or a prompt of another run."""
+        recipe = self.grid.recipe
         if recipe.initial == "text":
             return text_prompt(model, self.world.task, recipe.prompt_length)
+        if recipe.initial == "public":
+            return self._public_start(model, condition)
         return self._kept(self.cache / recipe.initial, model).prompt
+
+    def _public_start(self, model: LanguageModel, condition: Condition) -> SoftPrompt:
+        """A prompt of a model that public text alone teaches to answer as the target does."""
+        world, texts = self.world, self._public(condition)
+        answers = public_answers(world.target, world.task, texts)
+        length = self.grid.recipe.prompt_length
+        return public_start(answers, model, world.task, texts, length, condition.seed)
 
     @staticmethod
     def _kept(path: Path, model: LanguageModel) -> Tuned:

@@ -17,6 +17,8 @@ from transfer.errors import UsageError
 from transfer.post.settings import TransferSettings
 
 ZERO_SHOT = ("bare", "text", "proxy-bare")
+FREE = ("public-prior", "public-start")
+"""Those that cost no privacy either, and ask public text."""
 CENTRAL = ("ceiling", "paper")
 """Those that have all records in one place, and no noise."""
 LIBRARY = ("library", "shuffled")
@@ -24,16 +26,18 @@ TRANSFERS = ("l1", "l2", "post", "undistilled", *LIBRARY)
 FEDERATED = ("same-model", "proxy", "direct", "arithmetic", *TRANSFERS)
 SHELVED = (*LIBRARY, "paper")
 """Those that need prompts of other tasks, and label words."""
-BY_LABELS = ("arithmetic", *SHELVED)
+BY_WORDS = (*SHELVED, *FREE)
+"""Those without a meaning where a head reads the answers."""
+BY_LABELS = ("arithmetic", *BY_WORDS)
 """Those without a meaning where answers are free text."""
 ALONE = {0.0: "l1", 1.0: "l2"}
 """What POST is called at an α that leaves one of its losses."""
-ALL = (*ZERO_SHOT, "ceiling", *FEDERATED)
+ALL = (*ZERO_SHOT, *FREE, "ceiling", *FEDERATED)
 METHODS = (*ALL, "paper")
+LATER = {"imitate": "change", "restarts": 0, "length": 0, "formats": 1}
+"""Settings of a transfer that cells name only where they differ: older cells have none, and keep their keys."""
 DESCENT = ("steps", "batch_size", "learning_rate", "held_out", "check_every")
 """Settings of a transfer that have nothing to do with its loss."""
-ADDED = {"formats": 1}
-"""Settings of a transfer that are newer than committed cells, each with the value at which those were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ class Grid:
         for method in axes.chosen(ZERO_SHOT):
             yield self.cell(method, Condition.central(0))
         for seed in range(axes.seeds):
-            for method in axes.chosen(CENTRAL):
+            for method in axes.chosen((*FREE, *CENTRAL)):
                 yield self.cell(method, Condition.central(seed))
             for condition, method in product(axes.conditions(seed), axes.chosen(FEDERATED)):
                 if method != "same-model" or condition.private:  # without noise it is the ceiling's
@@ -160,21 +164,27 @@ class Grid:
             "test": inputs.test,
             "test_rows": recipe.test_rows,
         }
-        if method == "text":
-            settings["prompt_length"] = recipe.prompt_length
-        if method not in ("bare", "text", "same-model", *CENTRAL):
+        if method not in ("bare", "text", "same-model", *FREE, *CENTRAL):
             settings["proxy"] = inputs.proxy  # of the undistilled one it says which layers
-        if method == "ceiling":
-            settings |= self._tuned(condition)
         if method in FEDERATED:
             settings |= self._tuned(condition) | self._federation(condition)
         if method in TRANSFERS:
             settings |= self._transferred(alpha=method not in ("l1", "l2"))
-        if method == "paper":
-            settings |= self._labelled(condition)
         if method in SHELVED:
             settings["library"] = inputs.library
-        return Cell(method, condition, settings)
+        return Cell(method, condition, settings | self._alone(method, condition))
+
+    def _alone(self, method: str, condition: Condition) -> dict[str, Any]:
+        """What only one or two methods depend on."""
+        length, seed = {"prompt_length": self.recipe.prompt_length}, {"seed": condition.seed}
+        told = {
+            "text": length,
+            "public-prior": self._public | seed,
+            "public-start": self._public | seed | length,
+            "ceiling": self._tuned(condition) | self._restarts,
+            "paper": self._labelled(condition),
+        }
+        return told.get(method, {})
 
     def tuned(self, model: str, condition: Condition) -> dict[str, Any]:
         """What a prompt tuned on `model` depends on."""
@@ -188,6 +198,8 @@ class Grid:
         told = {name: getattr(self.recipe, name) for name in names} | self._directions(condition)
         if self.recipe.initial != "text":
             told["initial"] = self.recipe.initial
+        if self.recipe.initial == "public":
+            told |= self._public
         return told | {"private": self.inputs.private, "seed": condition.seed}
 
     def _directions(self, condition: Condition) -> dict[str, Any]:
@@ -206,14 +218,20 @@ class Grid:
         return told | {"partition": self.recipe.partition, "strategy": self.recipe.strategy}
 
     def _transferred(self, *, alpha: bool) -> dict[str, Any]:
-        left_out = ("seed",) if alpha else ("seed", "alpha")  # L1 and L2 are what they are
-        settings = [item for item in asdict(self.transfer).items() if item not in ADDED.items()]
-        return {f"transfer_{name}": value for name, value in settings if name not in left_out} | self._public
+        settings = asdict(self.transfer)
+        left_out = {name for name, value in LATER.items() if settings[name] == value}
+        left_out |= {"seed"} if alpha else {"seed", "alpha"}  # L1 and L2 are what they are
+        told = {f"transfer_{name}": value for name, value in settings.items() if name not in left_out}
+        return told | self._public
 
     def _labelled(self, condition: Condition) -> dict[str, Any]:
         told = {name: getattr(self.recipe, name) for name in ("prompt_length", "train_rows")}
         told |= {f"transfer_{name}": getattr(self.transfer, name) for name in DESCENT}
         return told | {"private": self.inputs.private, "seed": condition.seed} | self._public
+
+    @property
+    def _restarts(self) -> dict[str, Any]:
+        return {"restarts": self.recipe.restarts} if self.recipe.restarts else {}
 
     @property
     def _public(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from tests.benchmarks.quality_cells import ALL, BY_LABELS, METHODS, SHELVED, Axes
+from tests.benchmarks.quality_cells import ALL, BY_LABELS, BY_WORDS, METHODS, SHELVED, Axes
 from tests.benchmarks.quality_recipe import Recipe
 from transfer.distillation.distil import DistilSettings
 from transfer.errors import UsageError
@@ -127,7 +127,7 @@ def _methods(given: argparse.Namespace, task: Task, tell: Callable[[str], object
     if task.kind == "text":
         hindered |= dict.fromkeys(BY_LABELS, "needs labels, and the task's answers are free text")
     elif not task.has_words:
-        hindered |= dict.fromkeys(SHELVED, "needs label words, and the task is read by a head")
+        hindered |= dict.fromkeys(BY_WORDS, "needs label words, and the task is read by a head")
     if given.methods != ["all"]:
         for method in given.methods:
             if method in hindered:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from textwrap import wrap
 
-from tests.benchmarks.quality_cells import CENTRAL, METHODS, ZERO_SHOT
+from tests.benchmarks.quality_cells import CENTRAL, FREE, METHODS, ZERO_SHOT
 from tests.benchmarks.quality_report import TITLES, Row, short
 
 WIDTH, HEIGHT, ACROSS = 300, 186, 3
@@ -15,6 +15,8 @@ ACROSS_TITLE = 48
 COLOURS = {
     "bare": "#8c959f",
     "text": "#b6a17c",
+    "public-prior": "#d4a72c",
+    "public-start": "#6fdd8b",
     "proxy-bare": "#80ccff",
     "ceiling": "#24292f",
     "same-model": "#1b7c83",
@@ -30,7 +32,7 @@ COLOURS = {
     "paper": "#4d2d8f",
 }
 assert set(COLOURS) == set(METHODS)
-WITHOUT_EPSILON = (*ZERO_SHOT, *CENTRAL)
+WITHOUT_EPSILON = (*ZERO_SHOT, *FREE, *CENTRAL)
 
 
 def svg(found: Sequence[Row]) -> str:

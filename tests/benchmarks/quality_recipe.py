@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from coordinator.rounds.aggregation import DEFAULT
 from coordinator.rounds.server_optimizers import optimiser
 from transfer.errors import UsageError
+from transfer.post.settings import TransferSettings
 from transfer.protocol.tuning_defaults import (
     CLIP_NORM,
     DELTA,
@@ -19,7 +20,7 @@ from transfer.protocol.tuning_defaults import (
 )
 
 Directions = Literal["public", "random", "low-rank"]
-NONE_FOR_ZERO = ("dimensions", "train_rows", "public_rows", "test_rows")
+NONE_FOR_ZERO = ("restarts", "dimensions", "train_rows", "public_rows", "test_rows")
 
 
 def _setting(default: Any, told: str) -> Any:
@@ -40,10 +41,13 @@ class Recipe:
     learning_rate: float = _setting(usual_learning_rate(DIMENSIONS), "step size under noise")
     dimensions: int = _setting(DIMENSIONS, "directions tuned in under noise; 0 for the whole prompt")
     directions: str = _setting("public", "which: public, random or low-rank")
-    initial: str = _setting("text", "what tuning starts from: text, or a file of --cache with another prompt")
+    initial: str = _setting(
+        "text", "what tuning starts from: text, public, or a file of --cache with another prompt"
+    )
     plain_steps: int = _setting(60, "steps a round without noise")
     plain_lot: int = _setting(96, "expected records of a client in a step without noise")
     plain_learning_rate: float = _setting(0.01, "step size without noise")
+    restarts: int = _setting(3, "most times that the ceiling takes all its steps again, as long as they help")
     train_rows: int = _setting(0, "private records used, drawn by the seed; 0 for all")
     public_rows: int = _setting(0, "public texts used, drawn by the seed; 0 for all")
     test_rows: int = _setting(0, "test records used, the same for every cell; 0 for all")
@@ -60,6 +64,17 @@ class Recipe:
             )
         _ = self.skew
         optimiser(self.strategy, {})
+
+    def ceiling(self, seed: int) -> TransferSettings:
+        """How the ceiling is tuned: all steps at one go, because rounds are a federation's."""
+        return TransferSettings(
+            steps=self.rounds * self.plain_steps,
+            restarts=self.restarts,
+            batch_size=self.plain_lot,
+            learning_rate=self.plain_learning_rate,
+            held_out=0.1,
+            seed=seed,
+        )
 
     @property
     def skew(self) -> float | None:

@@ -14,6 +14,8 @@ COLUMNS = ("target", "task", *CONDITION)
 TITLES = {
     "bare": "zero-shot",
     "text": "text prompt",
+    "public-prior": "zero-shot, prior removed",
+    "public-start": "prompt of public text",
     "proxy-bare": "proxy, zero-shot",
     "proxy": "proxy, prompted",
     "direct": "direct",
@@ -29,6 +31,8 @@ TITLES = {
     "ceiling": "same model, no privacy",
 }
 assert set(TITLES) == set(METHODS)
+FREE = ("bare", "text", "public-prior", "public-start")
+"""What costs no privacy; a prompt has to be worth more than the best of them."""
 RECOVERY = "recovery"
 NONE = "–"
 
@@ -45,9 +49,14 @@ class Row:
         return statistics.fmean(self.reached[method]) if self.reached.get(method) else None
 
     @property
+    def free(self) -> float | None:
+        """Mean of the best answer that costs no privacy, of those measured."""
+        return max((mean for method in FREE if (mean := self.mean(method)) is not None), default=None)
+
+    @property
     def recovery(self) -> float | None:
-        """(transferred − zero-shot)/(same-model tuning without privacy − zero-shot), of the means."""
-        return recovery(self.mean("post"), self.mean("bare"), self.mean("ceiling"))
+        """(transferred − best free answer)/(same-model tuning without privacy − best free answer), of the means."""
+        return recovery(self.mean("post"), self.free, self.mean("ceiling"))
 
     @property
     def seeds(self) -> int:
@@ -55,11 +64,11 @@ class Row:
         return max(map(len, self.reached.values()))
 
 
-def recovery(transferred: float | None, zero_shot: float | None, ceiling: float | None) -> float | None:
+def recovery(transferred: float | None, free: float | None, ceiling: float | None) -> float | None:
     """Part of what tuning the target itself gains that transfer keeps; None where nothing is gained."""
-    if transferred is None or zero_shot is None or ceiling is None or ceiling <= zero_shot:
+    if transferred is None or free is None or ceiling is None or ceiling <= free:
         return None
-    return (transferred - zero_shot) / (ceiling - zero_shot)
+    return (transferred - free) / (ceiling - free)
 
 
 def rows(records: Iterable[Record], metric: str = "micro") -> list[Row]:

@@ -14,7 +14,18 @@ import torch
 from client.private.records import PrivateRecords
 from tests.benchmarks import quality
 from tests.benchmarks.quality_bench import Bench
-from tests.benchmarks.quality_cells import ALL, LIBRARY, METHODS, SHELVED, Axes, Condition, Grid, Inputs
+from tests.benchmarks.quality_cells import (
+    ALL,
+    FREE,
+    LIBRARY,
+    METHODS,
+    SHELVED,
+    ZERO_SHOT,
+    Axes,
+    Condition,
+    Grid,
+    Inputs,
+)
 from tests.benchmarks.quality_directions import UNLEARNT, low_rank
 from tests.benchmarks.quality_federation import Seeded, deal, drawn, tune_together, tunings
 from tests.benchmarks.quality_library import LibraryFolder
@@ -58,9 +69,11 @@ def test_every_method_is_measured_in_every_condition_it_depends_on_and_no_other(
         assert 0 <= line["micro"] <= 1
         assert 0 <= line["macro"] <= 1
         assert line["peak_mib"] > 0
-        assert (line["tuning_seconds"] > 0) == (line["method"] not in ("bare", "text", "proxy-bare"))
+        assert (line["tuning_seconds"] > 0) == (line["method"] not in (*ZERO_SHOT, *FREE))
     once, a_seed, noisy, every = 1, 2, 2 * 2, 2 * 2 * 2
-    expected = {"bare": once, "text": once, "proxy-bare": once, "ceiling": a_seed, "same-model": noisy}
+    expected = (
+        {"same-model": noisy} | dict.fromkeys(ZERO_SHOT, once) | dict.fromkeys((*FREE, "ceiling"), a_seed)
+    )
     measured = [method for method in ALL if method not in LIBRARY]
     assert counts == {method: expected.get(method, every) for method in measured}
 
@@ -179,7 +192,7 @@ def test_every_method_is_measured_of_a_model_without_an_lm_head(embedding, tmp_p
     out = tmp_path / "out.json"
     quality.main([*embedding, "--clients", "1", "--epsilon", "8", "--out", str(out)])
     found = {line["method"]: line["micro"] for line in lines_of(out)}
-    assert set(found) == set(ALL) - set(LIBRARY)
+    assert set(found) == set(ALL) - {*LIBRARY, *FREE}
     assert found["bare"] == found["text"] == found["proxy-bare"]  # without a head the first class is as good
     (prompt, *_) = out.with_name("out.json.cache").glob("prompt-*.json")
     assert len(json.loads(prompt.read_text())["vectors"]) == 2 + 2
@@ -260,6 +273,26 @@ def test_tuning_starts_from_the_prompt_given_and_moves_in_the_directions_given(i
     allowed, change = UNLEARNT[directions](before.shape, 2, seed=0).flatten(1), (after - before).flatten()
     assert change.norm() > 0
     torch.testing.assert_close(allowed.T @ (allowed @ change), change, atol=1e-6, rtol=0)
+
+
+def test_tuning_may_start_from_public_text(inputs, tmp_path):
+    out = tmp_path / "out.json"
+    given = [*inputs, "--clients", "1", "--epsilon", "8", "--methods", "proxy", "--out", str(out)]
+    quality.main([*given, "--initial", "public", "--steps", "1", "--learning-rate", "1e-9"])
+    quality.main([*given, "--initial", "public", "--steps", "2", "--learning-rate", "1e-9"])
+    quality.main([*given, "--steps", "1", "--learning-rate", "1e-9"])
+    first, second, text = (
+        torch.tensor(json.loads(path.read_text())["vectors"])
+        for path in sorted(
+            out.with_name("out.json.cache").glob("prompt-*.json"), key=lambda path: path.stat().st_mtime
+        )
+    )
+    torch.testing.assert_close(first, second)  # where tuning began: it hardly moved
+    assert not torch.allclose(first, text, atol=1e-3)
+    told = [line["settings"] for line in lines_of(out)]
+    assert [(line.get("initial"), "public" in line) for line in told] == [("public", True)] * 2 + [
+        (None, True)
+    ]
 
 
 def those_of(methods, path):
@@ -355,8 +388,9 @@ def test_the_table_says_what_the_cells_say(finished, capsys, tmp_path):
     post = reached("post", epsilon=8.0, clients=3)
     assert told["**POST**"] == f"{statistics.fmean(post):.1f} ± {statistics.stdev(post):.1f}"
     assert told["zero-shot"] == f"{reached('bare')[0]:.1f}"
-    bare, ceiling = reached("bare")[0], statistics.fmean(reached("ceiling"))
-    ratio = (statistics.fmean(post) - bare) / (ceiling - bare) if ceiling > bare else None
+    free = max(statistics.fmean(reached(method)) for method in ("bare", "text", *FREE))
+    ceiling = statistics.fmean(reached("ceiling"))
+    ratio = (statistics.fmean(post) - free) / (ceiling - free) if ceiling > free else None
     assert told["recovery"] == ("–" if ratio is None else f"{ratio:.2f}")
     assert len(body) == 4
 
@@ -366,6 +400,14 @@ def test_a_report_of_nothing_finished_is_empty_and_no_error(tmp_path):
     quality.main(["--report", str(tmp_path / "none.json"), "--out", str(tmp_path / "none.md")])
     assert (tmp_path / "none.md").read_text().count("|") == 0
     assert ElementTree.parse(tmp_path / "none.svg").findall("{*}g") == []  # noqa: S314  # our own
+
+
+def test_recovery_is_of_the_best_answer_that_costs_no_privacy():
+    cells = [cell("bare", 0.5), cell("post", 0.8, seed=0), cell("ceiling", 0.9, seed=0)]
+    for method, free in (("text", 0.55), ("public-prior", 0.7), ("public-start", 0.6)):
+        cells.append(cell(method, free))
+    (row,) = rows(cells)
+    assert (row.free, row.recovery) == (0.7, pytest.approx(0.5))
 
 
 def test_recovery_is_the_part_of_the_possible_gain_that_is_kept():
@@ -462,9 +504,11 @@ def keys(grid, method):
     ("changed", "others"),
     [
         ({"recipe": Recipe(test_rows=9)}, set(METHODS)),
-        ({"recipe": Recipe(prompt_length=9)}, {*METHODS} - {"bare", "proxy-bare"}),
-        ({"recipe": Recipe(steps=9)}, {*ALL} - {"bare", "text", "proxy-bare", "ceiling"}),
+        ({"recipe": Recipe(prompt_length=9)}, {*METHODS} - {"bare", "proxy-bare", "public-prior"}),
+        ({"recipe": Recipe(steps=9)}, {*ALL} - {*ZERO_SHOT, *FREE, "ceiling"}),
         ({"recipe": Recipe(plain_lot=9)}, {"ceiling"}),
+        ({"recipe": Recipe(restarts=9)}, {"ceiling"}),
+        ({"inputs": replace(grid().inputs, public="other")}, {*METHODS} - {*ZERO_SHOT, "ceiling"}),
         ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled", *SHELVED}),
         ({"inputs": replace(grid().inputs, library="other")}, {*SHELVED}),
         ({"transfer": TransferSettings(alpha=0.9)}, {"post", "undistilled", *LIBRARY}),

@@ -22,6 +22,7 @@ RESULTS = [
 def grid_of(settings):
     """The grid of a cell with these settings, all it does not name being at its default."""
     recipe = {item.name: settings[item.name] for item in fields(Recipe) if item.name in settings}
+    recipe.setdefault("restarts", 0)  # a ceiling of before was tuned once
     inputs = {item.name: settings.get(item.name, "") for item in fields(Inputs)}
     transfer = {
         name.removeprefix("transfer_"): value

@@ -12,6 +12,9 @@ from transfer.models.loading import load
 from transfer.peft_directory import PeftDirectory
 from transfer.prompt import SoftPrompt
 
+PUBLIC = tuple(
+    f"The {one} was {other}." for one in ("film", "plot", "music") for other in ("bad", "good", "long", "new")
+)
 TEXTS = ("The film was great.", "A terrible plot and a bad ending.", "good")
 
 
@@ -31,7 +34,7 @@ def run(request, tmp_path, tiny_task, head_task):
     if how == "text":  # one of three is answered as the prompt would
         told = answers(target, task, TEXTS, prompt)
         test = PrivateRecords(TEXTS, answers=("a film", f" {told[1]} ", "a walk"))
-    return place, Measured(task, target, target, prompt, tmp_path, test, TEXTS, ceiling_steps=2)
+    return place, Measured(task, target, target, prompt, tmp_path, test, PUBLIC, ceiling_steps=2)
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -45,7 +48,11 @@ def test_stock_peft_computes_the_logits_of_the_delivered_files(run):
     reached = accuracies(measured, measured.test, lambda _step, _steps: None)
     assert reached["transferred"] == reached["proxy_prompted"] == pytest.approx(accuracy, abs=1e-4)
     assert list(reached) == list(NAMES)
-    absent = {"causal text": {"without_prior", "arithmetic"}, "words": set(), "head": {"without_prior"}}
+    absent = {
+        "causal text": {"without_prior", "public_start", "arithmetic"},
+        "words": set(),
+        "head": {"without_prior", "public_start"},
+    }
     kind = "causal text" if measured.task.kind == "text" else "head" if measured.task.head_rows else "words"
     assert {name for name, figure in reached.items() if figure is None} == absent[kind]
     short = accuracies(replace(measured, ceiling_steps=0), measured.test, lambda _step, _steps: None)

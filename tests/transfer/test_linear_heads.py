@@ -79,7 +79,8 @@ def test_prompt_and_head_are_learnt_together_on_a_target_of_another_tokeniser_wi
     both = prompt_and_head(proxy)
     settings = TransferSettings(steps=40, batch_size=8, learning_rate=0.1, start="text", check_every=10)
     assert torch.equal(
-        initial_prompt(both, proxy, target, TASK, "text").vectors[2:], torch.zeros(3, target.width)
+        initial_prompt(both, proxy, target, TASK, TransferSettings(start="text")).vectors[2:],
+        torch.zeros(3, target.width),
     )
     done = transfer(both, proxy, target, TASK, PUBLIC, settings)
     assert done.prompt.vectors.shape == (5, target.width)

@@ -81,6 +81,25 @@ def transfer_losses(
     return (1 - alpha) * imitate + alpha * shift
 
 
+def summed_losses(
+    prompted: torch.Tensor,
+    bare: torch.Tensor,
+    reference_prompted: torch.Tensor,
+    reference_bare: torch.Tensor,
+    *,
+    alpha: float,
+    temperature: float,
+) -> torch.Tensor:
+    """Return (1−α)·L1 + α·L [B], where L is the divergence from logit arithmetic, z_t^0 + z_s^p − z_s^0.
+
+    Both have the same argument, so this is the divergence from the mixture of the two teachers, up to a constant.
+    Arguments are those of `transfer_losses`; logit arithmetic is Liu et al. 2024, https://arxiv.org/abs/2401.08565.
+    """
+    imitate = divergences(reference_prompted, prompted, temperature)
+    added = divergences(bare + reference_prompted - reference_bare, prompted, temperature)
+    return (1 - alpha) * imitate + alpha * added
+
+
 def cosine_distance(reference: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     """Return the mean of 1 − cos over rows of hidden states [N, H]."""
     return (1 - cosine_similarity(states, reference, dim=-1)).mean()

@@ -11,7 +11,6 @@ is the plain transfer, bit for bit.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import torch
 
@@ -36,8 +35,8 @@ from transfer.panda.scores import (
     task_similarity,
 )
 from transfer.post.problem import Problem
-from transfer.post.transfer import descend, initial_prompt
-from transfer.progress import OnStep
+from transfer.post.transfer import descend, initial_prompt, settle
+from transfer.progress import OnStep, counted
 from transfer.prompt import SoftPrompt
 from transfer.tokens.readout import within
 
@@ -130,8 +129,8 @@ class Prepared:
     def solve(self, on_step: OnStep = lambda _step, _steps: None) -> Choice:
         """Solve the problem without and with the library; see `transfer_with_library`."""
         problem, settings = self.problem, self.problem.settings
-        tick = _ticker(on_step, _all_steps(len(self.eligible), settings.steps))
-        plain = descend(problem, self.start, settings.steps, on_step=tick)
+        tick = counted(on_step, _all_steps(len(self.eligible), settings.steps * (1 + settings.restarts)))
+        plain = settle(problem, self.start, on_step=tick)
         if not self.eligible:
             return Choice(plain, plain, _table(self.obstacles, {}, {}))
         names = shortlist(self.scores)
@@ -140,7 +139,7 @@ class Prepared:
         begin = min((NULL, finalist), key=lambda name: probed[name].losses[-1])
         answers = problem.answers(probed[finalist].prompt)
         teacher = LibraryTeacher(answers, settings.temperature, self.scores[finalist].strength)
-        taught = descend(problem, starts[begin], settings.steps, teacher, tick)
+        taught = settle(problem, starts[begin], teacher, tick)
         without, used = (problem.losses_of(item.prompt.vectors, problem.held_out) for item in (plain, taught))
         comparison = Comparison.of(without, used)
         better = taught if comparison.won else plain
@@ -150,7 +149,7 @@ class Prepared:
 
 def prepare(new: TransferInput, problem: Problem, records: Sequence[LibraryRecord]) -> Prepared:
     """Ask the proxy all that a transfer with the library has to know of it; it may leave memory then."""
-    start = initial_prompt(new.prompt, new.proxy, new.target, new.task, problem.settings.start)
+    start = initial_prompt(new.prompt, new.proxy, new.target, new.task, problem.settings)
     obstacles = {item.name: item.obstacle(new.target.ref, new.campaign, new.guarantee) for item in records}
     eligible = {item.name: item for item in records if obstacles[item.name] is None}
     scores = score(new, problem, start, list(eligible.values())) if eligible else {}
@@ -165,12 +164,6 @@ def _table(
         Candidate(name, obstacles.get(name), scores.get(name), losses.get(name, ()))
         for name in (NULL, *obstacles)
     )
-
-
-def _ticker(on_step: OnStep, steps: int) -> OnStep:
-    """Return a callback that counts the steps of several descents as those of one."""
-    done = count(1)
-    return lambda _step, _steps: on_step(next(done), steps)
 
 
 def _all_steps(eligible: int, steps: int) -> int:

@@ -48,6 +48,8 @@ class Placement(Settings):
                 raise UsageError(f'max_memory {name!r} must be the number of a GPU, or "cpu"')
         if self.offload is not None and not self.max_memory:
             raise UsageError('offload needs max_memory, such as { "0" = "70GiB", cpu = "100GiB" }')
+        if self.quantise == "int8" and self.dtype == "float32":
+            raise UsageError('int8 weights are multiplied in 16 bits; leave dtype out, or choose "bfloat16"')
         return self
 
     @property
@@ -59,6 +61,18 @@ class Placement(Settings):
     def beside(self) -> "Placement":
         """Where a proxy of a model placed so is: on its device, in its dtype, whole and not quantised."""
         return Placement(device=self.device, dtype=self.dtype)
+
+    def require_whole(self) -> None:
+        """Refuse quantised weights where a proxy is to be cut, before anything is loaded.
+
+        Raises:
+            UsageError: the weights are quantised.
+        """
+        if self.quantise != "none":
+            raise UsageError(
+                f"no proxy can be cut from {self.quantise} weights; distil with --quantise none, and with "
+                "--max-memory if the target is too large"
+            )
 
     def twin(self, quantise: Quantised) -> "Placement":
         """Where a quantised twin of a model placed so is: in its place, with the usual numbers between weights."""

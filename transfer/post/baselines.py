@@ -68,6 +68,12 @@ def without_prior(
     return class_logits(model, task, texts, None).log_softmax(dim=1) - prior
 
 
+def balanced(logits: torch.Tensor) -> torch.Tensor:
+    """Return the log-probabilities [N, C] of bare `logits` [N, C] without their prior on the same N texts."""
+    answers = logits.log_softmax(dim=1)
+    return answers - answers.mean(dim=0)
+
+
 def only_answers(settings: TransferSettings) -> TransferSettings:
     """Return settings with POST's L1 alone (eq. 3): answer as the prompted proxy does."""
     return replace(settings, alpha=0.0)

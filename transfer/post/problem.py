@@ -7,7 +7,7 @@ thus compared on the same texts in the same order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -18,7 +18,9 @@ from transfer.post.references import on_disk
 from transfer.post.settings import TransferSettings
 from transfer.prompt import SoftPrompt
 from transfer.tokens.batches import Line
+from transfer.tokens.encoder import Encoder
 from transfer.tokens.readout import Reading, copies
+from transfer.wording.formats import formats, in_formats
 
 T = TypeVar("T")
 Losses = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
@@ -70,17 +72,26 @@ class Problem:
         words: Reading | None,
         losses: Losses,
         settings: TransferSettings,
-        formats: int = 1,
     ) -> "Problem":
         """Return the problem with the split that `settings` fix; call `check_enough` first."""
         generator = torch.Generator().manual_seed(settings.seed)
-        texts = (
-            len(lines) // formats
-        )  # split by text: a text must not train in one format and measure in another
-        order = torch.randperm(texts, generator=generator)
+        order = torch.randperm(len(lines), generator=generator)
         # both parts have a text whatever the share, and a mean of fewer than two measures little
-        count = min(texts - 1, max(2, round(settings.held_out * texts)))
-        return Problem(target, lines, words, losses, settings, order, count, generator.get_state(), formats)
+        count = min(len(lines) - 1, max(2, round(settings.held_out * len(lines))))
+        return Problem(target, lines, words, losses, settings, order, count, generator.get_state())
+
+    def in_formats(self, encoder: Encoder, texts: Sequence[str]) -> "Problem":
+        """Return the same problem with its `texts` in as many formats as the settings ask for and there are.
+
+        The split is by text, so none trains in one format and measures in another. The losses stay: what is imitated
+        is known of the task's own format, behind which the prompt was tuned.
+        """
+        encoders = formats(encoder, self.settings.formats, self.settings.seed)
+        lines, settings = (
+            in_formats(encoders, texts, self.lines),
+            replace(self.settings, formats=len(encoders)),
+        )
+        return replace(self, lines=lines, settings=settings, formats=len(encoders))
 
     @property
     def held_out(self) -> list[int]:
@@ -105,12 +116,9 @@ class Problem:
             if len(queue) < min(size, len(train)):
                 queue = torch.cat([queue, train[torch.randperm(len(train), generator=generator)]])
             chosen, queue = queue[:size], queue[size:]
-            if (
-                self.formats > 1
-            ):  # one format needs no draw, and the batches stay those of every earlier transfer
-                chosen = chosen + len(self.order) * torch.randint(
-                    self.formats, chosen.shape, generator=generator
-                )
+            if self.formats > 1:  # without a draw where there is one format: its batches stay what they were
+                drawn = torch.randint(self.formats, chosen.shape, generator=generator)
+                chosen = drawn * len(self.order) + chosen
             yield chosen.tolist()
 
     def gradients(self, vectors: torch.Tensor, chosen: Sequence[int], *others: Losses) -> list[torch.Tensor]:

@@ -8,6 +8,7 @@ from transfer.errors import UsageError
 
 Space = Literal["labels", "vocabulary"]
 Start = Literal["prompt", "text", "projected"]
+Imitated = Literal["change", "sum"]
 Agreement = Literal["agreement"]
 AGREEMENT: Agreement = "agreement"
 
@@ -20,9 +21,13 @@ class TransferSettings:
         alpha: α in [0, 1], the weight of imitating a prompt's change of answers; 1 − α is the weight of imitating the
             answers. "agreement" sets α to how much the bare target answers public text like the prompted proxy
             (`transfer.post.alpha`).
+        imitate: how the change is imitated: "change" compares the change of the target's answers with the proxy's
+            (POST's L2), "sum" the target's answers with its bare ones plus the proxy's change (logit arithmetic).
         temperature: T > 0 of both KL terms.
         space: compare class logits, or logits over the whole vocabulary, which must be the same for both models.
         steps: number of optimiser steps, ≥ 0; the best held-out step is returned.
+        restarts: most times, ≥ 0, that as many steps follow from the result, until the held-out loss is flat.
+        length: prompt tokens of the target; 0 for as many as the proxy has.
         batch_size: public texts per step, ≥ 1.
         learning_rate: peak of a cosine schedule, > 0.
         start: "prompt" is the proxy's prompt where widths are equal, else the task's text. "text" is the task's text.
@@ -38,9 +43,12 @@ class TransferSettings:
     """
 
     alpha: float | Agreement = 0.5
+    imitate: Imitated = "change"
     temperature: float = 2.0
     space: Space = "labels"
     steps: int = 1000
+    restarts: int = 0
+    length: int = 0
     batch_size: int = 8
     learning_rate: float = 0.03
     start: Start = "prompt"
@@ -58,12 +66,20 @@ class TransferSettings:
             raise UsageError(f"transfer held_out {self.held_out} must be in (0, 1)")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"transfer learning_rate {self.learning_rate} must be finite and > 0")
-        for name, least in (("steps", 0), ("batch_size", 1), ("check_every", 1), ("formats", 1)):
+        for name, least in (
+            ("steps", 0),
+            ("restarts", 0),
+            ("length", 0),
+            ("batch_size", 1),
+            ("check_every", 1),
+            ("formats", 1),
+        ):
             if getattr(self, name) < least:
                 raise UsageError(f"transfer {name} {getattr(self, name)} must be ≥ {least}")
         self._check_choices()
 
     def _check_choices(self) -> None:
-        for name, known in (("space", get_args(Space)), ("start", get_args(Start))):
+        for name, kind in (("imitate", Imitated), ("space", Space), ("start", Start)):
+            known = get_args(kind)
             if getattr(self, name) not in known:
                 raise UsageError(f"transfer {name} {getattr(self, name)!r} must be one of {', '.join(known)}")

@@ -19,21 +19,24 @@ from torch import nn
 
 from transfer.models.generation import answered
 from transfer.models.language_model import LanguageModel
-from transfer.models.objectives import divergences, record_means, transfer_losses
+from transfer.models.objectives import divergences, record_means, summed_losses, transfer_losses
 from transfer.post.alpha import chosen_alpha
 from transfer.post.compatibility import check_possible
 from transfer.post.problem import Problem
 from transfer.post.projection import projected
 from transfer.post.references import on_disk
-from transfer.post.settings import Start, TransferSettings
-from transfer.progress import OnStep
+from transfer.post.settings import TransferSettings
+from transfer.progress import OnStep, counted
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens.readout import within
-from transfer.wording.formats import formats, in_formats
 
 BETAS = 0.9, 0.95
 """Adam's β. Gradients shrink as the loss falls; with the usual 0.999 the first ones would slow all later steps."""
+AVERAGED = 4
+"""The last 1/4 of the iterates are averaged: that takes the noise of batches out of them (Polyak & Juditsky 1992)."""
+FLAT = 0.01
+"""Share of the held-out loss that as many steps again have to save, or there is no further restart."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +48,7 @@ class Transferred:
         start_loss: held-out loss before the first step.
         held_out_loss: held-out loss of `prompt`.
         best_step: the step of `prompt`; 0 is the start.
-        settings: settings of the transfer, with a number for α.
+        settings: settings of the transfer, with a number for α and the number of formats that there were.
     """
 
     prompt: SoftPrompt
@@ -85,8 +88,8 @@ def transfer(
         TaskError: the label words do not fit one of the tokenisers.
     """
     problem = transfer_problem(prompt, proxy, target, task, texts, settings)
-    start = start or initial_prompt(prompt, proxy, target, task, settings.start)
-    return descend(problem, start, settings.steps, on_step=on_step)
+    start = start or initial_prompt(prompt, proxy, target, task, settings)
+    return settle(problem, start, on_step=on_step)
 
 
 def transfer_problem(
@@ -99,8 +102,7 @@ def transfer_problem(
 ) -> Problem:
     """Return the problem that `transfer` solves: POST's loss, with its constant forward passes done.
 
-    There are three constant passes, or one at α = 0. The settings of the problem have a number for α, and the number
-    of formats that the target tells apart.
+    There are three constant passes, or one at α = 0. The settings of the problem have a number for α.
 
     Raises:
         UsageError, TaskError: see `transfer`.
@@ -121,10 +123,8 @@ def transfer_problem(
         target_bare = target.answer_logits(lines, None, their_words, kept)
         alpha = chosen_alpha(settings.alpha, proxy_prompted, target_bare)
     temperature = settings.temperature
-    # the teacher answers in the task's own format, behind which the prompt was tuned, for all formats of the target
-    encoders = formats(theirs, settings.formats, settings.seed)
-    lines = in_formats(encoders, texts, lines)
-    settings = replace(settings, alpha=alpha, formats=len(encoders))
+    compared = summed_losses if settings.imitate == "sum" else transfer_losses
+    settings = replace(settings, alpha=alpha)
 
     begins = [0, *accumulate(line.reads for line in lines)]  # first row of each text in the constants
 
@@ -134,12 +134,12 @@ def transfer_problem(
         logits = within(logits, proxy_prompted.dtype)
         if alpha:
             constants = (each[index].float() for each in (target_bare, proxy_prompted, proxy_bare))
-            values = transfer_losses(logits, *constants, alpha=alpha, temperature=temperature)
+            values = compared(logits, *constants, alpha=alpha, temperature=temperature)
         else:
             values = divergences(proxy_prompted[index].float(), logits, temperature)
         return record_means(values, torch.tensor([lines[text].reads for text in chosen]))
 
-    return Problem.over(target, lines, their_words, losses, settings, len(encoders))
+    return Problem.over(target, lines, their_words, losses, settings).in_formats(theirs, texts)
 
 
 def descend(
@@ -149,24 +149,55 @@ def descend(
     guide: Guide | None = None,
     on_step: OnStep = lambda _step, _steps: None,
 ) -> Transferred:
-    """Minimise the problem's loss from `start` in `steps` ≥ 0 steps of Adam; return the best held-out step."""
+    """Minimise the problem's loss from `start` in `steps` ≥ 0 steps of Adam; return the best on held-out texts.
+
+    The mean of the last quarter of the iterates competes as well, as the last step.
+    """
     settings = problem.settings
     vectors = nn.Parameter(start.vectors.clone())  # [P, H], a copy: the descent must not change `start`
     optimizer = torch.optim.Adam([vectors], lr=settings.learning_rate, betas=BETAS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     best, best_step = vectors.detach().clone(), 0  # step 0 is the start, which may stay the best
     best_loss = start_loss = problem.held_out_loss(best)
+    tail, total = steps // AVERAGED, torch.zeros_like(best)  # the last iterates, and their sum [P, H]
     for step, chosen in zip(range(1, steps + 1), problem.batches(), strict=False):
         vectors.grad = _gradient(problem, vectors, chosen, guide, step / steps)
         optimizer.step()
         schedule.step()
+        if step > steps - tail:
+            total += vectors.detach()
         # chosen by texts that no step trains on; the trained loss falls even where the prompt overfits
         if step % settings.check_every == 0 or step == steps:
             loss = problem.held_out_loss(vectors)
             if loss < best_loss:
                 best, best_loss, best_step = vectors.detach().clone(), loss, step
         on_step(step, steps)
+    if tail and (loss := problem.held_out_loss(total / tail)) < best_loss:
+        best, best_loss, best_step = total / tail, loss, steps
     return Transferred(SoftPrompt(best, problem.target.ref), start_loss, best_loss, best_step, settings)
+
+
+def settle(
+    problem: Problem,
+    start: SoftPrompt,
+    guide: Guide | None = None,
+    on_step: OnStep = lambda _step, _steps: None,
+) -> Transferred:
+    """Descend as the settings say, and again from the result until the held-out loss is flat.
+
+    A `guide` guides the first descent alone. Restarts: Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983.
+    """
+    steps, most = problem.settings.steps, problem.settings.steps * (1 + problem.settings.restarts)
+    tick = counted(on_step, most)
+    best = descend(problem, start, steps, guide, tick)
+    for done in range(steps, most, max(1, steps)):
+        before = best.held_out_loss
+        more = descend(problem, best.prompt, steps, None, tick)
+        if more.best_step:
+            best = replace(more, start_loss=best.start_loss, best_step=done + more.best_step)
+        if not best.held_out_loss < (1 - FLAT) * before:
+            break
+    return best
 
 
 def _gradient(
@@ -197,19 +228,22 @@ def held_out_losses(
 
 
 def initial_prompt(
-    prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel, task: Task, start: Start
+    prompt: SoftPrompt, proxy: LanguageModel, target: LanguageModel, task: Task, settings: TransferSettings
 ) -> SoftPrompt:
-    """Return the prompt a transfer starts from; see `TransferSettings.start`.
+    """Return the prompt a transfer starts from; see `TransferSettings.start` and `length`.
+
+    Rows beyond the proxy's are the task's text.
 
     Raises:
         UsageError: the vocabularies share too few tokens for a projection.
     """
     # a head's rows live in state space: only the prompt's own [P, H] are projected, the head begins at 0
-    length = prompt.length - task.head_rows
-    if start == "projected":
-        return projected(SoftPrompt(prompt.vectors[:length], prompt.model), proxy, target).longer(
-            task.head_rows
-        )
-    if start == "prompt" and prompt.width == target.width:
-        return SoftPrompt(prompt.vectors, target.ref)
-    return target.text_prompt(task.init_text, length).longer(task.head_rows)
+    ours = prompt.length - task.head_rows
+    length = settings.length or ours
+    words = target.text_prompt(task.init_text, length).longer(task.head_rows).vectors
+    first = min(ours, length)  # rows that the proxy's prompt gives
+    if settings.start == "projected":
+        words[:first] = projected(SoftPrompt(prompt.vectors[:first], prompt.model), proxy, target).vectors
+    elif settings.start == "prompt" and prompt.width == target.width:
+        words[:first], words[length:] = prompt.vectors[:first], prompt.vectors[ours:]
+    return SoftPrompt(words, target.ref)

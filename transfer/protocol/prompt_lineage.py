@@ -1,5 +1,7 @@
 """The lineage of a published prompt in its statement: part of version 1 of `prompt_statement`."""
 
+import math
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -9,9 +11,18 @@ from transfer.protocol.statement import Count, Delta, Epsilon, Many, Measured, N
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
+TRANSFERRED = "transferred"
+"""Name of the published prompt among the held-out losses."""
+
+
+def unbeaten(losses: Mapping[str, float]) -> list[str]:
+    """Return the names of the losses that the published prompt's is not below; NaN beats and is beaten by nothing."""
+    ours = losses.get(TRANSFERRED, math.nan)
+    return [name for name, loss in losses.items() if name != TRANSFERRED and not ours < loss]
+
 
 class StartV1(Part):
-    """The start of the first round: `length` prompt tokens, from the task's text or random words."""
+    """The start of the first round: `length` prompt tokens, from the task's text, random words or public text."""
 
     length: Count
     init: str
@@ -38,7 +49,7 @@ class PublicTextV1(Part):
 class TransferV1(Part):
     """The settings of the transfer, see `transfer.post.settings`; `best_step` is the step of the prompt."""
 
-    LEFT_OUT = frozenset({"formats"})
+    LEFT_OUT = frozenset({"imitate", "restarts", "length", "formats"})
     alpha: float
     temperature: float
     space: str
@@ -50,6 +61,9 @@ class TransferV1(Part):
     check_every: Count
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)]
     best_step: Count
+    imitate: str = "change"
+    restarts: Count = 0
+    length: Count = 0
     formats: Positive = 1
 
 

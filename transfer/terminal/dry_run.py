@@ -34,14 +34,9 @@ def tell(
     """Print layers, parameters and bytes of a proxy, the memory to distil it, and the size of the text, if given.
 
     Raises:
-        ModelError: the target cannot be sized or has no such layers, or no proxy can be cut from quantised weights.
+        ModelError: the target cannot be sized or has no such layers.
         DataError: the text is not readable.
     """
-    if placement.quantise != "none":
-        raise ModelError(
-            f"no proxy can be cut from {placement.quantise} weights; distil with --quantise none, and with "
-            "--max-memory if the target is too large"
-        )
     read = _sizes_of(target, text) if text else {"texts": None, "tokens_estimated": None}
     with doing(f"sizing {target}"):
         found = forecast(target, layers, placement, settings)

@@ -51,6 +51,15 @@ def test_show_gives_the_verified_statement(delivery, run) -> None:
     assert len(told.splitlines()) < 20
 
 
+def test_a_prompt_that_does_not_beat_what_is_free_is_shown_as_one(delivery, run) -> None:
+    losses = {"transferred": 0.2, "start": 0.9, "public prior": 0.2, "public start": 0.1}
+    delivery.publish("sst2", TARGET, VECTORS, forge=lambda told: told["lineage"].update(held_out_loss=losses))
+    assert "not better   than public prior, public start, on public text" in run("show", "sst2").out
+    losses["transferred"] = 0.05
+    delivery.publish("sst2", TARGET, VECTORS, forge=lambda told: told["lineage"].update(held_out_loss=losses))
+    assert "not better" not in run("show", "sst2").out
+
+
 TWIN = {"numbers": "nf4", "texts": 400, "agreement": 0.9825, "kl": 0.0123}
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from coordinator.campaigns import runner
 from coordinator.publication.publish import verified_predicate
 from coordinator.store.records import CampaignState, ProxyRecord, RoundState
 from tests.coordinator.campaigns.campaigns import start_of, stay_inside
@@ -183,6 +184,23 @@ def test_stopping_leaves_the_campaign_running_and_a_restart_finishes_it(world):
     world.fleet.owners["ben"].forge = None
     assert world.go_on("first").state is CampaignState.PUBLISHED
     assert world.fleet.asked[:2] == [["ada", "ben", "cleo"], ["cleo"]]
+
+
+def test_a_start_that_was_learnt_is_not_learnt_again(world, monkeypatch):
+    starts, learn = [], runner.start_prompt
+    monkeypatch.setattr(runner, "start_prompt", lambda *given: starts.append(learn(*given)) or starts[-1])
+
+    def stopping(owner, request):
+        world.stop.set()
+        return owner.sealed(owner.release(request))
+
+    world.fleet.owners["ben"].forge = stopping
+    world.carry_out(start=replace(world.plan.start, init="public"))
+    world.stop.clear()
+    world.fleet.owners["ben"].forge = None
+    assert world.go_on("first").state is CampaignState.PUBLISHED
+    assert len(starts) == 1
+    assert world.store.rounds("first")[0].start_prompt == starts[0].to_bytes()
 
 
 def test_a_failed_campaign_put_back_asks_only_those_whose_prompt_is_missing(world):

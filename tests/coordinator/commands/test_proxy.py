@@ -167,6 +167,9 @@ def test_a_dry_run_needs_a_configuration_alone(command, tmp_path, public_text):
     ):
         assert command(*words, *wrong) == 2
         assert says in command.err
+    made = *words[:-1], "--text", public_text, "--name", "a"
+    assert command(*made, "--quantise", "nf4") == 2  # before it finds that there are no weights
+    assert "cut from nf4 weights" in command.err
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,8 @@ def test_a_head_starts_behind_the_first_prompt_and_says_nothing(world):
     proxy = load(world.target.source)
     for init in ("text", "vocabulary"):
         plan = replace(world.plan, task=task, start=Start(3, init))
-        assert start_prompt(plan, proxy).vectors[:3].any(dim=1).all()
-        assert torch.equal(start_prompt(plan, proxy).vectors[3:], torch.zeros(2, proxy.width))
+        assert start_prompt(plan, proxy, proxy).vectors[:3].any(dim=1).all()
+        assert torch.equal(start_prompt(plan, proxy, proxy).vectors[3:], torch.zeros(2, proxy.width))
 
 
 def test_a_campaign_finds_the_version_it_has_published(world, published):

@@ -220,5 +220,13 @@ def test_free_text_is_tuned_whole_and_a_head_in_more_directions(directory, task,
     assert plan(directory, asked + space).dimensions == 256
 
 
+def test_a_start_of_public_text_needs_label_words(directory):
+    (directory / "tasks" / "sst2.toml").write_text(HEAD, encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r'plan prompt\.init "public": a bare target answers by label words'
+    ):
+        plan(directory, UNCALIBRATED + '[prompt]\ninit = "public"\n')
+
+
 def test_data_owners_read_every_key_of_a_plan():
     assert set(owners_plan_file._PlanFile.model_fields) == set(plan_file._PlanFile.model_fields)

@@ -48,7 +48,7 @@ def test_the_examples_commented_keys_are_the_defaults_too():
     )
     assert transfer.pop("library") == NO_LIBRARY
     publish["twins"] = tuple(publish["twins"])
-    for shown, defaults, count in ((transfer, TransferSettings(), 10), (publish, Publication(""), 2)):
+    for shown, defaults, count in ((transfer, TransferSettings(), 13), (publish, Publication(""), 2)):
         assert shown == {key: getattr(defaults, key) for key in shown}
         assert len(shown) == count
 
@@ -80,6 +80,8 @@ def test_formats_are_counted_apart_for_the_transfer_and_for_what_is_published(di
         ("[publish]", "[transfer]\nalpha = 2.0\n[publish]", "alpha 2.0 must be in"),
         ("[publish]", "[transfer]\nalpha = 'agree'\n[publish]", "alpha 'agree' must be .*, or \"agreement\""),
         ("[publish]", "[prompt]\ninit = 'zeros'\n[publish]", r"\[prompt\] init"),
+        ("[publish]", "[transfer]\nrestarts = -1\n[publish]", "restarts -1 must be ≥ 0"),
+        ("[publish]", "[transfer]\nimitate = 'answers'\n[publish]", r"\[transfer\] imitate"),
         ("rounds = 2", 'strategy = "krum"', "strategy 'krum' is none of default, mean, .*, fedavgm, fedadam"),
         (
             "[publish]",

@@ -1,12 +1,19 @@
 """What a round asks of everybody on its roster."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from coordinator.publication.publish import verified_predicate
 from coordinator.store.records import CampaignState
 from tests.coordinator.campaigns.campaigns import start_of, stay_inside
+from transfer.files.public_text import read_texts
+from transfer.models.loading import load
+from transfer.models.objectives import divergence
+from transfer.post.evaluation import class_logits
+from transfer.post.starts import public_answers
 from transfer.protocol import round_wire
 
 
@@ -18,6 +25,21 @@ def test_the_first_round_starts_from_the_tasks_text_or_from_random_words(world):
     random_start = world.fleet.owners["ada"].requests[-2].prompt.vectors
     assert random_start.shape == (4, 32)
     assert not torch.equal(random_start, start_of(world))
+
+
+def test_a_start_of_public_text_answers_it_as_the_bare_target_does_without_its_prior(world):
+    assert world.carry_out(start=replace(world.plan.start, init="public")).state is CampaignState.PUBLISHED
+    plan, texts = world.plan, read_texts(Path(world.plan.public_text))
+    proxy, target = load(world.store.proxy("tiny").directory), load(world.target.source)
+    answers = public_answers(target, plan.task, texts)
+    start = world.fleet.owners["ada"].requests[0].prompt
+    text = proxy.text_prompt(plan.task.init_text, 4)
+    learnt, before = (
+        divergence(answers, class_logits(proxy, plan.task, texts, prompt), 1.0) for prompt in (start, text)
+    )
+    assert learnt < 0.9 * before
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)
+    assert told["lineage"]["start"] == {"length": 4, "init": "public"}
 
 
 def test_a_round_moves_in_directions_of_the_public_text_and_nowhere_else(world):

@@ -33,6 +33,7 @@ def test_an_impossible_value_is_refused_by_its_key(keys: dict[str, object], line
     [
         ({"max_memory": {"disk": "1GB"}}, "max_memory 'disk' must be the number of a GPU, or \"cpu\""),
         ({"offload": Path("there")}, "offload needs max_memory"),
+        ({"quantise": "int8", "dtype": "float32"}, "int8 weights are multiplied in 16 bits"),
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused(keys: dict[str, object], line: str) -> None:

@@ -94,7 +94,9 @@ def test_a_transfer_may_start_anywhere(given):
     found = transfer(*given, replace(SETTINGS, steps=0), start=start)
     assert torch.equal(found.prompt.vectors, start.vectors)
     usual = transfer(*given, replace(SETTINGS, steps=0))
-    assert torch.equal(usual.prompt.vectors, initial_prompt(prompt, proxy, target, task, "prompt").vectors)
+    assert torch.equal(
+        usual.prompt.vectors, initial_prompt(prompt, proxy, target, task, TransferSettings()).vectors
+    )
 
 
 def test_a_descent_that_runs_into_infinity_returns_where_it_began(given):

@@ -102,7 +102,7 @@ def test_rows_of_a_head_are_not_projected(causal, wide, tiny_task):
     labels = tuple(replace(label, words=()) for label in tiny_task.labels)
     task = replace(tiny_task, template="{text}", labels=labels, label_reading="head")
     prompt = SoftPrompt(torch.ones(3 + task.head_rows, causal.width), causal.ref)
-    start = initial_prompt(prompt, causal, target, task, "projected")
+    start = initial_prompt(prompt, causal, target, task, TransferSettings(start="projected"))
     assert start.length == prompt.length
     assert not start.vectors[3:].any()
 

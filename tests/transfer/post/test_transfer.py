@@ -10,8 +10,11 @@ from transfer.errors import TaskError, UsageError
 from transfer.models.generation import answered
 from transfer.models.objectives import divergences
 from transfer.post.alpha import agreement
+from transfer.post.baselines import logit_arithmetic
 from transfer.post.evaluation import class_logits
-from transfer.post.transfer import held_out_losses, initial_prompt, transfer, transfer_problem
+from transfer.post.problem import Problem
+from transfer.post.settings import TransferSettings
+from transfer.post.transfer import descend, held_out_losses, initial_prompt, transfer, transfer_problem
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task
 
@@ -66,7 +69,7 @@ def test_transfer_lowers_the_held_out_loss_and_returns_the_best_step(prompt, pro
     assert 0 < found.best_step <= QUICK.steps
     assert (found.prompt.length, found.prompt.width) == (prompt.length, target.width)
     assert found.prompt.model == target.ref
-    start = initial_prompt(prompt, proxy, target, tiny_task, "prompt")
+    start = initial_prompt(prompt, proxy, target, tiny_task, TransferSettings())
     candidates = {"start": start, "best": found.prompt}
     losses = held_out_losses(candidates, prompt, proxy, target, tiny_task, TEXTS, QUICK)
     assert losses["start"] == pytest.approx(found.start_loss, rel=1e-5)
@@ -86,7 +89,7 @@ def test_free_text_is_compared_at_every_token_of_the_prompted_proxys_answer(targ
     problem = transfer_problem(prompt, proxy, target, task, TEXTS, settings)
     lines = answered(proxy, task, TEXTS, prompt)
     assert max(line.reads for line in lines) > 1
-    start = initial_prompt(prompt, proxy, target, task, "prompt")
+    start = initial_prompt(prompt, proxy, target, task, TransferSettings())
     ours, theirs = target.answer_logits(lines, start), proxy.answer_logits(lines, prompt)
     each, begin = divergences(theirs, ours, settings.temperature), 0
     expected = []
@@ -134,8 +137,8 @@ def test_the_references_are_computed_once(prompt, proxy, target, tiny_task, alph
     assert forwards.seen[: len(references)] == references
     later = forwards.seen[len(references) :]
     assert later.count(("target", True)) == 10
-    assert later.count(("target", False)) == 3  # the start, step 5, step 10
-    assert len(later) == 13
+    assert later.count(("target", False)) == 4  # the start, step 5, step 10, the mean of the last iterates
+    assert len(later) == 14
 
 
 def test_alpha_by_agreement_is_the_transfer_at_that_alpha(proxy, target, tiny_task):
@@ -160,6 +163,8 @@ def test_held_out_texts_are_never_trained_on(prompt, proxy, target, tiny_task):
     trained, measured = set(), set()
 
     def note(_module, inputs):
+        if inputs[0].ndim < 2:  # the words of the start
+            return
         lines = {encoded[tuple(token for token in row if token != 0)] for row in inputs[0].tolist()}
         if torch.is_grad_enabled():
             trained.update(lines)
@@ -196,7 +201,7 @@ def test_labels_of_the_task_play_no_part_but_their_words(prompt, proxy, target, 
 
 
 def test_another_width_starts_from_the_tasks_text(prompt, proxy, wide, tiny_task):
-    start = initial_prompt(prompt, proxy, wide, tiny_task, "prompt")
+    start = initial_prompt(prompt, proxy, wide, tiny_task, TransferSettings())
     assert torch.equal(start.vectors, wide.text_prompt(tiny_task.init_text, 4).vectors)
     found = transfer(prompt, proxy, wide, tiny_task, TEXTS, replace(QUICK, steps=5))
     assert (found.prompt.width, found.prompt.model) == (48, wide.ref)
@@ -204,10 +209,82 @@ def test_another_width_starts_from_the_tasks_text(prompt, proxy, wide, tiny_task
 
 
 def test_the_start_is_what_the_settings_say(prompt, proxy, target, tiny_task):
-    ours = initial_prompt(prompt, proxy, target, tiny_task, "prompt")
+    ours = initial_prompt(prompt, proxy, target, tiny_task, TransferSettings())
     assert (ours.model, torch.equal(ours.vectors, prompt.vectors)) == (target.ref, True)
-    text = initial_prompt(prompt, proxy, target, tiny_task, "text")
+    text = initial_prompt(prompt, proxy, target, tiny_task, TransferSettings(start="text"))
     assert torch.equal(text.vectors, target.text_prompt(tiny_task.init_text, 4).vectors)
+
+
+def test_a_prompt_of_the_target_has_the_length_that_the_settings_say(prompt, proxy, target, tiny_task):
+    longer, shorter = (
+        initial_prompt(prompt, proxy, target, tiny_task, TransferSettings(length=length)) for length in (6, 3)
+    )
+    assert torch.equal(longer.vectors[:4], prompt.vectors)
+    assert torch.equal(longer.vectors[4:], target.text_prompt(tiny_task.init_text, 6).vectors[4:])
+    assert torch.equal(shorter.vectors, prompt.vectors[:3])
+    found = transfer(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, length=6))
+    assert found.prompt.length == 6
+    assert found.held_out_loss < found.start_loss
+
+
+def test_the_head_behind_a_longer_prompt_stays_the_last_rows(proxy, target, head_task):
+    rows = head_task.head_rows
+    both = SoftPrompt(
+        torch.randn(4 + rows, proxy.width, generator=torch.Generator().manual_seed(0)), proxy.ref
+    )
+    start = initial_prompt(both, proxy, target, head_task, TransferSettings(length=6))
+    assert start.length == 6 + rows
+    assert torch.equal(start.vectors[6:], both.vectors[4:])
+
+
+def test_restarts_go_on_from_the_result_until_the_loss_is_flat(prompt, proxy, target, tiny_task):
+    once = transfer(prompt, proxy, target, tiny_task, TEXTS, QUICK)
+    told = []
+    settings = replace(QUICK, restarts=2)
+    again = transfer(prompt, proxy, target, tiny_task, TEXTS, settings, lambda *step: told.append(step))
+    assert again.held_out_loss < once.held_out_loss
+    assert again.start_loss == once.start_loss
+    assert again.best_step > QUICK.steps
+    assert told == [(step, 3 * QUICK.steps) for step in range(1, len(told) + 1)]
+    flat = transfer(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, restarts=50, steps=20))
+    assert flat.best_step < 51 * 20
+
+
+def test_the_mean_of_the_last_quarter_of_the_iterates_competes(prompt, proxy, target, tiny_task, monkeypatch):
+    problem = transfer_problem(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, check_every=99))
+    passed, measured, gradients = [], [], Problem.gradients
+
+    def noted(problem, vectors, *others):
+        passed.append(vectors.detach().clone())  # the iterate of the step before
+        return gradients(problem, vectors, *others)
+
+    def loss(_problem, vectors):
+        measured.append(vectors.detach().clone())
+        return -len(measured)  # what is measured last is the best
+
+    monkeypatch.setattr(Problem, "gradients", noted)
+    monkeypatch.setattr(Problem, "held_out_loss", loss)
+    found = descend(problem, target.text_prompt(tiny_task.init_text, 4), 8)
+    _start, last, mean = measured
+    torch.testing.assert_close(mean, (passed[7] + last) / 2)
+    assert torch.equal(found.prompt.vectors, mean)
+    assert (found.best_step, found.held_out_loss) == (8, -3)
+
+
+def test_the_summed_change_is_the_divergence_from_logit_arithmetic(prompt, proxy, target, tiny_task):
+    settings = replace(QUICK, alpha=1.0, imitate="sum")
+    problem = transfer_problem(prompt, proxy, target, tiny_task, TEXTS, settings)
+    ours = target.text_prompt(tiny_task.init_text, 4)
+    logits = problem.answers(ours)
+    wanted = divergences(
+        logit_arithmetic(prompt, proxy, target, tiny_task, TEXTS), logits, settings.temperature
+    )
+    found = problem.losses_of(ours.vectors, range(len(TEXTS)))
+    torch.testing.assert_close(found, wanted.double(), atol=1e-5, rtol=1e-4)
+    half = transfer_problem(prompt, proxy, target, tiny_task, TEXTS, replace(settings, alpha=0.5))
+    imitated = transfer_problem(prompt, proxy, target, tiny_task, TEXTS, replace(settings, alpha=0.0))
+    mean = (found + imitated.losses_of(ours.vectors, range(len(TEXTS)))) / 2
+    torch.testing.assert_close(half.losses_of(ours.vectors, range(len(TEXTS))), mean, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("space", ["labels", "vocabulary"])

@@ -1,0 +1,86 @@
+"""Prompts of public text alone: a start of tuning, or the best that costs no privacy.
+
+What a bare model answers, its prior removed, is taught to a prompt: of the proxy, so that tuning does not spend its
+budget on what is public; or of the target itself, which a transferred prompt has to beat. (GRAM meta-learns a start
+from unlabelled data: Li et al. 2023, https://arxiv.org/abs/2303.06571.)
+
+Letters: N texts, C classes, P prompt tokens, H hidden size.
+
+Guarantee: no private record is read, so ε = 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from transfer.models.language_model import LanguageModel
+from transfer.models.objectives import divergences
+from transfer.post.baselines import balanced, text_prompt
+from transfer.post.evaluation import class_logits
+from transfer.post.problem import Losses, Problem, check_enough
+from transfer.post.settings import TransferSettings
+from transfer.post.transfer import descend
+from transfer.progress import OnStep
+from transfer.prompt import SoftPrompt
+from transfer.tasks import Task
+from transfer.tokens.readout import within
+
+STEPS = 250
+"""Steps of 8 texts: a quarter of a transfer, and as many as the start was measured with."""
+
+BARE, PRIOR, START = "bare", "public prior", "public start"
+"""Answers that cost no privacy: the bare target's, the same without its prior, and behind a prompt taught these."""
+
+
+def public_answers(target: LanguageModel, task: Task, texts: Sequence[str]) -> torch.Tensor:
+    """Return what the bare target answers to public texts, its prior on them removed: [N, C].
+
+    Raises:
+        UsageError: there are too few texts.
+        TaskError: the label words do not fit the tokeniser.
+    """
+    check_enough(texts)
+    return balanced(class_logits(target, task, texts, None))
+
+
+def public_start(
+    answers: torch.Tensor,
+    model: LanguageModel,
+    task: Task,
+    texts: Sequence[str],
+    length: int,
+    seed: int,
+    on_step: OnStep = lambda _step, _steps: None,
+) -> SoftPrompt:
+    """Return a prompt of `model` [P, H] behind which it gives the `answers` [N, C] to public `texts`.
+
+    It minimises the mean of T²·KL(softmax(answers/T) ‖ softmax(z(p, x)/T)), from the task's text; held-out texts
+    choose the step. `model` may be the proxy, and the answers the target's.
+    """
+    settings = TransferSettings(alpha=0.0, steps=STEPS, start="text", seed=seed)
+    encoder, losses = model.encoder(task), _imitating(answers, settings.temperature)
+    problem = Problem.over(model, encoder.encode(texts), encoder.words, losses, settings)
+    return descend(problem, text_prompt(model, task, length), STEPS, on_step=on_step).prompt
+
+
+def free_losses(
+    problem: Problem, start: SoftPrompt, on_step: OnStep = lambda _step, _steps: None
+) -> dict[str, float]:
+    """Return the held-out loss of each answer that costs no privacy, on a problem that compares class logits.
+
+    The problem's trained texts teach the public start, which begins at `start` [P, H] and has no more steps than the
+    transfer.
+    """
+    bare = problem.answers(None)  # [N, C]
+    answers, held_out = balanced(bare), problem.held_out
+    found = {BARE: bare, PRIOR: answers}
+    losses = {name: problem.losses(z[held_out], held_out).mean().item() for name, z in found.items()}
+    taught = replace(problem, losses=_imitating(answers, problem.settings.temperature))
+    prompt = descend(taught, start, min(STEPS, problem.settings.steps), on_step=on_step).prompt
+    return losses | {START: problem.held_out_loss(prompt.vectors)}
+
+
+def _imitating(answers: torch.Tensor, temperature: float) -> Losses:
+    """Return the loss of giving `answers` [N, C] to the N texts."""
+    return lambda logits, chosen: divergences(answers[chosen], within(logits, answers.dtype), temperature)
