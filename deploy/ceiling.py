@@ -4,19 +4,19 @@ Only who has every client's text in one place can have it: the demo and the benc
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 
 from client.private.records import PrivateRecords
 from transfer.models.language_model import LanguageModel
-from transfer.models.objectives import answer_loss, label_loss
+from transfer.models.per_record_gradients import record_losses
 from transfer.post.problem import Problem
 from transfer.post.settings import TransferSettings
 from transfer.post.transfer import settle
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
+from transfer.tokens.readout import goals
 
 
 def ceiling(
@@ -31,13 +31,12 @@ def ceiling(
 
     It is sought in `settings.steps`, and in as many again, up to `settings.restarts` times, as long as they help.
     """
-    encoder, labels = model.encoder(task), torch.tensor(records.labels)
+    encoder = model.encoder(task)
+    labels = goals(records.labels, encoder.words)
     lines = encoder.encode(records.texts, records.answers)
 
     def losses(logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
-        if task.kind == "text":
-            goal = model.collate([lines[index] for index in chosen]).goal
-            return answer_loss(logits, cast(torch.Tensor, goal))  # lines with answers have one
-        return label_loss(logits, labels[chosen])
+        goal = model.collate([lines[index] for index in chosen]).goal  # None unless the answer is free text
+        return record_losses(logits, goal, labels if task.kind == "text" else labels[chosen], encoder.words)
 
     return settle(Problem.over(model, lines, encoder.words, losses, settings), start, on_step=on_step).prompt

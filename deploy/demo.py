@@ -25,7 +25,7 @@ from rich.console import Console
 from client.private.records import PrivateRecords, read
 from coordinator.store.database import sqlite_url
 from coordinator.store.store import Store
-from deploy.measure import PUBLIC, Measured, accuracies, in_stock_peft, table
+from deploy.measure import PUBLIC, Measured, figures, in_stock_peft, scores, table
 from deploy.processes import command
 from deploy.stages import PROXY, Inputs, Run, campaign, make_proxy, own_proxy, set_up, split
 from deploy.world import make
@@ -62,11 +62,11 @@ def report(demo: Run, inputs: Inputs, task: Task, ceiling_steps: int) -> dict[st
             proxy.model,
             final_prompt(demo, proxy),
             demo.out / "prompt",
-            read(inputs.test, task.label_names),
+            read(inputs.test, task.label_names, many=task.many),
             read_texts(inputs.public)[:PUBLIC],
             ceiling_steps,
         )
-    shards = [read(shard, task.label_names) for shard in inputs.private]
+    shards = [read(shard, task.label_names, many=task.many) for shard in inputs.private]
     everyone = PrivateRecords(
         tuple(text for shard in shards for text in shard.texts),
         tuple(label for shard in shards for label in shard.labels),
@@ -74,7 +74,7 @@ def report(demo: Run, inputs: Inputs, task: Task, ceiling_steps: int) -> dict[st
     )
     with demo.stage("measure"):
         with progress("answering the test, and tuning the ceiling") as on_step:
-            reached = accuracies(run, everyone, on_step)
+            reached = scores(run, everyone, on_step)
         with doing("answering the test through stock PEFT"):
             peft_accuracy, difference = in_stock_peft(run, inputs.target)
     verified = command(
@@ -90,8 +90,7 @@ def report(demo: Run, inputs: Inputs, task: Task, ceiling_steps: int) -> dict[st
         for index in range(1, len(shards) + 1)
     ]
     result = {
-        "metric": "exact match" if task.kind == "text" else "accuracy",
-        "accuracy": reached,
+        **figures(task, reached),
         "privacy": {key: verified[key] for key in ("epsilon", "delta", "unit", "accountant")},
         "clients": len(inputs.private),
         "rounds": demo.rounds,
@@ -209,8 +208,7 @@ def prepare(demo: Run, yours: tuple[Any, ...], corpus: Path | None, cache: Path,
         world = make(cache / "world", seed=demo.seed, clients=clients)
         return Inputs(str(world.target), world.task, world.corpus, world.public, world.private, world.test)
     place = str(Path(target).resolve()) if Path(target).exists() else target
-    labels = Task.from_toml(task).label_names
-    shards = split(private, labels, clients, demo.out, demo.seed)
+    shards = split(private, Task.from_toml(task), clients, demo.out, demo.seed)
     return Inputs(place, task, (corpus or public).resolve(), public.resolve(), shards, test)
 
 

@@ -21,7 +21,7 @@ from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.peft_directory import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
 from transfer.post.baselines import direct, logit_arithmetic, text_prompt, without_prior
-from transfer.post.evaluation import accuracy, exact_match, matched, score
+from transfer.post.evaluation import Accuracy, LabelSets, accuracy, exact_match, matched, scored
 from transfer.post.settings import TransferSettings
 from transfer.post.starts import public_answers, public_start
 from transfer.progress import OnStep
@@ -52,20 +52,36 @@ class Measured:
     ceiling_steps: int
 
 
-def accuracies(run: Measured, private: PrivateRecords, on_step: OnStep) -> dict[str, float | None]:
-    """Return the figures of `report.json`, None where there is none: see `NAMES`.
+Score = Accuracy | LabelSets
 
-    A figure is the micro accuracy for labels, and the share of exact matches for free text.
+
+def figures(task: Task, scores: Mapping[str, Score | None]) -> dict[str, Any]:
+    """Return the part of `report.json` about what was reached, by name, None where there is no figure.
+
+    A figure is the micro accuracy for one label a text, micro F1 for several, and the share of exact matches for free
+    text. For several labels, macro F1 and the share of exact sets stand beside it.
     """
+    metric = "exact match" if task.kind == "text" else "micro F1" if task.many else "accuracy"
+
+    def each(name: str) -> dict[str, float | None]:
+        return {key: None if own is None else round(getattr(own, name), 4) for key, own in scores.items()}
+
+    more = {"macro_f1": each("macro"), "exact_sets": each("exact")} if task.many else {}
+    return {"metric": metric, "accuracy": each("micro"), **more}
+
+
+def scores(run: Measured, private: PrivateRecords, on_step: OnStep) -> dict[str, Score | None]:
+    """Return the score of every row of `NAMES`, None where there is none; for free text both are exact match."""
     task, target, proxy, prompt, test = run.task, run.target, run.proxy, run.proxy_prompt, run.test
 
-    def of(model: LanguageModel, prompt: SoftPrompt | None) -> float:
+    def of(model: LanguageModel, prompt: SoftPrompt | None) -> Score:
         if task.kind == "text":
-            return round(exact_match(model, task, test.texts, test.answers, prompt), 4)
-        return round(accuracy(model, task, test.texts, test.labels, prompt).micro, 4)
+            share = exact_match(model, task, test.texts, test.answers, prompt)
+            return Accuracy(share, share)
+        return accuracy(model, task, test.texts, test.labels, prompt)
 
-    def classes(logits: torch.Tensor) -> float:
-        return round(score(logits, test.labels).micro, 4)
+    def classes(logits: torch.Tensor) -> Score:
+        return scored(task, logits, test.labels)
 
     labelled, same_width = task.kind != "text", prompt.width == target.width
     prior = labelled and not task.head_rows  # a head of zeros has no opinion
@@ -134,7 +150,7 @@ def in_stock_peft(run: Measured, target: Path | str) -> tuple[float, float] | tu
     difference = float((logits - ours).abs().max())
     if free:
         return matched(trial.written(stock, fresh, run.task, test.texts), test.answers), difference
-    return score(logits, test.labels).micro, difference
+    return scored(run.task, logits, test.labels).micro, difference
 
 
 NAMES = {
@@ -156,9 +172,14 @@ def table(report: Mapping[str, Any], spent: Sequence[Mapping[str, Any]]) -> Grou
     accuracy_table = Table(title=f"{report['metric']} on held-out text", title_justify="left")
     accuracy_table.add_column("model and prompt")
     accuracy_table.add_column(report["metric"], justify="right")
+    columns = [report["accuracy"]]
+    for column, title in (("macro_f1", "macro F1"), ("exact_sets", "exact sets")):
+        if column in report:  # of several labels a text
+            accuracy_table.add_column(title, justify="right")
+            columns.append(report[column])
     for key, name in NAMES.items():
-        value = report["accuracy"][key]
-        accuracy_table.add_row(name, "–" if value is None else f"{value:.1%}")
+        values = (column[key] for column in columns)
+        accuracy_table.add_row(name, *("–" if value is None else f"{value:.1%}" for value in values))
     privacy_table = Table(title="privacy spent", title_justify="left")
     for column in ("client", "ε", "δ"):
         privacy_table.add_column(column, justify="left" if column == "client" else "right")

@@ -81,12 +81,14 @@ class Run:
         return command("promptferry-client", "--dir", self.client(index), *words, json_result=json_result)
 
 
-def split(path: Path, labels: tuple[str, ...], clients: int, out: Path, seed: int) -> tuple[Path, ...]:
+def split(path: Path, task: Task, clients: int, out: Path, seed: int) -> tuple[Path, ...]:
     """Shuffle the records of a file and split them into one disjoint file for each client."""
-    records = read(path, labels)
-    key = "label" if labels else "answer"
+    records, labels = read(path, task.label_names, many=task.many), task.label_names
+    key = "labels" if task.many else "label" if labels else "answer"
     # write labels by name, because a label's name may be a number that looks like another label's index
-    named = tuple(labels[index] for index in records.labels)
+    named = tuple(
+        [labels[index] for index in own] if isinstance(own, tuple) else labels[own] for own in records.labels
+    )
     rows = list(zip(records.texts, named or records.answers, strict=True))
     random.Random(seed).shuffle(rows)
     shards = tuple(out / f"private-{index}.jsonl" for index in range(1, clients + 1))
@@ -104,7 +106,7 @@ def set_up(demo: Run, inputs: Inputs, task: Task) -> None:
         "--target", inputs.target, "--fleet-port", fleet, "--port", delivery,
     )  # fmt: skip
     for index, shard in enumerate(inputs.private, 1):
-        records = len(read(shard, task.label_names).texts)
+        records = len(read(shard, task.label_names, many=task.many).texts)
         command(
             "promptferry-client", "init", demo.client(index), "--name", f"client-{index}", "--data", shard,
             "--records", records, "--epsilon", demo.epsilon, "--delta", min(DELTA, 1 / (10 * records)),

@@ -109,7 +109,7 @@ def test_every_link_leads_somewhere(guide):
 
 def test_every_task_in_the_guide_is_one(tmp_path):
     found = [block for block in blocks(ROOT / "transfer" / "README.md") if block.language == "toml"]
-    assert len(found) == 4
+    assert len(found) == 5
     for block in found:
         (tmp_path / "task.toml").write_text(block.script, encoding="utf-8")
         assert Task.from_toml(tmp_path / "task.toml").name == tomllib.loads(block.script)["name"]

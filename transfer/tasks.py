@@ -5,13 +5,15 @@ model's logits at the blank are read at a few label words per class, or a causal
 `transfer.tokens.encoder` turns the line into tokens.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from transfer import task_file
 from transfer.errors import TaskError, UsageError
-from transfer.files.text import NotTextError, toml
 from transfer.names import checked
+from transfer.task_file import shortened
 
 Kind = Literal["label", "text"]
 """Kind of answer: one of the labels, or free text."""
@@ -23,16 +25,24 @@ words: a linear head, tuned together with the prompt, reads pooled states."""
 PromptAt = Literal["start", "user"]
 """Where the prompt stands: before the whole line, or first in the user's turn of a chat."""
 
+Truth = int | tuple[int, ...]
+"""What is true of a text, by integer label: its one label, or where a task has several a text, all that apply."""
+
 MOST_TOKENS = 1_000_000
 """Limit of every number of tokens: more than any model reads at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One class: its name in the data, and the words that stand for it in a model's vocabulary."""
+    """One class: its name in the data, and the words that stand for it in a model's vocabulary.
+
+    `weight` > 0 is the weight of its loss where a text may have several labels. A task declares it: weights counted
+    from private labels would be a release without noise.
+    """
 
     name: str
     words: tuple[str, ...]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,8 @@ class Task:
             answer the assistant's.
         system: the system turn before it; "" leaves it to the chat template.
         prompt_at: where the prompt stands.
+        many: any number of the labels may apply to one text, none included; a head reads each of them on its own.
+        threshold: probability in (0, 1) above which a label applies, if `many`.
 
     Raises:
         TaskError: names the field and the rule it breaks.
@@ -68,6 +80,8 @@ class Task:
     chat: bool = False
     system: str = ""
     prompt_at: PromptAt = "start"
+    many: bool = False
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
         try:
@@ -79,7 +93,7 @@ class Task:
             raise self._error("init_text is empty; write a sentence about the task")
         for key in ("max_tokens", "answer_tokens"):
             if not 1 <= getattr(self, key) <= MOST_TOKENS:
-                raise self._error(f"{key} {_shortened(getattr(self, key))} must be from 1 to {MOST_TOKENS}")
+                raise self._error(f"{key} {shortened(getattr(self, key))} must be from 1 to {MOST_TOKENS}")
         choices = {"kind": Kind, "label_reading": LabelReading, "prompt_at": PromptAt}
         for key, known in choices.items():
             if getattr(self, key) not in get_args(known):
@@ -87,6 +101,7 @@ class Task:
         self._check_chat()
         self._check_labels()
         self._check_words()
+        self._check_many()
 
     def _check_template(self) -> None:
         head, _, tail = self.template.partition("{answer}")
@@ -99,7 +114,7 @@ class Task:
 
     def _check_chat(self) -> None:
         if self.system != self.system.strip():
-            raise self._error(f"system {_shortened(self.system)} has spaces around it; remove them")
+            raise self._error(f"system {shortened(self.system)} has spaces around it; remove them")
         if not self.chat and (self.system or self.prompt_at == "user"):
             key = "system" if self.system else 'prompt_at = "user"'
             raise self._error(f"{key} needs chat = true: a plain line has no turns")
@@ -131,6 +146,23 @@ class Task:
                     raise self._error(f"label word {word!r} stands for {classes}; keep one")
                 owner[word] = label.name
 
+    def _check_many(self) -> None:
+        if self.many and not self.head_rows:
+            raise self._error(
+                'many = true needs label_reading = "head": label words of one text share its probability'
+            )
+        if not 0 < self.threshold < 1:
+            raise self._error(f"threshold {self.threshold} must be in (0, 1)")
+        for label in self.labels:
+            if not 0 < label.weight < math.inf:
+                raise self._error(f"weight {label.weight} of label {label.name!r} must be finite and > 0")
+        weighted = any(label.weight != 1 for label in self.labels)
+        if not self.many and (weighted or self.threshold != 0.5):
+            key = "weights" if weighted else "threshold"
+            raise self._error(
+                f"{key} needs many = true: one label a text has neither weights nor a threshold"
+            )
+
     def _error(self, rule: str) -> TaskError:
         return TaskError(f"task {self.name!r}: {rule}")
 
@@ -156,60 +188,12 @@ class Task:
         Raises:
             TaskError: the file is missing, not TOML, or a key is unknown, missing or of the wrong type.
         """
-        try:
-            raw = toml(path.read_bytes())
-        except OSError as error:
-            raise TaskError(f"{path}: cannot read the task file: {error.strerror}") from error
-        except NotTextError as error:
-            raise TaskError(error.of(path)) from error
-        _check_keys(raw, path)
-        labels = tuple(Label(name, tuple(words)) for name, words in raw.pop("labels", {}).items())
+        raw = task_file.read(path)
+        weights = raw.pop("weights", {})
+        labels = tuple(
+            Label(name, tuple(words), weights.get(name, 1.0)) for name, words in raw.pop("labels", {}).items()
+        )
         try:
             return Task(labels=labels, **raw)
         except TaskError as error:
             raise TaskError(f"{path}: {error}") from error
-
-
-_REQUIRED = {"name": str, "template": str, "labels": dict, "init_text": str}
-_KINDS = {
-    **_REQUIRED,
-    "kind": str,
-    "max_tokens": int,
-    "label_reading": str,
-    "answer_tokens": int,
-    "chat": bool,
-    "system": str,
-    "prompt_at": str,
-}
-_NOUNS = {
-    str: "a string",
-    dict: "a table of label words by class",
-    int: "a whole number",
-    bool: "true or false",
-}
-
-
-def _check_keys(raw: dict[str, Any], path: Path) -> None:
-    for key, value in raw.items():
-        if key not in _KINDS:
-            raise TaskError(f"{path}: unknown key {key!r} (keys: {', '.join(_KINDS)})")
-        if type(value) is not _KINDS[key]:
-            raise TaskError(f"{path}: {key} {_shortened(value)} must be {_NOUNS[_KINDS[key]]}")
-    free = {"labels"} if raw.get("kind") == "text" else set()
-    missing = [key for key in _REQUIRED if key not in raw and key not in free]
-    if missing:
-        raise TaskError(f"{path}: missing key {missing[0]!r}; add it")
-    for name, words in raw.get("labels", {}).items():
-        if isinstance(words, dict):
-            raise TaskError(f'{path}: labels.{name}: a class name with a dot needs quotes; write "1.5" = …')
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise TaskError(f"{path}: labels.{name} {_shortened(words)} must be a list of label words")
-
-
-def _shortened(value: object) -> str:
-    """Return `value` as text of at most 60 characters, for a message."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python refuses to print an integer of more than 4300 digits
-        return "with thousands of digits"
-    return text if len(text) <= 60 else text[:57] + "..."

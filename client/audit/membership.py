@@ -33,6 +33,7 @@ from transfer.prompt import SoftPrompt
 from transfer.protocol.rounds import Tuning
 from transfer.subspace import Subspace
 from transfer.tasks import Task
+from transfer.tokens.readout import goals
 
 CONFIDENCE = 0.99
 """One audit in a hundred may wrongly advise against rounds; with few records, δ allows no stronger proof."""
@@ -101,7 +102,7 @@ def sample(path: Path, task: Task, size: int, unit: Unit = "record") -> PrivateR
     Raises:
         DataError: see `client.private.records.read`; or there are too few.
     """
-    records = read(path, task.label_names, unit)
+    records = read(path, task.label_names, unit, many=task.many)
     units = _units(records)
     if len(units) < LEAST_UNITS:
         raise DataError(f"{path}: {len(units)} {unit}s: a membership audit needs {LEAST_UNITS}")
@@ -212,12 +213,21 @@ def _shadow(plan: Shadowing, records: PrivateRecords, declared: int, on_step: On
 
 
 def _margins(plan: Shadowing, records: PrivateRecords, prompt: SoftPrompt) -> Scores:
-    """Return the log-odds of each record's own label behind a prompt, one per record (the paper's logit scaling)."""
+    """Return the log-odds of each record's own label, or of all its labels, behind a prompt (the paper's scaling)."""
     encoder = plan.model.encoder(plan.task)
     logits = plan.model.answer_logits(encoder.encode(records.texts), prompt, encoder.words).double()
+    if plan.task.many:
+        return _odds_of_sets(logits, goals(records.labels, encoder.words).double())
     own = torch.tensor(records.labels).unsqueeze(1)  # [records, 1]; logits are [records, C]
     others = logits.scatter(1, own, -torch.inf).logsumexp(dim=1)
     margins: Scores = (logits.gather(1, own)[:, 0] - others).numpy()
+    return margins
+
+
+def _odds_of_sets(logits: torch.Tensor, truth: torch.Tensor) -> Scores:
+    """Return log(p / (1 − p)) [records] of p = Π_c σ(±z_c), each record's whole set, given both [records, C]."""
+    log_p = torch.nn.functional.logsigmoid(logits * (2 * truth - 1)).sum(dim=1)
+    margins: Scores = (log_p - torch.log(-torch.expm1(log_p))).numpy()
     return margins
 
 

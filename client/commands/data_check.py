@@ -1,7 +1,9 @@
 """The report of `promptferry-client data check`: every fault of the private file, and what a task would cut."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -13,7 +15,7 @@ from client.private import records as private_data
 from client.private.lengths import Lengths
 from transfer.models import loading as models
 from transfer.models.self_check import require_tunable
-from transfer.tasks import Task
+from transfer.tasks import Task, Truth
 from transfer.tokens.encoder import Encoder
 
 USUAL_PROMPT = 10
@@ -26,7 +28,7 @@ class Report:
 
     Attributes:
         records: number of records that can be read.
-        labels: number of these records in each class; empty if answers are free text.
+        labels: number of these records with each label; empty if answers are free text.
         users: number of their users, and `most_records_of_a_user`; 0 if the record is the unit.
         faults: the first faults of the other records; `more_faults` counts the rest.
         lengths: what the task cuts of the records; None without a proxy, which counts tokens.
@@ -56,12 +58,13 @@ def check(data: DataSettings, labels: Sequence[str], task: Task | None, proxy: P
         TaskError: the task does not fit the proxy.
     """
     encoder = _encoder(proxy, task) if proxy is not None and task is not None else None
-    examined = private_data.examine(data.path, labels, data.unit)
+    examined = private_data.examine(data.path, labels, data.unit, many=task is not None and task.many)
     records = examined.records
+    counts = Counter(chain.from_iterable(map(_each, records.labels if records else ())))
     shares = [len(indices) for indices in records.by_user()] if records and records.users else []
     return Report(
         records=len(records.texts) if records else 0,
-        labels={name: records.labels.count(i) if records else 0 for i, name in enumerate(labels)},
+        labels={name: counts[index] for index, name in enumerate(labels)},
         users=len(shares),
         most_records_of_a_user=max(shares, default=0),
         faults=examined.faults,
@@ -90,6 +93,10 @@ def shown(report: Report, path: Path, task: Task | None) -> RenderableType:
     for name, count in report.labels.items():
         table.add_row(escape(name), str(count))
     return Group(escape(text), table)
+
+
+def _each(labels: Truth) -> tuple[int, ...]:
+    return labels if isinstance(labels, tuple) else (labels,)
 
 
 def _encoder(proxy: Path, task: Task) -> Encoder:

@@ -33,7 +33,7 @@ class DataFile:
         """
         key = (task, model.ref.digest, unit, _stamp(self._path))
         if self._current is None or self._current[0] != key:
-            records = read(self._path, task.label_names, unit)
+            records = read(self._path, task.label_names, unit, many=task.many)
             lengths = Lengths.of(model.encoder(task), records.texts, records.answers)
             _warn_of_cuts(self._path, lengths, len(records.texts))
             users = (self._ledger.fingerprint(user, "user") for user in records.users)

@@ -27,6 +27,7 @@ from transfer.protocol.rounds import Tuning
 from transfer.protocol.tuning_table import Optimizer
 from transfer.subspace import Subspace
 from transfer.tasks import Task
+from transfer.tokens.readout import goals
 
 OPTIMIZERS: Mapping[Optimizer, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -125,10 +126,9 @@ def tune(
     """
     encoder = model.encoder(task)
     lines = encoder.encode(records.texts, records.answers)
-    spend = tuning.spend
-    expected = spend.sample_rate * declared_units
+    spend, expected = tuning.spend, tuning.spend.sample_rate * declared_units
     passes = Passes.expecting(expected, task.max_tokens, model.width, model.device)
-    data = LabelledLines(lines, torch.tensor(records.labels), encoder.words, passes)
+    data = LabelledLines(lines, goals(records.labels, encoder.words), encoder.words, passes)
     tuned = Tuned(start.vectors, subspace)
     users = records.by_user() if spend.unit == "user" else None  # U lists of record indices
     units = len(lines if users is None else users)

@@ -1,4 +1,4 @@
-"""A record's label as one of the task's classes, given by name or by index.
+"""A record's label, or its labels, as the task's classes, given by name or by index.
 
 A label means the same class as a JSON number, a JSON string or a CSV cell. Class names may be numbers themselves.
 """
@@ -10,6 +10,8 @@ from decimal import Decimal
 from transfer.errors import DataError
 from transfer.files.text import Number
 
+SEPARATOR = "|"
+"""What separates several labels in a cell of a table."""
 _QUOTED = 40
 _NUMBER = re.compile(r"[+-]?\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 _INTEGER = re.compile(r"-?\d+", re.ASCII)
@@ -47,6 +49,38 @@ class Classes:
             raise DataError(f"{_quoted(str(spelt))} could be {either}: spell it as the task does, in quotes")
         return self._by_index(value)
 
+    def indices(self, value: object, *, cell: bool) -> tuple[int, ...]:
+        """Return the indices, in ascending order, of the classes that a list of any length means.
+
+        Messages name an item by its place and never quote it: a list may by mistake hold the words of a text.
+
+        Args:
+            value: a JSON array; or where `cell` is true, the text of a table's cell, with `SEPARATOR` between labels.
+            cell: whether the value comes from a table.
+
+        Raises:
+            DataError: the value is no list, an item means no class or several, or two items mean the same class.
+        """
+        items = _items(value) if cell else value
+        if not isinstance(items, list):
+            raise DataError(f"{kind(value)}, but must be an array of indices or names {self._known}")
+        places: dict[int, int] = {}
+        for place, item in enumerate(items, 1):
+            index = self._index_or_none(item)
+            if index is None:
+                raise DataError(f"item {place} of {len(items)} is none of the labels {self._known}")
+            if places.setdefault(index, place) != place:
+                raise DataError(
+                    f"item {place} of {len(items)} repeats item {places[index]}; keep one of them"
+                )
+        return tuple(sorted(places))
+
+    def _index_or_none(self, value: object) -> int | None:
+        try:
+            return self.index(value)
+        except DataError:
+            return None  # its message may quote the value, so no other error is raised while it is handled
+
     def _by_index(self, value: object) -> int:
         spelt = value.spelt if isinstance(value, Number) else value
         if not isinstance(spelt, str):
@@ -76,6 +110,13 @@ def kind(value: object) -> str:
         case list():
             return "an array"
     return "an object"
+
+
+def _items(cell: object) -> object:
+    """Split a cell at `SEPARATOR`; an empty one has no items. What is no text stays as it is."""
+    if not isinstance(cell, str):
+        return cell
+    return [item.strip() for item in cell.split(SEPARATOR)] if cell.strip() else []
 
 
 def _spelt(value: object) -> str | None:

@@ -4,34 +4,39 @@ Messages name the file, the line and the field. They never quote a text or a use
 characters. Parser exceptions carry the text, so none is ever chained to an error raised here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from client.private import rows
-from client.private.labels import Classes, kind
+from client.private.labels import SEPARATOR, Classes, kind
 from transfer.errors import DataError
 from transfer.files.text import NotTextError, decoded, is_unicode
 from transfer.privacy import Unit
+from transfer.tasks import Truth
 
 MOST_FAULTS = 20
 """Most faults of a file that are reported one by one."""
 _FORMATS = {".jsonl": rows.jsonl, ".csv": rows.table, ".tsv": rows.table}
 _MISSING = object()
-_Record = dict[str, str | int]
-"""Fields of a record; the label is an index."""
+_Record = dict[str, str | Truth]
+"""Fields of a record; a label is an index, several labels are a tuple of indices."""
+_Meaning = Callable[[object], Truth]
+"""Turns the label, or the labels, of a file into indices, or raises a DataError."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PrivateRecords:
-    """Texts, each with the index of its label or with its free-text answer; `repr` shows none of them.
+    """Texts, each with its label, its labels or its free-text answer; `repr` shows none of them.
 
+    `labels` has the index of each record's label, or for a task with several a text the indices of all its labels.
     `users` names the user of each record if the unit of privacy is the user.
     """
 
     texts: tuple[str, ...]
-    labels: tuple[int, ...] = ()
+    labels: tuple[Truth, ...] = ()
     answers: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
 
@@ -67,23 +72,26 @@ class Examined:
     more_faults: int
 
 
-def read(path: Path, labels: Sequence[str], unit: Unit = "record") -> PrivateRecords:
+def read(path: Path, labels: Sequence[str], unit: Unit = "record", *, many: bool = False) -> PrivateRecords:
     """Read every record of a file.
 
     A `.jsonl` file has one object per line with `text` and `label`; blank lines are skipped. A `.csv` or `.tsv` file
     has a header with `text` and `label`; commas, semicolons or tabs separate its columns. Other fields are ignored.
-    A label is a name or an index, see `client.private.labels`. Without labels the answer is free text, in `answer`.
+    A label is a name or an index, see `client.private.labels`. With `many`, `labels` takes the place of `label`: an
+    array of any length, or in a table's cell names with `|` between them. Without labels the answer is free text, in
+    `answer`.
 
     Args:
         path: UTF-8, with or without a byte order mark.
         labels: names of the classes, in the order of their indices; none for free-text answers.
         unit: for "user", each record names its user in `user`; equal strings are the same person.
+        many: whether a text may have several labels.
 
     Raises:
         DataError: `FILE:LINE: field …: what is wrong`, one line, without any private text.
     """
     good = []
-    for record in _records(path, labels, unit):
+    for record in _records(path, labels, unit, many):
         if isinstance(record, DataError):
             raise record
         good.append(record)
@@ -92,7 +100,7 @@ def read(path: Path, labels: Sequence[str], unit: Unit = "record") -> PrivateRec
     return _gathered(good)
 
 
-def examine(path: Path, labels: Sequence[str], unit: Unit = "record") -> Examined:
+def examine(path: Path, labels: Sequence[str], unit: Unit = "record", *, many: bool = False) -> Examined:
     """Read a file as `read` does, but continue after a faulty record.
 
     Raises:
@@ -101,7 +109,7 @@ def examine(path: Path, labels: Sequence[str], unit: Unit = "record") -> Examine
     good: list[_Record] = []
     faults: list[str] = []
     more = 0
-    for record in _records(path, labels, unit):
+    for record in _records(path, labels, unit, many):
         if not isinstance(record, DataError):
             good.append(record)
         elif len(faults) < MOST_FAULTS:
@@ -113,29 +121,48 @@ def examine(path: Path, labels: Sequence[str], unit: Unit = "record") -> Examine
     return Examined(_gathered(good) if good else None, tuple(faults), more)
 
 
-def _records(path: Path, labels: Sequence[str], unit: Unit) -> Iterator[_Record | DataError]:
+def _records(path: Path, labels: Sequence[str], unit: Unit, many: bool) -> Iterator[_Record | DataError]:
     """Yield each good record, and each fault of the others."""
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
         raise DataError(f"{path}: unknown format {path.suffix!r}: use .jsonl, .csv or .tsv")
-    wanted = ("text", "label" if labels else "answer", *(["user"] if unit == "user" else []))
-    classes = Classes(labels)
+    answer = "labels" if many else "label" if labels else "answer"
+    wanted = ("text", answer, *(["user"] if unit == "user" else []))
+    meaning = _meaning(path, labels, many, cells=form is rows.table)
     for place, fields in form(str(path), _content(path), wanted):
         if isinstance(fields, DataError):
             yield fields
             continue
-        record, faults = _checked(place, {name: fields.get(name, _MISSING) for name in wanted}, classes)
+        record, faults = _checked(place, {name: fields.get(name, _MISSING) for name in wanted}, meaning)
         yield from faults
         if not faults:
             yield record
 
 
-def _checked(place: str, fields: Mapping[str, object], classes: Classes) -> tuple[_Record, list[DataError]]:
+def _meaning(path: Path, labels: Sequence[str], many: bool, *, cells: bool) -> _Meaning:
+    """Return how labels are read.
+
+    Raises:
+        DataError: a table cannot hold the labels, because one of the task's names has the separator in it.
+    """
+    classes = Classes(labels)
+    if not many:
+        return classes.index
+    parted = [name for name in labels if SEPARATOR in name]
+    if cells and parted:
+        raise DataError(
+            f"{path}: label {parted[0]!r} of the task has {SEPARATOR!r} in it, which separates labels in a table; "
+            "write the records as .jsonl"
+        )
+    return partial(classes.indices, cell=cells)
+
+
+def _checked(place: str, fields: Mapping[str, object], meaning: _Meaning) -> tuple[_Record, list[DataError]]:
     record: _Record = {}
     faults = []
     for name, value in fields.items():
         try:
-            record[name] = _value(name, value, classes)
+            record[name] = _value(name, value, meaning)
         except DataError as error:
             faults.append(DataError(f"{place}: field {name!r}: {error}"))
     return record, faults
@@ -145,7 +172,9 @@ def _gathered(records: Sequence[_Record]) -> PrivateRecords:
     def column(name: str) -> tuple[Any, ...]:
         return tuple(record[name] for record in records if name in record)
 
-    return PrivateRecords(column("text"), column("label"), column("answer"), column("user"))
+    return PrivateRecords(
+        column("text"), column("label") or column("labels"), column("answer"), column("user")
+    )
 
 
 def _content(path: Path) -> str:
@@ -157,10 +186,10 @@ def _content(path: Path) -> str:
         raise DataError(error.of(path)) from error
 
 
-def _value(name: str, value: object, classes: Classes) -> str | int:
+def _value(name: str, value: object, meaning: _Meaning) -> str | Truth:
     if value is _MISSING:
         raise DataError("missing")
-    return classes.index(value) if name == "label" else _text(value)
+    return meaning(value) if name in ("label", "labels") else _text(value)
 
 
 def _text(value: object) -> str:

@@ -186,7 +186,8 @@ def try_prompt(
             answers = [{"answer": answer} for answer in trial.answers(directory, claim, target, text)]
         else:
             chances = trial.probabilities(directory, claim, target, text)
-            answers = [{"label": max(each, key=each.__getitem__), "probabilities": each} for each in chances]
+            name = "labels" if claim.task.many else "label"
+            answers = [{name: trial.answered(claim.task, each), "probabilities": each} for each in chances]
     results = [{"text": line, **each} for line, each in zip(text, answers, strict=True)]
     of(context).emit(
         {"name": claim.prompt, "version": claim.version, "results": results}, prompt_sheet.answers

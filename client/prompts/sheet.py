@@ -94,8 +94,11 @@ def sheet(prompt: Mapping[str, Any], statement: PromptStatement | None = None) -
 def _stated(statement: PromptStatement) -> dict[str, str]:
     """The rest of a signed statement that people read; `--format json` shows all of it."""
     lines = {"template": statement.task.template, **_turns(statement.task.task)}
+    if statement.task.many:
+        lines["labels"] = f"any number a text: those of a probability above {statement.task.threshold:g}"
     for label in statement.task.labels:
-        lines[f"  {label.name}"] = ", ".join(label.words) or "read by a head"
+        weight = "" if label.weight == 1 else f", weight {label.weight:g}"
+        lines[f"  {label.name}"] = ", ".join(label.words) or f"read by a head{weight}"
     lines["campaign"] = f"{statement.campaign}, {statement.rounds} rounds"
     lines["clients"] = "; ".join(
         f"{each.client}: ε {each.epsilon:.4g} at δ {each.delta:.3g}" for each in statement.privacy.clients
@@ -126,10 +129,12 @@ def _turns(task: Task) -> dict[str, str]:
 
 
 def answers(report: Mapping[str, Any]) -> str:
-    """Return a prompt's answers to texts, one per line."""
+    """Return a prompt's answers to texts, one per line; of several labels a text, ✓ marks those that apply."""
     lines = []
     for result in report["results"]:
         ranked = sorted(result.get("probabilities", {}).items(), key=lambda item: -item[1])
-        answer = result.get("answer") or "  ".join(f"{label} {chance:.3f}" for label, chance in ranked)
+        over = result.get("labels", ())
+        shown = (f"{'✓ ' * (label in over)}{label} {chance:.3f}" for label, chance in ranked)
+        answer = result.get("answer") or "  ".join(shown)
         lines.append(f"{answer}  {result['text']}")
     return "\n".join(lines)

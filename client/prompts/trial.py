@@ -4,7 +4,7 @@ Stock PEFT puts the prompt before the text. Where the task puts it into a chat's
 passes do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from transfer.tokens.readout import Head, Reading, label_logits, question
 def probabilities(
     directory: Path, claim: Claim, model: LanguageModel, texts: Sequence[str]
 ) -> list[dict[str, float]]:
-    """Return the probability of each label, by name, for each text.
+    """Return the probability of each label, by name, for each text; they add up to 1 where a text has one label.
 
     Args:
         directory: a verified PEFT directory.
@@ -47,7 +47,16 @@ def probabilities(
         prompted, head = behind(model, directory), None if content.head is None else content.head.vectors
         logits = torch.cat([class_logits(prompted, model, line, words, head) for line in lines])
     names = claim.task.label_names
-    return [dict(zip(names, chances, strict=True)) for chances in logits.softmax(dim=1).tolist()]
+    # several labels have each its own probability; doubles, so that a threshold is the number that was declared
+    chances = logits.double().sigmoid() if claim.task.many else logits.softmax(dim=1)
+    return [dict(zip(names, row, strict=True)) for row in chances.tolist()]
+
+
+def answered(task: Task, chances: Mapping[str, float]) -> str | list[str]:
+    """Return the label of the largest probability, or those above the threshold where a text may have several."""
+    if task.many:
+        return [name for name, chance in chances.items() if chance > task.threshold]
+    return max(chances, key=chances.__getitem__)
 
 
 def class_logits(

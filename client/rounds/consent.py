@@ -81,7 +81,7 @@ class Consent:
         return "\n".join(
             [
                 f"Campaign {campaign} asks you to take part:",
-                f"  task     {request.task.name}: {request.task.template}{_turns(request.task)}",
+                f"  task     {request.task.name}: {request.task.template}{_asked(request.task)}",
                 f"  proxy    {request.proxy.name}, digest {request.proxy.digest}",
                 f"  rounds   {left}, averaged with at least {request.cohort - 1} others",
                 f"  each     {spend.steps} steps, noise {spend.noise_multiplier:g}, rate {spend.sample_rate:g}",
@@ -94,11 +94,12 @@ def always(_request: RoundRequest) -> None:
     """Consent to everything that the policy allows."""
 
 
-def _turns(task: Task) -> str:
-    """Return what else than a chat task's template the proxy reads; "" for a plain line."""
-    if not task.chat:
-        return ""
-    return f" (a chat's user turn{f', behind the system turn {task.system!r}' if task.system else ''})"
+def _asked(task: Task) -> str:
+    """Return what else than its template a task asks: a chat's turns, and several labels a text; or ""."""
+    asked = ""
+    if task.chat:
+        asked = f" (a chat's user turn{f', behind the system turn {task.system!r}' if task.system else ''})"
+    return f"{asked} (any number of labels a text)" if task.many else asked
 
 
 def _fingerprint(request: RoundRequest) -> str:

@@ -32,7 +32,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from client.private.records import read
 from tests.benchmarks.quality_bench import Bench
-from tests.benchmarks.quality_cells import Grid, Inputs, digest_of
+from tests.benchmarks.quality_cells import Grid, Inputs, described, digest_of
 from tests.benchmarks.quality_library import LibraryFolder
 from tests.benchmarks.quality_options import asked, parser, placement_of
 from tests.benchmarks.quality_paper import sources
@@ -100,7 +100,7 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
     cache.mkdir(parents=True, exist_ok=True)
     placement = placement_of(given)
     target, public = load(given.target, placement=placement), read_texts(given.public)
-    private, test = (read(path, task.label_names) for path in (given.private, given.test))
+    private, test = (read(path, task.label_names, many=task.many) for path in (given.private, given.test))
     check_possible(target, target, task, public, transfer)  # refused now or after the distillation
     whole = target
     if placement.quantise != "none":  # whose weights no proxy can be cut from
@@ -115,7 +115,7 @@ def bench_of(given: argparse.Namespace, shown: Progress) -> Bench:
     )  # fmt: skip
     inputs = Inputs(
         target=f"{target.ref.name}{in_numbers(target)} {target.ref.digest[:16]}",
-        task=f"{task.name} {digest_of(asdict(task))}",
+        task=f"{task.name} {digest_of(described(task))}",
         proxy=f"{len(proxy.layers)}-layers-kl-{proxy.held_out_kl:.3f}{in_numbers(proxy.model)} "
         f"{proxy.model.ref.digest[:16]}",
         private=f"{given.private.name} {_digest(given.private)}",

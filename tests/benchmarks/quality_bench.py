@@ -38,7 +38,7 @@ from transfer.post.baselines import (
     text_prompt,
     without_prior,
 )
-from transfer.post.evaluation import Accuracy, accuracy, exact_match, score
+from transfer.post.evaluation import Accuracy, LabelSets, accuracy, exact_match, scored
 from transfer.post.settings import TransferSettings
 from transfer.post.starts import public_answers, public_start
 from transfer.post.transfer import transfer
@@ -77,21 +77,24 @@ class Bench:
             "settings": dict(cell.settings),
             "micro": reached.micro,
             "macro": reached.macro,
+            **({"exact": reached.exact} if isinstance(reached, LabelSets) else {}),
             "seconds": round(time.monotonic() - start, 3),
             "tuning_seconds": round(tuned.seconds, 3) if tuned else 0.0,
             "peak_mib": peak_mib(),
             **delivered.told,
         }
 
-    def _reached(self, cell: Cell, prompt: SoftPrompt | None, test: PrivateRecords) -> Accuracy:
-        """How often a method is right; of answers in free text both counts are exact match."""
+    def _reached(self, cell: Cell, prompt: SoftPrompt | None, test: PrivateRecords) -> Accuracy | LabelSets:
+        """How often a method is right: F1 of several labels a text, exact match of answers in free text."""
         world = self.world
         if cell.method == "arithmetic" and prompt:
             logits = logit_arithmetic(prompt, world.proxy, world.target, world.task, test.texts)
-            return score(logits, test.labels)
+            return scored(world.task, logits, test.labels)
         if cell.method == "public-prior":
             public = self._public(cell.condition)
-            return score(without_prior(world.target, world.task, test.texts, public), test.labels)
+            return scored(
+                world.task, without_prior(world.target, world.task, test.texts, public), test.labels
+            )
         model = world.proxy if cell.method in ("proxy", "proxy-bare") else world.target
         if world.task.kind == "text":
             matched = exact_match(model, world.task, test.texts, test.answers, prompt)

@@ -15,6 +15,7 @@ from typing import Any
 from tests.benchmarks.quality_recipe import Recipe
 from transfer.errors import UsageError
 from transfer.post.settings import TransferSettings
+from transfer.tasks import Task
 
 ZERO_SHOT = ("bare", "text", "proxy-bare")
 FREE = ("public-prior", "public-start")
@@ -99,6 +100,16 @@ def digest_of(value: Mapping[str, Any]) -> str:
     """16 hex digits of a JSON object, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def described(task: Task) -> dict[str, Any]:
+    """A task's fields; of one label a text, those it had before there could be several, so cells keep their keys."""
+    told = asdict(task)
+    if not task.many:
+        del told["many"], told["threshold"]
+        for label in told["labels"]:
+            del label["weight"]
+    return told
 
 
 @dataclass(frozen=True, slots=True)

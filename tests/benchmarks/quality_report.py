@@ -149,7 +149,8 @@ def markdown(records: Sequence[Record], metric: str = "micro") -> str:
         for row, tasks, recovered in means_over_tasks(found):
             title, told = f"{short(row.names['target'])}, means over tasks", {"tasks": str(tasks)}
             tables.setdefault(title, []).append(_line(row, told, _mean, recovered))
-    text = f"Accuracy ({metric}) in %, mean ± standard deviation over seeds.\n"
+    counts = {"F1" if "exact" in record else "Accuracy" for record in records} or {"Accuracy"}
+    text = f"{' or '.join(sorted(counts))} ({metric}) in %, mean ± standard deviation over seeds.\n"
     return text + "".join(f"\n## {title}\n\n{_table(lines)}" for title, lines in tables.items())
 
 

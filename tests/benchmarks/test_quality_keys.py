@@ -1,14 +1,15 @@
 """What was measured once stays measured: committed cells keep their keys, and today's grid still asks for them."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.quality_cells import Axes, Condition, Grid, Inputs, digest_of
+from tests.benchmarks.quality_cells import Axes, Condition, Grid, Inputs, described, digest_of
 from tests.benchmarks.quality_recipe import Recipe
 from transfer.post.settings import TransferSettings
+from transfer.tasks import Label, Task
 
 OTHERS = ("speed-", "passes-", "strangers.")
 """Results of other benchmarks, which have no cells."""
@@ -46,3 +47,13 @@ def test_committed_cells_keep_their_keys(path):
             told.get("seed", 0),
         )
         assert grid_of(told).cell(line["method"], condition).settings == told
+
+
+def test_a_task_of_one_label_a_text_keeps_its_digest_and_one_of_several_has_its_own():
+    labels = Label("a", ("x",)), Label("b", ("y",))
+    task = Task("t", "{text} {answer}", labels, "Init.")
+    told = described(task)
+    assert list(told)[-3:] == ["chat", "system", "prompt_at"]
+    assert told["labels"] == ({"name": "a", "words": ("x",)}, {"name": "b", "words": ("y",)})
+    head = replace(task, template="{text}", labels=(Label("a", ()), Label("b", ())), label_reading="head")
+    assert len({digest_of(described(each)) for each in (head, replace(head, many=True))}) == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from client.private.records import PrivateRecords
-from deploy.measure import NAMES, Measured, accuracies, delivered_prompt, in_stock_peft
+from deploy.measure import NAMES, Measured, delivered_prompt, figures, in_stock_peft, scores, table
 from transfer.models.generation import answers
 from transfer.models.loading import load
 from transfer.peft_directory import PeftDirectory
@@ -18,10 +18,13 @@ PUBLIC = tuple(
 TEXTS = ("The film was great.", "A terrible plot and a bad ending.", "good")
 
 
-@pytest.fixture(params=["causal words", "masked words", "causal head", "encoder head", "causal text"])
+@pytest.fixture(
+    params=["causal words", "masked words", "causal head", "encoder head", "causal many", "causal text"]
+)
 def run(request, tmp_path, tiny_task, head_task):
     kind, how = request.param.split()
-    task = head_task if how == "head" else tiny_task
+    task = head_task if how in ("head", "many") else tiny_task
+    task = replace(task, many=how == "many")
     if how == "text":
         task = replace(tiny_task, labels=(), kind="text", answer_tokens=5)
     place = request.getfixturevalue(f"tiny_{kind}")
@@ -30,7 +33,7 @@ def run(request, tmp_path, tiny_task, head_task):
     prompt = SoftPrompt(vectors, target.ref)
     for name, content in PeftDirectory.of(prompt, task.head_rows).to_files(target.lm_head).items():
         (tmp_path / name).write_bytes(content)
-    test = PrivateRecords(TEXTS, (0, 1, 0))
+    test = PrivateRecords(TEXTS, ((0,), (0, 1), ()) if how == "many" else (0, 1, 0))
     if how == "text":  # one of three is answered as the prompt would
         told = answers(target, task, TEXTS, prompt)
         test = PrivateRecords(TEXTS, answers=("a film", f" {told[1]} ", "a walk"))
@@ -45,7 +48,8 @@ def test_stock_peft_computes_the_logits_of_the_delivered_files(run):
     assert difference < 1e-5
     if measured.task.kind == "text":
         assert accuracy == pytest.approx(1 / 3)
-    reached = accuracies(measured, measured.test, lambda _step, _steps: None)
+    task, report = measured.task, figures(measured.task, scored(measured))
+    reached = report["accuracy"]
     assert reached["transferred"] == reached["proxy_prompted"] == pytest.approx(accuracy, abs=1e-4)
     assert list(reached) == list(NAMES)
     absent = {
@@ -55,5 +59,17 @@ def test_stock_peft_computes_the_logits_of_the_delivered_files(run):
     }
     kind = "causal text" if measured.task.kind == "text" else "head" if measured.task.head_rows else "words"
     assert {name for name, figure in reached.items() if figure is None} == absent[kind]
-    short = accuracies(replace(measured, ceiling_steps=0), measured.test, lambda _step, _steps: None)
+    short = figures(task, scored(replace(measured, ceiling_steps=0)))["accuracy"]
     assert short == reached | {"ceiling": None}
+    more = {"macro_f1", "exact_sets"} & set(report)
+    assert more == ({"macro_f1", "exact_sets"} if task.many else set())
+    told = {"seconds": {}, "peak_mib": {}, **report}
+    rows = table(told, []).renderables[0]
+    assert [column.header for column in rows.columns[1:]] == [
+        report["metric"],
+        *(["macro F1", "exact sets"] * task.many),
+    ]
+
+
+def scored(measured):
+    return scores(measured, measured.test, lambda _step, _steps: None)

@@ -13,8 +13,10 @@ HEAD = 'name = "slots"\ntemplate = "{text} It was {answer}"\ninit_text = "A sent
 TASKS = {
     "label": HEAD + "[labels]\nnegative = ['bad']\npositive = ['good']\n",
     "answer": HEAD + 'kind = "text"\n',
+    "labels": HEAD.replace(" It was {answer}", "")
+    + 'label_reading = "head"\nmany = true\n[labels]\n2 = []\n1 = []\n',
 }
-TOLD = {"label": ["negative", "positive"], "answer": ["a film", "the train"]}
+TOLD = {"label": ["negative", "positive"], "answer": ["a film", "the train"], "labels": [["1", "2"], ["1"]]}
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -24,17 +26,17 @@ def test_clients_get_disjoint_records_and_the_operator_a_plan_that_can_be_launch
     rows = [{"text": f"text {index}", kind: TOLD[kind][index % 2]} for index in range(7)]
     path = tmp_path / "all.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    shards = split(path, task.label_names, 3, tmp_path, seed=0)
-    parts = [read(shard, task.label_names) for shard in shards]
+    shards = split(path, task, 3, tmp_path, seed=0)
+    parts = [read(shard, task.label_names, many=task.many) for shard in shards]
     given = sorted(
         (t, told) for part in parts for t, told in zip(part.texts, part.labels or part.answers, strict=True)
     )
-    whole = read(path, task.label_names)
+    whole = read(path, task.label_names, many=task.many)
     assert given == sorted(zip(whole.texts, whole.labels or whole.answers, strict=True))
     assert sorted(len(part.texts) for part in parts) == [2, 2, 3]
 
     demo = Run(tmp_path, 8.0, 1, 1, 0, 0, {"tuning": {"steps": 2}, "transfer": {"steps": 3}})
     inputs = Inputs("target", tmp_path / "task.toml", path, path, shards, path)
     plan = plan_file.read(write_plan(demo, inputs, task))
-    assert plan.transfer.space == {"label": "labels", "answer": "vocabulary"}[kind]
+    assert plan.transfer.space == {"answer": "vocabulary"}.get(kind, "labels")
     assert (plan.transfer.steps, plan.tuning.spend.steps) == (3, 2)

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from deploy.author import vocabulary
 from transfer.tasks import Task
 from transfer.tokens.encoder import Encoder
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "tasks"
 FILES = sorted(FOLDER.glob("*.toml"))
 CHATS = sorted((FOLDER / "chat").glob("*.toml"))
+MANY = sorted((FOLDER / "many").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -41,6 +43,14 @@ def test_a_chat_has_the_labels_of_its_plain_task(path):
     assert chat.chat
     assert chat.name == f"{plain.name}-chat"
     assert chat.label_names == plain.label_names
+
+
+@pytest.mark.parametrize("path", MANY, ids=lambda path: path.stem)
+def test_a_task_of_several_labels_asks_for_topics_of_the_demos_world(path):
+    task = Task.from_toml(path)
+    assert task.many
+    assert task.name == path.stem
+    assert set(task.label_names) == set(vocabulary()["topics"])
 
 
 @pytest.mark.skipif("PROMPTFERRY_SMOLLM2" not in os.environ, reason="PROMPTFERRY_SMOLLM2 is unset")

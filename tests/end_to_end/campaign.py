@@ -30,6 +30,8 @@ class Campaign:
         )
         said = {"name": "reviews", "template": task.template, "init_text": task.init_text, "max_tokens": 64}
         labels = {label.name: list(label.words) for label in task.labels}
+        if task.head_rows:
+            said |= {"label_reading": "head", "many": task.many, "threshold": task.threshold}
         (directory / "task.toml").write_text(tomli_w.dumps({**said, "labels": labels}))
         made = "--target", target, "--port", self.delivery, "--fleet-port", self.fleet, "--threads", 1
         command("promptferry-coordinator", "init", self.coordinator, *made)

@@ -6,6 +6,7 @@ shortcut that changes answers is not taken, and a model that cannot be read behi
 Letters: B rows, T tokens, P prompt tokens, H embedding size, V vocabulary.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -50,7 +51,10 @@ def traits_of(
             one line differs between passes.
     """
     with _undisturbed(model):
-        config = model.config.to_json_string(use_diff=False)
+        config = json.loads(model.config.to_json_string(use_diff=False))
+        config.pop(
+            "_name_or_path", None
+        )  # a copy elsewhere, such as a proxy once it is stored, is the same model
         kind = (type(model).__qualname__, config, str(device_of(model)), lm_head, torch.get_num_threads())
         tokens = (tokenizer.mask_token_id, tokenizer.pad_token_id, tokenizer.all_special_ids)
         about = ("traits", kind, tokens, weights_of(model, digest))

@@ -4,8 +4,17 @@ Letters: B records, N positions, V vocabulary (or C classes: every function take
 KL(p ‖ q) has the reference p first. References are constants: gradients reach the other side only.
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, normalize
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cosine_similarity,
+    cross_entropy,
+    kl_div,
+    log_softmax,
+    normalize,
+)
 
 from transfer.tokens.batches import NO_MORE, UNCOUNTED
 
@@ -16,6 +25,16 @@ LIKENESS = 0.05
 def label_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return each record's cross-entropy [B] for logits [B, C] and labels [B], not averaged over the batch."""
     return cross_entropy(logits, labels, reduction="none")
+
+
+def labels_loss(logits: torch.Tensor, truth: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+    """Return each record's Σ_c w_c·BCE(σ(z_c), y_c) [B] for logits and truth (0 or 1) [B, C], and C weights.
+
+    The sum, not the mean over classes: that would only shrink a record's gradient below the clipping norm, and so
+    raise the share of noise, the more classes there are.
+    """
+    each = binary_cross_entropy_with_logits(logits, truth, logits.new_tensor(weights), reduction="none")
+    return each.sum(dim=1)
 
 
 def answer_loss(logits: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
@@ -47,11 +66,23 @@ def divergence(reference: torch.Tensor, logits: torch.Tensor, temperature: float
     return divergences(reference, logits, temperature).mean()
 
 
-def divergences(reference: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Return the `divergence` [N] of each row of logits [N, V]."""
+def divergences(
+    reference: torch.Tensor, logits: torch.Tensor, temperature: float, *, many: bool = False
+) -> torch.Tensor:
+    """Return the `divergence` [N] of each row of logits [N, V].
+
+    With `many`, each of C classes is a yes or no of its own: T²·Σ_c KL(Bern(σ(reference_c/T)) ‖ Bern(σ(logits_c/T))).
+    """
+    if many:
+        return divergences(_yes_or_no(reference), _yes_or_no(logits), temperature).sum(dim=-1)
     goal = log_softmax(reference / temperature, dim=-1)
     ours = log_softmax(logits / temperature, dim=-1)
     return kl_div(ours, goal, reduction="none", log_target=True).sum(dim=-1) * temperature**2
+
+
+def _yes_or_no(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits [N, C, 2] of two answers to each class of [N, C]: the softmax of (z, 0) is (σ(z), 1 − σ(z))."""
+    return torch.stack([logits, torch.zeros_like(logits)], dim=-1)
 
 
 def transfer_losses(
@@ -62,6 +93,7 @@ def transfer_losses(
     *,
     alpha: float,
     temperature: float,
+    many: bool = False,
 ) -> torch.Tensor:
     """Return (1−α)·L1 + α·L2 [B] of each text, for logits [B, V] at the answer (POST eq. 3–5).
 
@@ -75,9 +107,10 @@ def transfer_losses(
         reference_bare: z_s^0, the proxy without one.
         alpha: weight of L2 in [0, 1].
         temperature: T > 0.
+        many: a text may have several labels, see `divergences`.
     """
-    imitate = divergences(reference_prompted, prompted, temperature)
-    shift = divergences(reference_prompted - reference_bare, prompted - bare, temperature)
+    imitate = divergences(reference_prompted, prompted, temperature, many=many)
+    shift = divergences(reference_prompted - reference_bare, prompted - bare, temperature, many=many)
     return (1 - alpha) * imitate + alpha * shift
 
 
@@ -89,14 +122,15 @@ def summed_losses(
     *,
     alpha: float,
     temperature: float,
+    many: bool = False,
 ) -> torch.Tensor:
     """Return (1−α)·L1 + α·L [B], where L is the divergence from logit arithmetic, z_t^0 + z_s^p − z_s^0.
 
     Both have the same argument, so this is the divergence from the mixture of the two teachers, up to a constant.
     Arguments are those of `transfer_losses`; logit arithmetic is Liu et al. 2024, https://arxiv.org/abs/2401.08565.
     """
-    imitate = divergences(reference_prompted, prompted, temperature)
-    added = divergences(bare + reference_prompted - reference_bare, prompted, temperature)
+    imitate = divergences(reference_prompted, prompted, temperature, many=many)
+    added = divergences(bare + reference_prompted - reference_bare, prompted, temperature, many=many)
     return (1 - alpha) * imitate + alpha * added
 
 

@@ -15,10 +15,10 @@ import torch
 
 from transfer.errors import PromptferryError
 from transfer.models.language_model import LanguageModel
-from transfer.models.objectives import answer_loss, label_loss
+from transfer.models.objectives import answer_loss, label_loss, labels_loss
 from transfer.models.passes import Passes, Shape, filled
 from transfer.tokens.batches import FORWARD_TOKENS, Batch, Line
-from transfer.tokens.readout import Reading, copies
+from transfer.tokens.readout import Head, Reading, copies
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +27,7 @@ class LabelledLines:
 
     Attributes:
         lines: the encoded records. Without `words` their goals are the answers, in free text.
-        labels: class index of each record; not read for free text.
+        labels: what is true of each record, as `transfer.tokens.readout.goals` has it; not read for free text.
         words: how classes are read; None for free text.
         passes: the shapes in which the records go through a model.
     """
@@ -100,7 +100,7 @@ def _of_pass(
 ) -> torch.Tensor:
     """Return the gradients [B, P, H] of the records of one pass."""
     batch = filled([data.lines[index] for index in members], shape, model.pad_id)
-    labels = torch.zeros(shape.records, dtype=torch.long)  # any label serves a blank row
+    labels = data.labels.new_zeros(shape.records, *data.labels.shape[1:])  # any label serves a blank row
     if batch.goal is None:
         labels[: len(members)] = data.labels[torch.as_tensor(members)]
     # blank rows stand behind the records: cut theirs off
@@ -113,8 +113,8 @@ def _gradients(
     """Return the gradients [B, P, H] of one pass, including those of blank rows."""
     shape = (len(batch), *vectors.shape)
     rows = vectors.detach().expand(shape).clone().requires_grad_(True)  # [B, P, H], one copy a record
-    logits, goal = model.logits(batch, rows, words), batch.goal
-    losses = label_loss(logits, labels) if goal is None else answer_loss(logits, goal)  # [B]
+    logits = model.logits(batch, rows, words)
+    losses = record_losses(logits, batch.goal, labels, words)  # [B]
     # row i occurs in loss i only, so the gradient of the sum is every record's own
     (gradients,) = torch.autograd.grad(losses.sum(), rows)
     if gradients.shape != shape:
@@ -122,3 +122,14 @@ def _gradients(
             f"per-record gradients are {tuple(gradients.shape)}, expected {shape}: refusing to clip"
         )
     return gradients
+
+
+def record_losses(
+    logits: torch.Tensor, goal: torch.Tensor | None, labels: torch.Tensor, words: Reading | None
+) -> torch.Tensor:
+    """Return each record's own loss [B]: of its answer `goal` [B, K] in free text, or else of its `labels`."""
+    if goal is not None:
+        return answer_loss(logits, goal)
+    if isinstance(words, Head) and words.weights is not None:
+        return labels_loss(logits, labels, words.weights)
+    return label_loss(logits, labels)

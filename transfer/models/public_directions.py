@@ -49,7 +49,7 @@ def public_subspace(
 
 
 def _answered(encoder: Encoder, texts: Sequence[str], generator: torch.Generator) -> LabelledLines:
-    """Give each text a random answer: a label or, for free text, a word of the text itself.
+    """Give each text a random answer: a label, each label or not, or for free text a word of the text itself.
 
     Longer spans, words of another text and words of the vocabulary capture as much of a private gradient. The proxy's
     own answers capture less.
@@ -59,5 +59,9 @@ def _answered(encoder: Encoder, texts: Sequence[str], generator: torch.Generator
         places = [int(torch.randint(len(own), (), generator=generator)) for own in words]
         answers = [own[place] for own, place in zip(words, places, strict=True)]
         return LabelledLines(encoder.encode(texts, answers), torch.tensor([]), None)
-    labels = torch.randint(len(encoder.task.labels), (len(texts),), generator=generator)
-    return LabelledLines(encoder.encode(texts), labels, encoder.words)
+    count, lines = len(encoder.task.labels), encoder.encode(texts)
+    if encoder.task.many:
+        labels = torch.randint(2, (len(texts), count), generator=generator).float()
+    else:
+        labels = torch.randint(count, (len(texts),), generator=generator)
+    return LabelledLines(lines, labels, encoder.words)

@@ -30,6 +30,7 @@ from transfer.placement.settings import HERE, Placement
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens.batches import Line
+from transfer.tokens.readout import goals
 from transfer.tokens.vocabulary import drawn
 
 LENGTHS = (3, 7, 12)
@@ -83,7 +84,7 @@ def require_tunable(model: LanguageModel, task: Task, start: SoftPrompt) -> None
     model.require_positions(start.length - task.head_rows + task.max_tokens)
     text = " ".join([task.init_text] * task.max_tokens)  # the encoder cuts it to the longest line
     lines = encoder.encode([text], [task.init_text] if task.kind == "text" else [])
-    label, alone = torch.zeros(1, dtype=torch.long), Passes(1, task.max_tokens)
+    label, alone = goals([(0,) if task.many else 0], encoder.words), Passes(1, task.max_tokens)
     try:
         gradient = per_record_gradients(
             model, LabelledLines(lines, label, encoder.words, alone), [0], start.vectors

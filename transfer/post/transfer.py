@@ -134,9 +134,9 @@ def transfer_problem(
         logits = within(logits, proxy_prompted.dtype)
         if alpha:
             constants = (each[index].float() for each in (target_bare, proxy_prompted, proxy_bare))
-            values = compared(logits, *constants, alpha=alpha, temperature=temperature)
+            values = compared(logits, *constants, alpha=alpha, temperature=temperature, many=task.many)
         else:
-            values = divergences(proxy_prompted[index].float(), logits, temperature)
+            values = divergences(proxy_prompted[index].float(), logits, temperature, many=task.many)
         return record_means(values, torch.tensor([lines[text].reads for text in chosen]))
 
     return Problem.over(target, lines, their_words, losses, settings).in_formats(theirs, texts)

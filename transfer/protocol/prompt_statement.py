@@ -2,8 +2,9 @@
 
 Older statements lack some keys. Without `unit`, a cost is for one record. Without `kind`, `label_reading` and
 `answer_tokens`, a task has label words of one token each. Without `chat`, `system` and `prompt_at`, its line is the
-plain template and the prompt stands before it. Without `library`, the campaign used none. Instead of `lm_head` there
-may be `causal`.
+plain template and the prompt stands before it. Without `many`, a text has one label; without `threshold` that is 0.5,
+and without `weight` a label's is 1. Without `library`, the campaign used none. Instead of `lm_head` there may be
+`causal`.
 """
 
 from collections.abc import Mapping
@@ -30,16 +31,18 @@ from transfer.tasks import Kind, Label, LabelReading, PromptAt, Task
 
 
 class LabelV1(Part):
-    """One class and its label words; none if a head reads the task."""
+    """One class, its label words (none if a head reads the task) and the weight of its loss."""
 
+    LEFT_OUT = frozenset({"weight"})
     name: str
     words: Many[str]
+    weight: float = 1.0
 
 
 class TaskV1(Part):
     """A task; `transfer.tasks.Task` explains the keys."""
 
-    LEFT_OUT = frozenset({"chat", "system", "prompt_at"})
+    LEFT_OUT = frozenset({"chat", "system", "prompt_at", "many", "threshold"})
     name: str
     template: str
     labels: Many[LabelV1]
@@ -51,6 +54,8 @@ class TaskV1(Part):
     chat: bool = False
     system: str = ""
     prompt_at: PromptAt = "start"
+    many: bool = False
+    threshold: float = 0.5
 
     @staticmethod
     def of(task: Task) -> "TaskV1":
@@ -58,7 +63,9 @@ class TaskV1(Part):
         return TaskV1(
             name=task.name,
             template=task.template,
-            labels=tuple(LabelV1(name=label.name, words=label.words) for label in task.labels),
+            labels=tuple(
+                LabelV1(name=label.name, words=label.words, weight=label.weight) for label in task.labels
+            ),
             init_text=task.init_text,
             max_tokens=task.max_tokens,
             kind=task.kind,
@@ -67,6 +74,8 @@ class TaskV1(Part):
             chat=task.chat,
             system=task.system,
             prompt_at=task.prompt_at,
+            many=task.many,
+            threshold=task.threshold,
         )
 
     @property
@@ -75,7 +84,7 @@ class TaskV1(Part):
         return Task(
             name=self.name,
             template=self.template,
-            labels=tuple(Label(label.name, label.words) for label in self.labels),
+            labels=tuple(Label(label.name, label.words, label.weight) for label in self.labels),
             init_text=self.init_text,
             max_tokens=self.max_tokens,
             kind=self.kind,
@@ -84,6 +93,8 @@ class TaskV1(Part):
             chat=self.chat,
             system=self.system,
             prompt_at=self.prompt_at,
+            many=self.many,
+            threshold=self.threshold,
         )
 
     @model_validator(mode="after")

@@ -84,7 +84,10 @@ def model_value(message: common_pb2.ModelRef) -> ModelRef:
 
 def task_message(task: Task) -> common_pb2.Task:
     """Convert a task to a message."""
-    labels = [common_pb2.Label(name=label.name, words=label.words) for label in task.labels]
+    labels = [
+        common_pb2.Label(name=label.name, words=label.words, weight=_unless(1.0, label.weight))
+        for label in task.labels
+    ]
     return common_pb2.Task(
         name=task.name,
         template=task.template,
@@ -97,13 +100,23 @@ def task_message(task: Task) -> common_pb2.Task:
         chat=task.chat,
         system=task.system,
         prompt_at=enum_message(common_pb2.PromptAt, task.prompt_at),
+        many=task.many,
+        threshold=_unless(0.5, task.threshold),
     )
+
+
+def _unless(default: float, value: float) -> float | None:
+    """Return None, which is not written, for the default: older tasks keep their bytes."""
+    return None if value == default else value
 
 
 def task_value(message: common_pb2.Task) -> Task:
     """Convert a message to a task."""
     with reading("task"):
-        labels = tuple(Label(label.name, tuple(label.words)) for label in message.labels)
+        labels = tuple(
+            Label(label.name, tuple(label.words), label.weight if label.HasField("weight") else 1.0)
+            for label in message.labels
+        )
         return Task(
             name=message.name,
             template=message.template,
@@ -116,4 +129,6 @@ def task_value(message: common_pb2.Task) -> Task:
             chat=message.chat,
             system=message.system,
             prompt_at=enum_value(common_pb2.PromptAt, message.prompt_at),
+            many=message.many,
+            threshold=message.threshold if message.HasField("threshold") else 0.5,
         )

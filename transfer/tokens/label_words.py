@@ -52,7 +52,7 @@ def label_words(
             word of another class.
     """
     if task.head_rows:
-        return Head(task.head_rows)
+        return Head(task.head_rows, tuple(label.weight for label in task.labels) if task.many else None)
     behind = stem or Stem(tokenizer)
     pieces = tuple(
         tuple(_pieces(task, label, word, tokenizer, behind) for word in label.words) for label in task.labels

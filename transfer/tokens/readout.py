@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import normalize, pad
 
 from transfer.errors import ModelError
+from transfer.tasks import Truth
 from transfer.tokens.batches import NO_MORE, Batch
 
 Words = Sequence[Sequence[int]]
@@ -103,12 +104,18 @@ class WholeWords:
 class Head:
     """A linear read-out of C classes, its rows [C, H] behind those of the prompt it is tuned with.
 
-    It reads the mean state of a line's own tokens, as PTEC does (Buchner et al. 2024,
-    https://arxiv.org/abs/2309.12075), scaled to unit length. A record's gradient for the head thus has a norm of at
-    most √2, and a clip over prompt and head together lets both of them move.
+    Prompt and head are tuned together as in PTEC (Buchner et al. 2024, https://arxiv.org/abs/2309.12075), but pooled
+    otherwise: PTEC's code reads the last position, this head the mean state of a line's own tokens, scaled to unit
+    length. A record's gradient for the head thus has a norm of at most √2, or √Σ_c w_c² where a text may have several
+    labels, and a clip over prompt and head together lets both of them move.
+
+    Attributes:
+        classes: C.
+        weights: the weight of each class's loss where a text may have several labels; None where it has one.
     """
 
     classes: int
+    weights: tuple[float, ...] | None = None
 
     def class_logits(self, states: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return class logits [B, C] of states [B, T, H] under `mask` [B, T], by each record's `rows` [B, C, H]."""
@@ -116,8 +123,23 @@ class Head:
         pooled = normalize((states.float() * mask.unsqueeze(2)).sum(dim=1), dim=1)
         return torch.einsum("bh,bch->bc", pooled, rows)
 
+    @property
+    def many(self) -> bool:
+        """Whether a text may have several labels."""
+        return self.weights is not None
+
 
 Reading = Words | WholeWords | Head
+
+
+def goals(labels: Sequence[Truth], words: Reading | None) -> torch.Tensor:
+    """Return true labels as a loss takes them: class indices [N], or where a text may have several 0 or 1 [N, C]."""
+    if not (isinstance(words, Head) and words.many):
+        return torch.tensor(labels)
+    table = torch.zeros(len(labels), words.classes)
+    for row, own in zip(table, labels, strict=True):
+        row[torch.tensor(own, dtype=torch.long)] = 1.0
+    return table
 
 
 def question(batch: Batch, words: Reading | None) -> Places:

@@ -24,25 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpromptferry/v1/common.proto\x12\x0epromptferry.v1\"(\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05words\x18\x02 \x03(\t\"\xb5\x02\n\x04Task\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08template\x18\x02 \x01(\t\x12%\n\x06labels\x18\x03 \x03(\x0b\x32\x15.promptferry.v1.Label\x12\x11\n\tinit_text\x18\x04 \x01(\t\x12\x12\n\nmax_tokens\x18\x05 \x01(\x05\x12(\n\x04kind\x18\x06 \x01(\x0e\x32\x1a.promptferry.v1.AnswerKind\x12\x33\n\rlabel_reading\x18\x07 \x01(\x0e\x32\x1c.promptferry.v1.LabelReading\x12\x15\n\ranswer_tokens\x18\x08 \x01(\x05\x12\x0c\n\x04\x63hat\x18\t \x01(\x08\x12\x0e\n\x06system\x18\n \x01(\t\x12+\n\tprompt_at\x18\x0b \x01(\x0e\x32\x18.promptferry.v1.PromptAt\"T\n\x08\x45nvelope\x12\x14\n\x0cpayload_type\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c*V\n\nAnswerKind\x12\x1b\n\x17\x41NSWER_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41NSWER_KIND_LABEL\x10\x01\x12\x14\n\x10\x41NSWER_KIND_TEXT\x10\x02*\x91\x01\n\x0cLabelReading\x12\x1d\n\x19LABEL_READING_UNSPECIFIED\x10\x00\x12\x18\n\x14LABEL_READING_SINGLE\x10\x01\x12\x17\n\x13LABEL_READING_FIRST\x10\x02\x12\x17\n\x13LABEL_READING_WHOLE\x10\x03\x12\x16\n\x12LABEL_READING_HEAD\x10\x04*3\n\x08PromptAt\x12\x13\n\x0fPROMPT_AT_START\x10\x00\x12\x12\n\x0ePROMPT_AT_USER\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpromptferry/v1/common.proto\x12\x0epromptferry.v1\"(\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"D\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05words\x18\x02 \x03(\t\x12\x13\n\x06weight\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\xe9\x02\n\x04Task\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08template\x18\x02 \x01(\t\x12%\n\x06labels\x18\x03 \x03(\x0b\x32\x15.promptferry.v1.Label\x12\x11\n\tinit_text\x18\x04 \x01(\t\x12\x12\n\nmax_tokens\x18\x05 \x01(\x05\x12(\n\x04kind\x18\x06 \x01(\x0e\x32\x1a.promptferry.v1.AnswerKind\x12\x33\n\rlabel_reading\x18\x07 \x01(\x0e\x32\x1c.promptferry.v1.LabelReading\x12\x15\n\ranswer_tokens\x18\x08 \x01(\x05\x12\x0c\n\x04\x63hat\x18\t \x01(\x08\x12\x0e\n\x06system\x18\n \x01(\t\x12+\n\tprompt_at\x18\x0b \x01(\x0e\x32\x18.promptferry.v1.PromptAt\x12\x0c\n\x04many\x18\x0c \x01(\x08\x12\x16\n\tthreshold\x18\r \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_threshold\"T\n\x08\x45nvelope\x12\x14\n\x0cpayload_type\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c*V\n\nAnswerKind\x12\x1b\n\x17\x41NSWER_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41NSWER_KIND_LABEL\x10\x01\x12\x14\n\x10\x41NSWER_KIND_TEXT\x10\x02*\x91\x01\n\x0cLabelReading\x12\x1d\n\x19LABEL_READING_UNSPECIFIED\x10\x00\x12\x18\n\x14LABEL_READING_SINGLE\x10\x01\x12\x17\n\x13LABEL_READING_FIRST\x10\x02\x12\x17\n\x13LABEL_READING_WHOLE\x10\x03\x12\x16\n\x12LABEL_READING_HEAD\x10\x04*3\n\x08PromptAt\x12\x13\n\x0fPROMPT_AT_START\x10\x00\x12\x12\n\x0ePROMPT_AT_USER\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'promptferry.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ANSWERKIND']._serialized_start=525
-  _globals['_ANSWERKIND']._serialized_end=611
-  _globals['_LABELREADING']._serialized_start=614
-  _globals['_LABELREADING']._serialized_end=759
-  _globals['_PROMPTAT']._serialized_start=761
-  _globals['_PROMPTAT']._serialized_end=812
+  _globals['_ANSWERKIND']._serialized_start=609
+  _globals['_ANSWERKIND']._serialized_end=695
+  _globals['_LABELREADING']._serialized_start=698
+  _globals['_LABELREADING']._serialized_end=843
+  _globals['_PROMPTAT']._serialized_start=845
+  _globals['_PROMPTAT']._serialized_end=896
   _globals['_MODELREF']._serialized_start=47
   _globals['_MODELREF']._serialized_end=87
   _globals['_LABEL']._serialized_start=89
-  _globals['_LABEL']._serialized_end=125
-  _globals['_TASK']._serialized_start=128
-  _globals['_TASK']._serialized_end=437
-  _globals['_ENVELOPE']._serialized_start=439
-  _globals['_ENVELOPE']._serialized_end=523
+  _globals['_LABEL']._serialized_end=157
+  _globals['_TASK']._serialized_start=160
+  _globals['_TASK']._serialized_end=521
+  _globals['_ENVELOPE']._serialized_start=523
+  _globals['_ENVELOPE']._serialized_end=607
 # @@protoc_insertion_point(module_scope)

@@ -121,8 +121,11 @@ class Label(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     WORDS_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name in the data. Required."""
+    weight: builtins.float
+    """Weight of the label in the loss of a task with many, > 0; absent for 1."""
     @property
     def words(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Words that stand for the class, read as the task's label_reading says. At least one."""
@@ -132,8 +135,11 @@ class Label(google.protobuf.message.Message):
         *,
         name: builtins.str = ...,
         words: collections.abc.Iterable[builtins.str] | None = ...,
+        weight: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "words", b"words"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_weight", b"_weight", "weight", b"weight"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_weight", b"_weight", "name", b"name", "weight", b"weight", "words", b"words"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_weight", b"_weight"]) -> typing.Literal["weight"] | None: ...
 
 Global___Label: typing_extensions.TypeAlias = Label
 
@@ -154,6 +160,8 @@ class Task(google.protobuf.message.Message):
     CHAT_FIELD_NUMBER: builtins.int
     SYSTEM_FIELD_NUMBER: builtins.int
     PROMPT_AT_FIELD_NUMBER: builtins.int
+    MANY_FIELD_NUMBER: builtins.int
+    THRESHOLD_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Identifier, [a-z0-9-]. Required."""
     template: builtins.str
@@ -174,6 +182,10 @@ class Task(google.protobuf.message.Message):
     """System turn of a chat; empty for none of the task's own."""
     prompt_at: Global___PromptAt.ValueType
     """The user's turn only in a chat."""
+    many: builtins.bool
+    """Any number of the labels may apply to one text. Only with a head."""
+    threshold: builtins.float
+    """Probability above which a label applies, in (0, 1); absent for 0.5. Only with many."""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Label]:
         """Classes in the order of their integer labels. At least two; none for free text."""
@@ -192,8 +204,12 @@ class Task(google.protobuf.message.Message):
         chat: builtins.bool = ...,
         system: builtins.str = ...,
         prompt_at: Global___PromptAt.ValueType = ...,
+        many: builtins.bool = ...,
+        threshold: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["answer_tokens", b"answer_tokens", "chat", b"chat", "init_text", b"init_text", "kind", b"kind", "label_reading", b"label_reading", "labels", b"labels", "max_tokens", b"max_tokens", "name", b"name", "prompt_at", b"prompt_at", "system", b"system", "template", b"template"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_threshold", b"_threshold", "answer_tokens", b"answer_tokens", "chat", b"chat", "init_text", b"init_text", "kind", b"kind", "label_reading", b"label_reading", "labels", b"labels", "many", b"many", "max_tokens", b"max_tokens", "name", b"name", "prompt_at", b"prompt_at", "system", b"system", "template", b"template", "threshold", b"threshold"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_threshold", b"_threshold"]) -> typing.Literal["threshold"] | None: ...
 
 Global___Task: typing_extensions.TypeAlias = Task
 

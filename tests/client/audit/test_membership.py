@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from client.audit import membership as membership_audit
 from client.audit.bounds import rates
@@ -127,3 +128,18 @@ def test_shadows_tune_in_directions_of_public_text_if_there_is_any(
     free = replace(tiny_task, labels=(), kind="text")
     with pytest.raises(UsageError, match="reads labels, not answers in free text"):
         Shadowing.of(model, free, asked, Budget(8.0, 1e-5))
+
+
+def test_records_of_several_labels_are_judged_by_the_odds_of_the_whole_set(
+    model: LanguageModel, headed: Task, tmp_path: Path
+) -> None:
+    task, path = replace(headed, many=True), tmp_path / "train.csv"
+    sets = ("positive|negative", "", "negative", "positive")
+    path.write_text("text,labels\n" + "".join(f"text {n},{sets[n % 4]}\n" for n in range(24)))
+    drawn = membership_audit.sample(path, task, 24)
+    logits = torch.tensor([[2.0, -1.0], [0.5, 30.0]], dtype=torch.float64)
+    odds = membership_audit._odds_of_sets(logits, torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+    chance = torch.tensor([2.0, -0.5]).double().sigmoid() * torch.tensor([-1.0, 30.0]).double().sigmoid()
+    assert odds == pytest.approx((chance / (1 - chance)).log().numpy(), rel=1e-9)
+    found = membership_audit.audit(shadowing(model, task, Spend(4.0, 0.2, 2)), drawn)
+    assert found.passed

@@ -122,3 +122,17 @@ def test_a_directory_without_a_model_is_named(ready: Command) -> None:
         ready.err
         == f"error: {ready.directory}: not a model directory: config.json is missing; name another directory\n"
     )
+
+
+def test_data_check_counts_every_label_of_a_record_that_has_several(ready: Command) -> None:
+    path, task = ready.directory.parent / "train.jsonl", ready.directory.parent / "task.toml"
+    task.write_text(
+        'name = "reviews"\ntemplate = "{text}"\ninit_text = "Say"\nlabel_reading = "head"\nmany = true\n'
+        "[labels]\npositive = []\nnegative = []\n"
+    )
+    rows = (["positive"], ["negative", "positive"], [])
+    path.write_text("".join(json.dumps({"text": "a film", "labels": labels}) + "\n" for labels in rows))
+    found = ready.json("data", "check", "--task", task)
+    assert (found["records"], found["labels"]) == (3, {"positive": 2, "negative": 1})
+    assert ready("data", "check", "--labels", "positive,negative") == 2
+    assert "field 'label': missing" in ready.err

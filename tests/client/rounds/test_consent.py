@@ -96,12 +96,12 @@ def test_a_question_cut_short_by_the_end_of_the_daemon_is_no_answer(
     assert len(owner.questions) == 2
 
 
-def test_what_was_agreed_to_before_there_were_chats_is_still_agreed_to(
+def test_what_was_agreed_to_before_there_were_chats_or_several_labels_is_still_agreed_to(
     owner: Owner, first: RoundRequest
 ) -> None:
-    task = {
-        key: value for key, value in asdict(first.task).items() if key not in ("chat", "system", "prompt_at")
-    }
+    new = ("chat", "system", "prompt_at", "many", "threshold")
+    task = {key: value for key, value in asdict(first.task).items() if key not in new}
+    task["labels"] = [{"name": label.name, "words": label.words} for label in first.task.labels]
     facts = [task, first.proxy.digest, asdict(first.tuning.spend), first.rounds, first.cohort]
     shown = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     Agreements(owner.file).add("fever", shown)
@@ -113,3 +113,16 @@ def test_the_owner_is_shown_who_says_what_in_a_chat(owner: Owner, first: RoundRe
     with pytest.raises(Reconnect):
         owner.consent.require(replace(first, task=replace(first.task, chat=True, system="Be kind.")))
     assert " (a chat's user turn, behind the system turn 'Be kind.')" in owner.questions[0]
+
+
+def test_the_owner_is_told_of_several_labels_and_asked_again_if_a_weight_changes(
+    owner: Owner, first: RoundRequest
+) -> None:
+    labels = tuple(replace(label, words=()) for label in first.task.labels)
+    task = replace(first.task, template="{text}", labels=labels, label_reading="head", many=True)
+    heavy = replace(task, labels=(replace(labels[0], weight=3.0), *labels[1:]))
+    for asked in (task, heavy, replace(task, threshold=0.9)):
+        with pytest.raises(Reconnect):
+            owner.consent.require(replace(first, task=asked))
+        assert "{text} (any number of labels a text)" in owner.questions[-1]
+    assert len(owner.questions) == 3

@@ -164,3 +164,15 @@ def test_a_chat_says_its_turns_the_prompts_place_and_what_the_chat_template_writ
         "chat_line": "f" * 64,
     }
     assert PromptStatement.from_predicate(stated).task.task == task
+
+
+def test_several_labels_a_text_add_their_keys_and_no_others() -> None:
+    heavy = (replace(HEAD.labels[0], weight=2.0), *HEAD.labels[1:])
+    task = replace(HEAD, labels=heavy, many=True, threshold=0.25)
+    stated = campaign_statement(replace(PLAN, task=task), history(COSTS), RESULT, 7).to_predicate()
+    plain = campaign_statement(replace(PLAN, task=HEAD), history(COSTS), RESULT, 7).to_predicate()
+    first, *others = plain["task"]["labels"]
+    labels = ({**first, "weight": 2.0}, *others)
+    told = {"labels": labels, "many": True, "threshold": 0.25}
+    assert stated == {**plain, "task": {**plain["task"], **told}}
+    assert PromptStatement.from_predicate(stated).task.task == task

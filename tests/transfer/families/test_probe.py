@@ -1,5 +1,6 @@
 """What a model is found to be, and which models are refused, each in one line that says why."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import BertConfig, BertLMHeadModel, Gemma3nForCausalLM, Gemma3
 from tests.transfer.conftest import like
 from tests.transfer.kinds import CAUSAL, DECODER, enlarged, saved
 from transfer.errors import ModelError
+from transfer.families import probe
 from transfer.families.shortcuts import Shortcuts
 from transfer.models.loading import load
 
@@ -94,3 +96,11 @@ def test_what_was_found_of_one_dtype_is_not_taken_for_another(tiny_causal):
     half = replace(model, model=load(tiny_causal).model.to(torch.bfloat16))
     assert half.model.dtype == torch.bfloat16
     assert half.traits == model.traits
+
+
+def test_a_copy_of_a_model_is_not_measured_again(tiny_causal, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = load(tiny_causal)
+    copy = shutil.copytree(tiny_causal, tmp_path / "copy")
+    monkeypatch.setattr(probe._Probe, "traits", lambda _self: pytest.fail("it was measured again"))
+    assert load(copy).traits == first.traits

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from transfer.errors import ModelError
-from transfer.post.evaluation import accuracy, class_logits, score
+from transfer.post.evaluation import LabelSets, accuracy, class_logits, score, set_score
 
 TEXTS = ["The film was great.", "A terrible plot.", "We liked it", "bad", "It was fun, good and long."]
 
@@ -53,3 +53,20 @@ def test_the_prompt_matters_and_none_is_the_bare_model(causal, tiny_task):
 def test_no_texts_are_an_error_not_a_score(causal, tiny_task):
     with pytest.raises(ModelError, match="no lines"):
         accuracy(causal, tiny_task, [], [])
+
+
+def test_f1_of_sets_counts_decisions_labels_and_whole_sets():
+    answers, truth = [(0,), (0, 1), (), (1, 2)], [(0,), (1,), (2,), (1, 2)]
+    # TP 1, 2, 1; FP 1, 0, 0; FN 0, 0, 1
+    found = set_score(answers, truth)
+    assert found.micro == pytest.approx(2 * 4 / (2 * 4 + 1 + 1))
+    assert found.macro == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
+    assert found.exact == 0.5
+    assert set_score([(1, 0)], [(0, 1)]) == LabelSets(1.0, 1.0, 1.0)
+
+
+def test_a_label_that_is_nowhere_does_not_count_and_a_wrong_one_does():
+    assert set_score([(0,), ()], [(0,), ()]) == LabelSets(1.0, 1.0, 1.0)
+    assert set_score([(0,), (4,)], [(0,), ()]) == LabelSets(2 / 3, 0.5, 0.5)
+    assert set_score([(), ()], [(), ()]) == LabelSets(1.0, 1.0, 1.0)
+    assert set_score([(), ()], [(1,), ()]) == LabelSets(0.0, 0.0, 0.5)

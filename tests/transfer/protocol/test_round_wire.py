@@ -261,3 +261,34 @@ def test_a_plain_task_has_the_bytes_it_had_before_there_were_chats() -> None:
     for key in ("chat", "system", "prompt_at"):
         new.ClearField(key)
     assert new.SerializeToString() == task_message(REQUEST.task).SerializeToString()
+
+
+MANY = Task(
+    "t", "About {text}", (Label("a", (), 2.5), Label("b", ())), "Init.", label_reading="head", many=True
+)
+
+
+@pytest.mark.parametrize("task", [MANY, replace(MANY, threshold=0.25)])
+def test_several_labels_a_text_survive_the_wire_with_weights_and_threshold(task):
+    request = replace(REQUEST, task=task, prompt=REQUEST.prompt.longer(2), subspace=None)
+    assert round_wire.request_from_bytes(round_wire.request_to_bytes(request)).task == task
+
+
+def test_one_label_a_text_has_the_bytes_it_had_before_there_could_be_several():
+    plain = replace(MANY, many=False, labels=(Label("a", ()), Label("b", ())))
+    message = task_message(replace(MANY, threshold=0.25))
+    for key in ("many", "threshold"):
+        message.ClearField(key)
+    message.labels[0].ClearField("weight")
+    assert message.SerializeToString() == task_message(plain).SerializeToString()
+    assert not message.labels[1].HasField("weight")
+
+
+@pytest.mark.parametrize(("field", "value"), [("threshold", 0.0), ("threshold", 1.5), ("weight", 0.0)])
+def test_an_impossible_threshold_or_weight_is_refused_in_one_line(field, value):
+    request = replace(REQUEST, task=MANY, prompt=REQUEST.prompt.longer(2), subspace=None)
+    message = rounds_pb2.RoundRequest.FromString(round_wire.request_to_bytes(request))
+    setattr(message.task if field == "threshold" else message.task.labels[1], field, value)
+    with pytest.raises(VerificationError, match=f"{field} {value}") as caught:
+        round_wire.request_from_bytes(message.SerializeToString())
+    assert "\n" not in str(caught.value)
