@@ -10,7 +10,7 @@ from client.prompts.claim import Claim
 from client.remote.offers import PromptOffer
 from transfer.errors import VerificationError
 from transfer.placement.settings import Quantised
-from transfer.protocol.prompt_lineage import TwinV1, unbeaten
+from transfer.protocol.prompt_lineage import TwinV1, WordingV1, unbeaten
 from transfer.protocol.prompt_statement import PromptStatement
 from transfer.protocol.signing import PROMPT_PREDICATE, Statement
 from transfer.tasks import Task
@@ -29,6 +29,7 @@ def described(claim: Claim) -> dict[str, Any]:
         "proxy": claim.proxy,
         "numbers": claim.statement.lineage.made_in,
         "twins": [twin.model_dump() for twin in claim.statement.lineage.twins],
+        "wording": wording.model_dump() if (wording := claim.statement.lineage.wording) else None,
         "epsilon": privacy.epsilon,
         "delta": privacy.delta,
         "unit": privacy.unit,
@@ -81,6 +82,8 @@ def sheet(prompt: Mapping[str, Any], statement: PromptStatement | None = None) -
     if prompt["twins"]:
         lines["made on"] = f"the target in {prompt['numbers']}"
         lines |= {f"  in {twin['numbers']}": TwinV1(**twin).told for twin in prompt["twins"]}
+    if prompt["wording"]:
+        lines |= WordingV1(**prompt["wording"]).summary
     if "directory" in prompt:
         lines["directory"] = prompt["directory"]
     if statement is not None:

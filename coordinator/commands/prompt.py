@@ -82,7 +82,11 @@ def _shown(brief: dict[str, Any], statement: "PromptStatement") -> Group:
     origin = f"for {target.name} {target.digest[:16]}, from campaign {statement.campaign}"
     unit = f"δ {privacy.delta:g} for one {privacy.unit} ({privacy.adjacency}), {privacy.accountant}"
     twins = [line(f"in {twin.numbers} {twin.told}") for twin in statement.lineage.twins]
-    return Group(line(f"{brief['name']}: {brief['state']}"), table, line(origin), line(unit), *twins)
+    measured = statement.lineage.wording
+    wording = [line(f"{name}: {text}") for name, text in measured.summary.items()] if measured else []
+    return Group(
+        line(f"{brief['name']}: {brief['state']}"), table, line(origin), line(unit), *twins, *wording
+    )
 
 
 @app.command("transfer")
@@ -143,15 +147,16 @@ def transfer(
         from coordinator.commands import library_table
         from coordinator.home.identity import identity
         from coordinator.publication.publish import transfer_and_publish
-        from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan, Publication
+        from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan
     with session.store() as store:
         plan = CampaignPlan.from_json(store.campaign(campaign).plan)
         mode = library or (AUTO if plan.task.has_words else NO_LIBRARY)
         changes: dict[str, Any] = {"library": mode} | ({"target": target} if target else {})
         if public_text is not None:
             changes["public_text"] = str(public_text.resolve())
-        published = Publication(
-            name or plan.publish.prompt,
+        published = replace(
+            plan.publish,
+            prompt=name or plan.publish.prompt,
             require_improvement=plan.publish.require_improvement and not anyway,
             twins=twins or plan.publish.twins,
         )
@@ -159,6 +164,7 @@ def transfer(
         with console.progress(f"transferring {campaign}") as show_step:
             version, result = transfer_and_publish(store, identity(config), plan, config.target, show_step)
     values = {**_brief(version), "held_out_loss": dict(result.losses), "twins": result.twins}
+    values["wording"] = result.wording
     if result.choice:
         library_table.explain(result.choice, Console(stderr=True))
         values["library"] = library_table.values(result.choice)

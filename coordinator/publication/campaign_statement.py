@@ -7,7 +7,15 @@ from coordinator.publication.transfer import TransferResult
 from coordinator.rounds.history import ClientCost, History, RoundHistory
 from coordinator.rounds.plan import CampaignPlan
 from transfer.privacy import ADJACENCY, accountant_name
-from transfer.protocol.prompt_lineage import LineageV1, PublicTextV1, RoundV1, StartV1, TransferV1, TwinV1
+from transfer.protocol.prompt_lineage import (
+    LineageV1,
+    PublicTextV1,
+    RoundV1,
+    StartV1,
+    TransferV1,
+    TwinV1,
+    WordingV1,
+)
 from transfer.protocol.prompt_statement import ClientV1, PerRoundV1, PrivacyV1, PromptStatement, TaskV1
 from transfer.protocol.rounds import Tuning
 from transfer.protocol.statement import ModelV1
@@ -58,6 +66,7 @@ def _lineage(plan: CampaignPlan, history: History, result: TransferResult) -> Li
         library=library_stated(plan.library, choice, result.entries) if choice else None,
         numbers=None if result.numbers == "float32" else result.numbers,
         twins=tuple(TwinV1(**asdict(twin)) for twin in result.twins),
+        wording=WordingV1(**asdict(result.wording)) if result.wording else None,
     )
 
 
@@ -86,6 +95,7 @@ def _transfer(result: TransferResult) -> TransferV1:
         check_every=settings.check_every,
         seed=settings.seed,
         best_step=result.best_step,
+        formats=settings.formats,
         imitate=settings.imitate,
         restarts=settings.restarts,
         length=settings.length,

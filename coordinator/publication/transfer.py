@@ -32,6 +32,7 @@ from transfer.post.twins import Answers, Twin
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.protocol.prompt_lineage import TRANSFERRED
+from transfer.wording.sensitivity import Wording
 
 logger = logging.getLogger(__name__)
 START, DIRECT, RANDOM = "start", "direct", "random"
@@ -57,6 +58,7 @@ class TransferResult:
         entries: library entries considered.
         numbers: what the target's weights were, see `transfer.placement.devices.numbers_of`.
         twins: change of the prompt's answers on quantised twins of the target.
+        wording: answers in other formats of the question; None if nothing was measured.
         chat_line: SHA-256 of what the target's chat template writes; None unless the task is a chat.
     """
 
@@ -72,13 +74,17 @@ class TransferResult:
     entries: tuple[LibraryEntry, ...]
     numbers: str = "float32"
     twins: Sequence[Twin] = ()
+    wording: Wording | None = None
     chat_line: str | None = None
 
     @property
     def summary(self) -> str:
-        """The losses in one line, and the share of answers that stay as they are on each twin."""
-        losses = [f"{name} {loss:.4g}" for name, loss in self.losses.items()]
-        return ", ".join([*losses, *(f"in {twin.numbers} {twin.agreement:.1%} alike" for twin in self.twins)])
+        """The losses in one line, and the share of answers that stay on each twin and in other formats."""
+        parts = [f"{name} {loss:.4g}" for name, loss in self.losses.items()]
+        parts += [f"in {twin.numbers} {twin.agreement:.1%} alike" for twin in self.twins]
+        if self.wording:
+            parts.append(f"in other formats {self.wording.prompted.agreement:.1%} alike")
+        return ", ".join(parts)
 
 
 def prepared(
@@ -183,8 +189,10 @@ def transfer_campaign(
         logger.info("campaign %s: library: %s", plan.name, result.choice.verdict)
     if plan.publish.require_improvement:
         require_improvement(result.losses)
+    held_out = [ready.texts[index] for index in ready.problem.held_out]
+    wording = Wording.of(target, plan.task, held_out, result.prompt, plan.publish.formats, plan.seed)
+    result = replace(result, wording=wording)
     if others := [kind for kind in plan.publish.twins if kind != result.numbers]:
-        held_out = [ready.texts[index] for index in ready.problem.held_out]
         answers = Answers.of(target, plan.task, held_out, result.prompt)
         del target, ready  # the twins need the room
         result = replace(result, twins=measured_twins(settings, others, answers))

@@ -42,11 +42,22 @@ class Publication:
         prompt: name of the published prompt.
         require_improvement: whether it must beat its own start on public text.
         twins: quantised twins of the target on which its answers are compared with those on the target.
+        formats: formats of the question in which its answers are compared, see `transfer.wording`; 0 for none.
+
+    Raises:
+        UsageError: `formats` is negative, or there is nothing to compare.
     """
 
     prompt: str
     require_improvement: bool = True
     twins: tuple[Quantised, ...] = ()
+    formats: int = 12
+
+    def __post_init__(self) -> None:
+        if self.formats < 0 or self.formats == 1:
+            raise UsageError(
+                f"plan publish.formats {self.formats} must be ≥ 2 to compare formats, or 0 for none"
+            )
 
 
 @dataclass(frozen=True, slots=True)

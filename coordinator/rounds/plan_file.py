@@ -72,6 +72,7 @@ class _TransferTable(Settings):
     start: TransferStart | None = None
     held_out: float | None = None
     check_every: Count | None = None
+    formats: Count | None = None
     library: str = NO_LIBRARY
 
     def settings(self, seed: int) -> TransferSettings:
@@ -83,6 +84,7 @@ class _PublishTable(Settings):
     prompt: str
     require_improvement: bool = True
     twins: tuple[Quantised, ...] = ()
+    formats: int | None = None
 
 
 class _PlanFile(Settings):
@@ -127,7 +129,7 @@ class _PlanFile(Settings):
             dimensions=dimensions,
             delta=tuning.delta,
             transfer=self.transfer.settings(self.seed),
-            publish=Publication(**self.publish.model_dump()),
+            publish=Publication(**self.publish.model_dump(exclude_none=True)),
             seed=self.seed,
             server=self.server,
             library=self.transfer.library,

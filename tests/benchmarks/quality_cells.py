@@ -35,7 +35,7 @@ ALONE = {0.0: "l1", 1.0: "l2"}
 """What POST is called at an α that leaves one of its losses."""
 ALL = (*ZERO_SHOT, *FREE, "ceiling", *FEDERATED)
 METHODS = (*ALL, "paper")
-LATER = {"imitate": "change", "restarts": 0, "length": 0}
+LATER = {"imitate": "change", "restarts": 0, "length": 0, "formats": 1}
 """Settings of a transfer that cells name only where they differ: older cells have none, and keep their keys."""
 DESCENT = ("steps", "batch_size", "learning_rate", "held_out", "check_every")
 """Settings of a transfer that have nothing to do with its loss."""

@@ -512,6 +512,7 @@ def keys(grid, method):
         ({"transfer": TransferSettings(steps=9)}, {"l1", "l2", "post", "undistilled", *SHELVED}),
         ({"inputs": replace(grid().inputs, library="other")}, {*SHELVED}),
         ({"transfer": TransferSettings(alpha=0.9)}, {"post", "undistilled", *LIBRARY}),
+        ({"transfer": TransferSettings(formats=4)}, {"l1", "l2", "post", "undistilled", *LIBRARY}),
     ],
 )
 def test_a_changed_setting_makes_other_cells_of_just_the_methods_it_can_touch(changed, others):

@@ -1,13 +1,13 @@
 """The problem a transfer solves: fixed texts, a loss for each of them, and a fixed split.
 
-Letters: N texts, B of them in a step, P prompt tokens, H hidden size, V vocabulary or C classes.
+Letters: N texts, B of them in a step, F formats of each, P prompt tokens, H hidden size, V vocabulary or C classes.
 
 A `Problem` holds everything that does not depend on the prompt. Prompts with another start or an additional guide are
 thus compared on the same texts in the same order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -18,7 +18,9 @@ from transfer.post.references import on_disk
 from transfer.post.settings import TransferSettings
 from transfer.prompt import SoftPrompt
 from transfer.tokens.batches import Line
+from transfer.tokens.encoder import Encoder
 from transfer.tokens.readout import Reading, copies
+from transfer.wording.formats import formats, in_formats
 
 T = TypeVar("T")
 Losses = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
@@ -43,12 +45,14 @@ class Problem:
     """Find the prompt of `target` with the least mean loss over `lines`.
 
     Attributes:
-        lines: the N texts, encoded for the target.
+        lines: the N texts, encoded for the target in F formats: text n in format f is line f·N + n.
         words: label words of the classes, or None if logits are over the vocabulary.
         losses: the loss of each text; its gradient reaches the given logits only.
         settings: settings of the descent; `losses` already uses those of the loss.
         order: the N indices, shuffled; the first `held_out_count` measure, the others train.
         shuffler: state of the random generator after the split, from which `batches` continues.
+        formats: F; the first is the task's own. A text's answers are the same in all of them, and so is its part of
+            the split. Texts that only measure are read in the first.
     """
 
     target: LanguageModel
@@ -59,6 +63,7 @@ class Problem:
     order: torch.Tensor
     held_out_count: int
     shuffler: torch.Tensor
+    formats: int = 1
 
     @staticmethod
     def over(
@@ -75,6 +80,19 @@ class Problem:
         count = min(len(lines) - 1, max(2, round(settings.held_out * len(lines))))
         return Problem(target, lines, words, losses, settings, order, count, generator.get_state())
 
+    def in_formats(self, encoder: Encoder, texts: Sequence[str]) -> "Problem":
+        """Return the same problem with its `texts` in as many formats as the settings ask for and there are.
+
+        The split is by text, so none trains in one format and measures in another. The losses stay: what is imitated
+        is known of the task's own format, behind which the prompt was tuned.
+        """
+        encoders = formats(encoder, self.settings.formats, self.settings.seed)
+        lines, settings = (
+            in_formats(encoders, texts, self.lines),
+            replace(self.settings, formats=len(encoders)),
+        )
+        return replace(self, lines=lines, settings=settings, formats=len(encoders))
+
     @property
     def held_out(self) -> list[int]:
         """Indices of the texts that only measure."""
@@ -86,9 +104,9 @@ class Problem:
         return self.order[self.held_out_count :].tolist()
 
     def batches(self) -> Iterator[list[int]]:
-        """Yield the indices of each step's texts without end; every text occurs once before any occurs again.
+        """Yield the lines of each step's texts without end; every text occurs once before any occurs again.
 
-        Every call yields the same batches.
+        Each text's format is drawn at each step. Every call yields the same batches.
         """
         generator = torch.Generator()
         generator.set_state(self.shuffler)
@@ -97,11 +115,14 @@ class Problem:
         while True:
             if len(queue) < min(size, len(train)):
                 queue = torch.cat([queue, train[torch.randperm(len(train), generator=generator)]])
-            yield queue[:size].tolist()
-            queue = queue[size:]
+            chosen, queue = queue[:size], queue[size:]
+            if self.formats > 1:  # without a draw where there is one format: its batches stay what they were
+                drawn = torch.randint(self.formats, chosen.shape, generator=generator)
+                chosen = drawn * len(self.order) + chosen
+            yield chosen.tolist()
 
     def gradients(self, vectors: torch.Tensor, chosen: Sequence[int], *others: Losses) -> list[torch.Tensor]:
-        """Return the gradient [P, H] of the chosen texts' mean loss, then that of the mean of each of the `others`.
+        """Return the gradient [P, H] of the chosen lines' mean loss, then that of the mean of each of the `others`.
 
         One forward pass serves all losses. `vectors` [P, H] must require a gradient.
         """
@@ -110,10 +131,10 @@ class Problem:
 
         def run(part: Sequence[int]) -> list[torch.Tensor]:
             own: list[torch.Tensor] = []
-            logits = self._logits(vectors, part)
+            logits, texts = self._logits(vectors, part), self._texts(part)
             for place, term in enumerate(terms, 1):
                 # divided by all chosen texts, not by this part's: the parts then add up to the mean
-                loss = term(logits, part).sum() / len(chosen)
+                loss = term(logits, texts).sum() / len(chosen)
                 own += torch.autograd.grad(loss, vectors, retain_graph=place < len(terms))
             return own
 
@@ -124,12 +145,12 @@ class Problem:
 
     @torch.no_grad()
     def losses_of(self, vectors: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
-        """Return the loss of each chosen text behind `vectors` [P, H]: [len(chosen)] in float64."""
+        """Return the loss of each chosen line behind `vectors` [P, H]: [len(chosen)] in float64."""
         place = {index: at for at, index in enumerate(chosen)}
         losses = torch.empty(len(chosen), dtype=torch.float64)
 
         def run(part: Sequence[int]) -> torch.Tensor:
-            return self.losses(self._logits(vectors, part), part)
+            return self.losses(self._logits(vectors, part), self._texts(part))
 
         for part, part_losses in self._in_passes(vectors.shape[0], chosen, run):
             losses[[place[index] for index in part]] = part_losses.double()  # back to the order of `chosen`
@@ -140,9 +161,13 @@ class Problem:
         return self.losses_of(vectors, self.held_out).mean().item()
 
     def answers(self, prompt: SoftPrompt | None) -> torch.Tensor:
-        """Return the target's logits [N, V], on disk, or [N, C] on every text, without a gradient."""
+        """Return the target's logits [N, V], on disk, or [N, C] on every text in the first format, no gradient."""
         kept = on_disk if self.words is None else torch.empty
-        return self.target.answer_logits(self.lines, prompt, self.words, kept)
+        return self.target.answer_logits(self.lines[: len(self.order)], prompt, self.words, kept)
+
+    def _texts(self, lines: Sequence[int]) -> list[int]:
+        """Return the text of each line."""
+        return [line % len(self.order) for line in lines]
 
     def _logits(self, vectors: torch.Tensor, part: Sequence[int]) -> torch.Tensor:
         batch = self.target.collate([self.lines[index] for index in part])
@@ -152,5 +177,5 @@ class Problem:
     def _in_passes(
         self, length: int, chosen: Sequence[int], run: Callable[[list[int]], T]
     ) -> Iterator[tuple[list[int], T]]:
-        """Yield the chosen texts in groups of similar length, with what `run` returns for them."""
+        """Yield the chosen lines in groups of similar length, with what `run` returns for them."""
         return self.target.size.of_lines(self.lines, chosen, length, copies(self.words), run)

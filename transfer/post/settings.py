@@ -34,7 +34,9 @@ class TransferSettings:
             "projected" is the proxy's prompt projected into the target's embeddings.
         held_out: share in (0, 1) of the public texts that only choose the step.
         check_every: steps between held-out measurements, ≥ 1.
-        seed: seed of the split and of the batches.
+        seed: seed of the split, of the batches and of the formats.
+        formats: F ≥ 1, formats of the question in which the target reads each text that trains, see
+            `transfer.wording.formats`; what it imitates is the same in all of them.
 
     Raises:
         UsageError: names the field and its range.
@@ -53,6 +55,7 @@ class TransferSettings:
     held_out: float = 0.2
     check_every: int = 50
     seed: int = 0
+    formats: int = 1
 
     def __post_init__(self) -> None:
         if self.alpha != AGREEMENT and not (isinstance(self.alpha, float | int) and 0 <= self.alpha <= 1):
@@ -69,6 +72,7 @@ class TransferSettings:
             ("length", 0),
             ("batch_size", 1),
             ("check_every", 1),
+            ("formats", 1),
         ):
             if getattr(self, name) < least:
                 raise UsageError(f"transfer {name} {getattr(self, name)} must be ≥ {least}")

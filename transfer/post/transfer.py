@@ -48,7 +48,7 @@ class Transferred:
         start_loss: held-out loss before the first step.
         held_out_loss: held-out loss of `prompt`.
         best_step: the step of `prompt`; 0 is the start.
-        settings: settings of the transfer, with a number for α.
+        settings: settings of the transfer, with a number for α and the number of formats that there were.
     """
 
     prompt: SoftPrompt
@@ -139,7 +139,7 @@ def transfer_problem(
             values = divergences(proxy_prompted[index].float(), logits, temperature, many=task.many)
         return record_means(values, torch.tensor([lines[text].reads for text in chosen]))
 
-    return Problem.over(target, lines, their_words, losses, settings)
+    return Problem.over(target, lines, their_words, losses, settings).in_formats(theirs, texts)
 
 
 def descend(

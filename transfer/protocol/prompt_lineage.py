@@ -9,6 +9,8 @@ from pydantic import Field
 from transfer.privacy import Guarantee, Unit
 from transfer.protocol.statement import Count, Delta, Epsilon, Many, Measured, Named, Part, Positive, Sha256
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 TRANSFERRED = "transferred"
 """Name of the published prompt among the held-out losses."""
 
@@ -47,7 +49,7 @@ class PublicTextV1(Part):
 class TransferV1(Part):
     """The settings of the transfer, see `transfer.post.settings`; `best_step` is the step of the prompt."""
 
-    LEFT_OUT = frozenset({"imitate", "restarts", "length"})
+    LEFT_OUT = frozenset({"imitate", "restarts", "length", "formats"})
     alpha: float
     temperature: float
     space: str
@@ -62,6 +64,7 @@ class TransferV1(Part):
     imitate: str = "change"
     restarts: Count = 0
     length: Count = 0
+    formats: Positive = 1
 
 
 class ComparedV1(Part):
@@ -121,13 +124,44 @@ class TwinV1(Part):
 
     numbers: str
     texts: Count
-    agreement: Annotated[float, Field(ge=0, le=1)]
+    agreement: Share
     kl: Measured
 
     @property
     def told(self) -> str:
         """The change in one line."""
         return f"{self.agreement:.1%} of {self.texts} public texts are answered alike, KL {self.kl:.2g} nats"
+
+
+class SensitivityV1(Part):
+    """How answers depend on the format of the question: see `transfer.wording.sensitivity.Sensitivity`."""
+
+    agreement: Share
+    least: Share
+    index: Measured
+
+
+class WordingV1(Part):
+    """What the prompt makes of the wording of the question: see `transfer.wording.sensitivity.Wording`."""
+
+    formats: Positive
+    texts: Positive
+    prompted: SensitivityV1
+    bare: SensitivityV1
+    drift: Measured
+    random_drift: Measured
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """The measurements by name, each in one line."""
+        ours, bare = self.prompted, self.bare
+        return {
+            "wording": f"in {self.formats - 1} other formats of the question, {ours.agreement:.1%} of {self.texts} "
+            f"public texts are answered alike ({ours.least:.1%} in the worst); "
+            f"without the prompt {bare.agreement:.1%} ({bare.least:.1%})",
+            "POSIX": f"{ours.index:.2g} nats over the labels; without the prompt {bare.index:.2g}",
+            "drift": f"KL {self.drift:.2g} nats behind plain text; of a random prompt {self.random_drift:.2g}",
+        }
 
 
 class LineageV1(Part):
@@ -143,9 +177,11 @@ class LineageV1(Part):
         republishes: the earlier version with the same files after a rollback, else None.
         numbers: what the target's weights were during the transfer, such as bfloat16 or nf4; None for float32.
         twins: what was measured of the prompt on quantised twins of the target, on held-out public text.
+        wording: what was measured of the prompt in other formats of its question, on held-out public text; None if
+            nothing was, as of a task without label words.
     """
 
-    LEFT_OUT = frozenset({"library", "republishes", "numbers", "twins"})
+    LEFT_OUT = frozenset({"library", "republishes", "numbers", "twins", "wording"})
     start: StartV1
     rounds: Annotated[Many[RoundV1], Field(min_length=1)]
     public_text: PublicTextV1
@@ -155,6 +191,7 @@ class LineageV1(Part):
     republishes: Positive | None = None
     numbers: str | None = None
     twins: Many[TwinV1] = ()
+    wording: WordingV1 | None = None
 
     @property
     def made_in(self) -> str:

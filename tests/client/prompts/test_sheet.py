@@ -81,3 +81,40 @@ def test_a_prompt_without_a_measured_twin_tells_of_none(delivery, run) -> None:
     delivery.publish("sst2", TARGET, VECTORS)
     assert run("show", "sst2", "--format", "json").json["twins"] == []
     assert "made on" not in run("show", "sst2").out
+
+
+WORDING = {
+    "formats": 12,
+    "texts": 200,
+    "prompted": {"agreement": 0.955, "least": 0.9, "index": 0.123},
+    "bare": {"agreement": 0.8, "least": 0.625, "index": 0.4},
+    "drift": 1.234,
+    "random_drift": 3.0,
+}
+
+
+def test_what_the_wording_does_is_shown_fetched_and_verified(delivery, run, tmp_path) -> None:
+    delivery.publish("sst2", TARGET, VECTORS, forge=lambda told: told["lineage"].update(wording=WORDING))
+    assert run("show", "sst2", "--format", "json").json["wording"] == WORDING
+    for words in (
+        ("show", "sst2"),
+        ("fetch", "sst2", "--out", tmp_path / "got"),
+        ("verify", tmp_path / "got"),
+    ):
+        told = run(*words).out
+        wording = (
+            r"wording +in 11 other formats of the question, 95.5% of 200 public texts are answered alike \(90.0% in"
+            r" the worst\); without the prompt 80.0% \(62.5%\)"
+        )
+        for line in (
+            wording,
+            "POSIX +0.12 nats over the labels; without the prompt 0.4",
+            "drift +KL 1.2 nats behind plain text; of a random prompt 3",
+        ):
+            assert re.search(f"^{line}$", told, re.MULTILINE), told
+
+
+def test_a_prompt_whose_wording_was_not_measured_tells_of_none(delivery, run) -> None:
+    delivery.publish("sst2", TARGET, VECTORS)
+    assert run("show", "sst2", "--format", "json").json["wording"] is None
+    assert "POSIX" not in run("show", "sst2").out

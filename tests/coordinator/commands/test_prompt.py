@@ -146,3 +146,17 @@ def test_a_transfer_tells_how_answers_change_on_a_twin(published, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
     assert command(*words) == 2
     assert "int8 and nf4 need bitsandbytes: pip install promptferry[quantised]" in command.err
+
+
+def test_a_transfer_tells_what_the_wording_does(published):
+    command, _ = published
+    answer = command.json("prompt", "transfer", "first", "--name", "other", "--anyway", "--library", "none")
+    assert command.status == 0, answer
+    wording = answer["wording"]
+    assert wording["formats"] == 12
+    assert command.json("prompt", "show", "other")["statement"]["lineage"]["wording"] == wording
+    assert command("prompt", "show", "other") == 0
+    assert f"drift: KL {wording['drift']:.2g} nats behind plain text" in command.out
+    assert (
+        f"wording: in 11 other formats of the question, {wording['prompted']['agreement']:.1%}" in command.out
+    )

@@ -63,6 +63,28 @@ def test_a_target_is_no_twin_of_itself_and_without_twins_nothing_is_signed(world
     assert "twins" not in told["lineage"]
 
 
+def test_what_a_prompt_makes_of_the_wording_is_measured_on_held_out_text_and_signed(world):
+    campaign = world.carry_out(publish=replace(world.plan.publish, formats=5))
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)
+    wording = told["lineage"]["wording"]
+    assert (wording["formats"], wording["texts"]) == (5, round(told["lineage"]["transfer"]["held_out"] * 48))
+    for each in (wording["prompted"], wording["bare"]):
+        assert 0 <= each["least"] <= each["agreement"] <= 1
+        assert each["index"] > 0
+    assert 0 < wording["drift"] != wording["random_drift"] > 0
+    assert "formats" not in told["lineage"]["transfer"]
+
+
+def test_a_transfer_over_formats_says_so_and_without_a_comparison_nothing_is_signed(world):
+    publish, transferred = replace(world.plan.publish, formats=0), replace(world.plan.transfer, formats=3)
+    campaign = world.carry_out(publish=publish, transfer=transferred)
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)
+    assert told["lineage"]["transfer"]["formats"] == 3
+    assert "wording" not in told["lineage"]
+
+
 def test_a_twin_that_does_not_load_is_left_out(world, caplog, tmp_path, tiny_task):
     model = load(world.target.source)
     answers = Answers.of(model, tiny_task, ["A good film."], model.text_prompt("A review", 4))

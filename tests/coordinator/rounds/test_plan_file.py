@@ -41,15 +41,22 @@ def test_the_shipped_example_is_a_plan_with_the_documented_defaults(directory):
 
 def test_the_examples_commented_keys_are_the_defaults_too():
     lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
-    start = lines.index("[transfer]")
-    shown = tomllib.loads(
-        "\n".join(line.removeprefix("# ") for line in lines[start:] if " = " in line and "# " in line)
+    start, end = lines.index("[transfer]"), lines.index("[publish]")
+    transfer, publish = (
+        tomllib.loads("\n".join(line.removeprefix("# ") for line in part if " = " in line and "# " in line))
+        for part in (lines[start:end], lines[end:])
     )
-    defaults = TransferSettings()
-    assert shown.pop("library") == NO_LIBRARY
-    assert tuple(shown.pop("twins")) == Publication("").twins
-    assert shown == {key: getattr(defaults, key) for key in shown}
-    assert len(shown) == 12
+    assert transfer.pop("library") == NO_LIBRARY
+    publish["twins"] = tuple(publish["twins"])
+    for shown, defaults, count in ((transfer, TransferSettings(), 13), (publish, Publication(""), 2)):
+        assert shown == {key: getattr(defaults, key) for key in shown}
+        assert len(shown) == count
+
+
+def test_formats_are_counted_apart_for_the_transfer_and_for_what_is_published(directory):
+    read = plan(directory, PLAN.replace("[publish]", "[transfer]\nformats = 4\n[publish]\nformats = 0"))
+    assert (read.transfer.formats, read.publish.formats) == (4, 0)
+    assert (plan(directory).transfer.formats, plan(directory).publish.formats) == (1, 12)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +103,9 @@ def test_the_examples_commented_keys_are_the_defaults_too():
             'prompt = "sst2"\ntwins = ["int4"]',
             "\\[publish.twins\\] 0: input should be 'int8' or 'nf4'",
         ),
+        ('prompt = "sst2"', 'prompt = "sst2"\nformats = 1', "publish.formats 1 must be ≥ 2 .* or 0"),
+        ('prompt = "sst2"', 'prompt = "sst2"\nformats = -1', "publish.formats -1 must be ≥ 2"),
+        ("[publish]", "[transfer]\nformats = 0\n[publish]", r"\[transfer\] formats"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_file_and_key(directory, old, new, words):

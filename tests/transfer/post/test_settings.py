@@ -18,6 +18,7 @@ from transfer.errors import UsageError
         {"steps": -1},
         {"batch_size": 0},
         {"check_every": 0},
+        {"formats": 0},
         {"space": "vocab"},
         {"start": "projection"},
     ],

@@ -24,8 +24,10 @@ from transfer.protocol.prompt_lineage import (
     LineageV1,
     PublicTextV1,
     RoundV1,
+    SensitivityV1,
     StartV1,
     TransferV1,
+    WordingV1,
 )
 from transfer.protocol.prompt_statement import (
     ClientV1,
@@ -213,6 +215,14 @@ LIBRARY = st.builds(
 ROUND = st.builds(
     RoundV1, name=TEXT, start=DIGEST, prompt=DIGEST, strategy=TEXT, counted=some(TEXT), dropped=some(TEXT)
 )
+SHARE = st.floats(0, 1)
+SENSITIVITY = st.builds(SensitivityV1, agreement=SHARE, least=SHARE, index=MEASURE)
+WORDING = st.builds(
+    WordingV1,
+    **dict.fromkeys(("formats", "texts"), POSITIVE),
+    **dict.fromkeys(("prompted", "bare"), SENSITIVITY),
+    **dict.fromkeys(("drift", "random_drift"), MEASURE),
+)
 LINEAGE = st.builds(
     LineageV1,
     start=st.builds(StartV1, length=COUNT, init=TEXT),
@@ -224,10 +234,12 @@ LINEAGE = st.builds(
         **dict.fromkeys(("steps", "batch_size", "check_every", "best_step"), COUNT),
         **dict.fromkeys(("space", "start"), TEXT),
         seed=st.integers(-(2**63), 2**64 - 1),
+        formats=POSITIVE,
     ),
     held_out_loss=st.dictionaries(TEXT, MEASURE, max_size=3),
     library=st.none() | LIBRARY,
     republishes=st.none() | POSITIVE,
+    wording=st.none() | WORDING,
 )
 PRIVACY = st.builds(
     PrivacyV1,
