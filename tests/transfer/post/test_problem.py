@@ -134,8 +134,12 @@ def test_one_format_is_split_and_drawn_as_if_there_were_no_formats(given):
     assert len(one.lines) == len(TEXTS)
     generator = torch.Generator()
     generator.set_state(one.shuffler)
-    first = one.order[one.held_out_count :][torch.randperm(len(one.trained), generator=generator)]
-    assert next(one.batches()) == first[:8].tolist()
+    train = one.order[one.held_out_count :]
+    expected = torch.cat([train[torch.randperm(len(train), generator=generator)] for _ in range(3)]).tolist()
+    batches = (chosen for chosen, _ in zip(one.batches(), range(len(expected) // 8), strict=False))
+    found = [text for chosen in batches for text in chosen]
+    assert found == expected[: len(found)]
+    assert len(found) > 2 * len(train)
 
 
 @pytest.mark.parametrize("space", ["labels", "vocabulary"])
