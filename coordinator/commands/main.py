@@ -14,6 +14,7 @@ from coordinator.commands import client as cli_client
 from coordinator.commands import prompt as cli_prompt
 from coordinator.commands import proxy as cli_proxy
 from coordinator.commands import round as cli_round
+from coordinator.commands.preview import preview
 from coordinator.commands.session import Session, of
 from transfer import hints
 from transfer.errors import UsageError
@@ -25,6 +26,7 @@ from transfer.terminal.hub import Download, download
 from transfer.terminal.placement_options import Placed, spelled_out
 
 app = console.application("Adapt a large language model to text that stays with its owners.")
+cli_proxy.app.command("preview")(preview)
 app.add_typer(cli_proxy.app, name="proxy")
 app.add_typer(cli_client.app, name="client")
 app.add_typer(cli_round.app, name="round")
