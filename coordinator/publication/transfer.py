@@ -121,9 +121,8 @@ def transfer_and_measure(
     generator = torch.Generator().manual_seed(plan.transfer.seed)
     baselines = {RANDOM: target.vocabulary_prompt(moved.prompt.length, generator)}
     if prompt.width == target.width:
-        baselines[DIRECT] = SoftPrompt(
-            prompt.vectors, target.ref
-        )  # the proxy's [P, H] fits the target as it is
+        # the proxy's [P, H] fits the target as it is
+        baselines[DIRECT] = SoftPrompt(prompt.vectors, target.ref)
     losses = {TRANSFERRED: moved.held_out_loss, START: without.start_loss}
     losses |= {name: problem.held_out_loss(item.vectors) for name, item in baselines.items()}
     if plan.task.has_words and problem.words is not None:

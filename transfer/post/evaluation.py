@@ -101,10 +101,9 @@ def scored(task: Task, logits: torch.Tensor, labels: Sequence[Truth]) -> Accurac
 def set_score(answers: Sequence[tuple[int, ...]], truth: Sequence[tuple[int, ...]]) -> LabelSets:
     """Return the scores of N ≥ 1 sets of labels; where no label is true or answered at all, they are 1."""
     pairs = list(zip(map(set, answers), map(set, truth), strict=True))
-    right = Counter(chain.from_iterable(ours & theirs for ours, theirs in pairs))  # TP by label
-    named = Counter(
-        chain.from_iterable([*ours, *theirs] for ours, theirs in pairs)
-    )  # 2·TP + FP + FN by label
+    # by label: TP, and 2·TP + FP + FN
+    right = Counter(chain.from_iterable(ours & theirs for ours, theirs in pairs))
+    named = Counter(chain.from_iterable([*ours, *theirs] for ours, theirs in pairs))
     per_label = [2 * right[label] / count for label, count in named.items()]
     return LabelSets(
         micro=2 * right.total() / named.total() if named else 1.0,
