@@ -111,7 +111,7 @@ def transfer(
         ),
     ] = "",
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Publish even if the prompt does not beat its start.")
+        bool, typer.Option("--anyway", help="Publish even if the prompt beats not all of its baselines.")
     ] = False,
     twin: Annotated[
         list[str] | None,

@@ -40,7 +40,7 @@ class Publication:
 
     Attributes:
         prompt: name of the published prompt.
-        require_improvement: whether it must beat its own start on public text.
+        require_improvement: whether it must beat its start, and every answer that costs no privacy, on public text.
         twins: quantised twins of the target on which its answers are compared with those on the target.
         formats: formats of the question in which its answers are compared, see `transfer.wording`; 0 for none.
 
