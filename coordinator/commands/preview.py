@@ -56,13 +56,13 @@ def preview(
     settings = TransferSettings(steps=steps, seed=seed)
     with console.progress("teaching and transferring") as on_step:
         found = previewing.preview(proxy, target, wanted, texts, length, settings, on_step)
-    session.emit({"proxy": name, "task": wanted.name, **asdict(found), "carried": found.carried}, _shown)
+    session.emit({"name": name, "task": wanted.name, **asdict(found), "carried": found.carried}, _shown)
 
 
 def _shown(found: dict[str, Any]) -> Table:
     carried = "–" if found["carried"] is None else f"{found['carried']:.2f}"
     table = Table(
-        title=f"{found['proxy']} carries {carried} of what the target itself learns", title_justify="left"
+        title=f"{found['name']} carries {carried} of what the target itself learns", title_justify="left"
     )
     table.add_column(f"answered like the target on {found['texts']} public texts")
     table.add_column("share", justify="right")

@@ -18,7 +18,7 @@ def given(tmp_path):
 
 def test_a_preview_tells_what_a_proxy_carries_and_spends_nothing(proxied, given):
     found = proxied.json("proxy", "preview", "tiny", *given, "--length", "3")
-    assert (found["proxy"], found["task"], found["texts"]) == ("tiny", "reviews", 2)
+    assert (found["name"], found["task"], found["texts"]) == ("tiny", "reviews", 2)
     assert all(0 <= found[name] <= 1 for name in ("bare", "proxy", "arithmetic", "transferred", "target"))
     assert proxied("proxy", "preview", "tiny", *given) == 0
     assert "behind the transferred prompt" in proxied.out
