@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
-from transfer.models.objectives import divergences, labels_loss, summed_losses, transfer_losses
+from transfer.models.objectives import divergences, labels_loss, transfer_losses
 from transfer.models.passes import Passes
 from transfer.models.per_record_gradients import LabelledLines, per_record_gradients
 from transfer.models.public_directions import public_subspace
@@ -89,7 +89,9 @@ def test_the_transfer_loss_is_posts_formula_for_each_label_alone(
     ours = transfer_losses(*map(torch.from_numpy, logits), alpha=alpha, temperature=temperature, many=True)
     np.testing.assert_allclose(ours.numpy(), (1 - alpha) * imitate + alpha * shift, rtol=1e-6, atol=1e-9)
     added = kl(bare + reference_prompted - reference_bare, prompted, temperature)  # arithmetic in each class
-    ours = summed_losses(*map(torch.from_numpy, logits), alpha=alpha, temperature=temperature, many=True)
+    ours = transfer_losses(
+        *map(torch.from_numpy, logits), alpha=alpha, temperature=temperature, summed=True, many=True
+    )
     np.testing.assert_allclose(ours.numpy(), (1 - alpha) * imitate + alpha * added, rtol=1e-6, atol=1e-9)
 
 

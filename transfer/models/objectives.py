@@ -93,6 +93,7 @@ def transfer_losses(
     *,
     alpha: float,
     temperature: float,
+    summed: bool = False,
     many: bool = False,
 ) -> torch.Tensor:
     """Return (1−α)·L1 + α·L2 [B] of each text, for logits [B, V] at the answer (POST eq. 3–5).
@@ -107,31 +108,15 @@ def transfer_losses(
         reference_bare: z_s^0, the proxy without one.
         alpha: weight of L2 in [0, 1].
         temperature: T > 0.
+        summed: L2 is the divergence from logit arithmetic instead, z_t^0 + z_s^p − z_s^0 (Liu et al. 2024,
+            https://arxiv.org/abs/2401.08565). L1 + L2 is then that from a mixture of both teachers, up to a constant.
         many: a text may have several labels, see `divergences`.
     """
+    change = reference_prompted - reference_bare
     imitate = divergences(reference_prompted, prompted, temperature, many=many)
-    shift = divergences(reference_prompted - reference_bare, prompted - bare, temperature, many=many)
+    reference, ours = (bare + change, prompted) if summed else (change, prompted - bare)
+    shift = divergences(reference, ours, temperature, many=many)
     return (1 - alpha) * imitate + alpha * shift
-
-
-def summed_losses(
-    prompted: torch.Tensor,
-    bare: torch.Tensor,
-    reference_prompted: torch.Tensor,
-    reference_bare: torch.Tensor,
-    *,
-    alpha: float,
-    temperature: float,
-    many: bool = False,
-) -> torch.Tensor:
-    """Return (1−α)·L1 + α·L [B], where L is the divergence from logit arithmetic, z_t^0 + z_s^p − z_s^0.
-
-    Both have the same argument, so this is the divergence from the mixture of the two teachers, up to a constant.
-    Arguments are those of `transfer_losses`; logit arithmetic is Liu et al. 2024, https://arxiv.org/abs/2401.08565.
-    """
-    imitate = divergences(reference_prompted, prompted, temperature, many=many)
-    added = divergences(bare + reference_prompted - reference_bare, prompted, temperature, many=many)
-    return (1 - alpha) * imitate + alpha * added
 
 
 def cosine_distance(reference: torch.Tensor, states: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ Guarantee: a transfer reads no private record. Its result is post-processing of 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, chain
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from torch import nn
 
 from transfer.models.generation import answered
 from transfer.models.language_model import LanguageModel
-from transfer.models.objectives import divergences, record_means, summed_losses, transfer_losses
+from transfer.models.objectives import divergences, record_means, transfer_losses
 from transfer.post.alpha import chosen_alpha
 from transfer.post.compatibility import check_possible
 from transfer.post.problem import Problem
@@ -122,8 +123,8 @@ def transfer_problem(
         proxy_bare = proxy.answer_logits(proxy_lines, None, our_words, kept)
         target_bare = target.answer_logits(lines, None, their_words, kept)
         alpha = chosen_alpha(settings.alpha, proxy_prompted, target_bare)
-    temperature = settings.temperature
-    compared = summed_losses if settings.imitate == "sum" else transfer_losses
+    temperature, summed = settings.temperature, settings.imitate == "sum"
+    compared = partial(transfer_losses, alpha=alpha, temperature=temperature, summed=summed, many=task.many)
     settings = replace(settings, alpha=alpha)
 
     begins = [0, *accumulate(line.reads for line in lines)]  # first row of each text in the constants
@@ -134,7 +135,7 @@ def transfer_problem(
         logits = within(logits, proxy_prompted.dtype)
         if alpha:
             constants = (each[index].float() for each in (target_bare, proxy_prompted, proxy_bare))
-            values = compared(logits, *constants, alpha=alpha, temperature=temperature, many=task.many)
+            values = compared(logits, *constants)
         else:
             values = divergences(proxy_prompted[index].float(), logits, temperature, many=task.many)
         return record_means(values, torch.tensor([lines[text].reads for text in chosen]))
