@@ -36,7 +36,9 @@ def ceiling(
     lines = encoder.encode(records.texts, records.answers)
 
     def losses(logits: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
-        goal = model.collate([lines[index] for index in chosen]).goal  # None unless the answer is free text
-        return record_losses(logits, goal, labels if task.kind == "text" else labels[chosen], encoder.words)
+        if task.kind == "text":
+            goal = model.collate([lines[index] for index in chosen]).goal
+            return record_losses(logits, goal, labels, encoder.words)
+        return record_losses(logits, None, labels[chosen], encoder.words)
 
     return settle(Problem.over(model, lines, encoder.words, losses, settings), start, on_step=on_step).prompt
