@@ -10,9 +10,9 @@ import torch
 from client.private.records import PrivateRecords
 from transfer.models.language_model import LanguageModel
 from transfer.models.per_record_gradients import record_losses
+from transfer.post.descent import settle
 from transfer.post.problem import Problem
 from transfer.post.settings import TransferSettings
-from transfer.post.transfer import settle
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task

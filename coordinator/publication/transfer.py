@@ -27,7 +27,7 @@ from transfer.placement.devices import numbers_of
 from transfer.placement.settings import Quantised
 from transfer.post.baselines import text_prompt
 from transfer.post.settings import TransferSettings
-from transfer.post.starts import free_losses
+from transfer.post.starts import PUBLIC_START, free_losses, taught
 from transfer.post.twins import Answers, Twin
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
@@ -126,7 +126,12 @@ def transfer_and_measure(
     losses = {TRANSFERRED: moved.held_out_loss, START: without.start_loss}
     losses |= {name: problem.held_out_loss(item.vectors) for name, item in baselines.items()}
     if plan.task.has_words and problem.words is not None:
-        losses |= free_losses(problem, text_prompt(target, plan.task, prompt.length), on_step)
+        losses |= free_losses(problem)
+        if plan.transfer.start == "public":
+            losses[PUBLIC_START] = without.start_loss
+        else:
+            free = taught(problem, text_prompt(target, plan.task, prompt.length), on_step)
+            losses[PUBLIC_START] = problem.held_out_loss(free.vectors)
     if choice.chosen:
         losses[PLAIN] = without.held_out_loss
     return TransferResult(

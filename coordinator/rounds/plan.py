@@ -118,10 +118,11 @@ class CampaignPlan:
         if not 0 < self.delta < 1:
             raise UsageError(f"plan delta {self.delta} must be in (0, 1)")
         self._check_space()
-        if self.start.init == "public" and not self.task.has_words:
-            raise UsageError(
-                'plan prompt.init "public": a bare target answers by label words only; write init = "text"'
-            )
+        for key, value in (("prompt.init", self.start.init), ("transfer.start", self.transfer.start)):
+            if value == "public" and not self.task.has_words:
+                raise UsageError(
+                    f'plan {key} "public": a bare target answers by label words only; write "text" instead'
+                )
         if self.library != NO_LIBRARY and not self.task.has_words:
             raise UsageError(
                 f'plan transfer.library "{self.library}": prompts are compared by label words; write library = "none"'

@@ -12,9 +12,9 @@ import torch
 
 from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import label_loss
+from transfer.post.descent import Transferred, descend
 from transfer.post.problem import Problem, check_enough
 from transfer.post.settings import TransferSettings
-from transfer.post.transfer import Transferred, descend
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task

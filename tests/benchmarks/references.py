@@ -27,10 +27,10 @@ from transfer.files.public_text import read_texts
 from transfer.models.loading import load
 from transfer.models.objectives import divergences, transfer_losses
 from transfer.placement.devices import name_of
+from transfer.post.descent import descend
 from transfer.post.evaluation import accuracy
 from transfer.post.problem import Losses, Problem
 from transfer.post.settings import TransferSettings
-from transfer.post.transfer import descend
 from transfer.privacy import Spend
 from transfer.protocol.rounds import Tuning
 from transfer.tasks import Task

@@ -9,9 +9,10 @@ import torch
 from transfer.errors import UsageError
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
+from transfer.post.descent import Transferred
 from transfer.post.problem import Problem
 from transfer.post.settings import TransferSettings
-from transfer.post.transfer import Transferred, transfer_problem
+from transfer.post.transfer import transfer_problem
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task

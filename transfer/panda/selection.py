@@ -34,8 +34,11 @@ from transfer.panda.scores import (
     leep,
     task_similarity,
 )
+from transfer.post.descent import descend, settle
 from transfer.post.problem import Problem
-from transfer.post.transfer import descend, initial_prompt, settle
+from transfer.post.settings import TransferSettings
+from transfer.post.starts import STEPS, begun
+from transfer.post.transfer import initial_prompt
 from transfer.progress import OnStep, counted
 from transfer.prompt import SoftPrompt
 from transfer.tokens.readout import within
@@ -113,7 +116,7 @@ class Prepared:
     Attributes:
         texts: the public texts, of which the problem's indices tell.
         problem: the problem.
-        start: prompt of the target that the transfer without a library begins with.
+        start: prompt of the target that the transfer without a library begins with, see `begun`.
         eligible: the records that may be used, by name.
         obstacles: why each record may not be used, or None, by name.
         scores: scores of the eligible records, by name.
@@ -129,12 +132,13 @@ class Prepared:
     def solve(self, on_step: OnStep = lambda _step, _steps: None) -> Choice:
         """Solve the problem without and with the library; see `transfer_with_library`."""
         problem, settings = self.problem, self.problem.settings
-        tick = counted(on_step, _all_steps(len(self.eligible), settings.steps * (1 + settings.restarts)))
-        plain = settle(problem, self.start, on_step=tick)
+        tick = counted(on_step, _all_steps(len(self.eligible), settings))
+        start = begun(problem, self.start, tick)
+        plain = settle(problem, start, on_step=tick)
         if not self.eligible:
             return Choice(plain, plain, _table(self.obstacles, {}, {}))
         names = shortlist(self.scores)
-        starts = {NULL: self.start} | {name: self.eligible[name].prompt for name in names}
+        starts = {NULL: start} | {name: self.eligible[name].prompt for name in names}
         probed, finalist = probe(problem, starts, tick)
         begin = min((NULL, finalist), key=lambda name: probed[name].losses[-1])
         answers = problem.answers(probed[finalist].prompt)
@@ -166,10 +170,12 @@ def _table(
     )
 
 
-def _all_steps(eligible: int, steps: int) -> int:
+def _all_steps(eligible: int, settings: TransferSettings) -> int:
+    steps = settings.steps * (1 + settings.restarts)
+    first = min(STEPS, settings.steps) if settings.start == "public" else 0
     if not eligible:
-        return steps
-    return 2 * steps + PROBE_STEPS * sum(1 + min(eligible, most) for most in PROBE)
+        return first + steps
+    return first + 2 * steps + PROBE_STEPS * sum(1 + min(eligible, most) for most in PROBE)
 
 
 def probe(

@@ -16,10 +16,11 @@ import torch
 
 from transfer.models.language_model import LanguageModel
 from transfer.post.baselines import logit_arithmetic
+from transfer.post.descent import settle
 from transfer.post.evaluation import class_logits
 from transfer.post.settings import TransferSettings
 from transfer.post.starts import STEPS, public_answers, public_start
-from transfer.post.transfer import initial_prompt, settle, transfer_problem
+from transfer.post.transfer import initial_prompt, transfer_problem
 from transfer.progress import OnStep, counted
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task

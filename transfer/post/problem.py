@@ -14,7 +14,7 @@ import torch
 
 from transfer.errors import UsageError
 from transfer.models.language_model import LanguageModel
-from transfer.post.references import on_disk
+from transfer.models.on_disk import on_disk
 from transfer.post.settings import TransferSettings
 from transfer.prompt import SoftPrompt
 from transfer.tokens.batches import Line
@@ -53,6 +53,7 @@ class Problem:
         shuffler: state of the random generator after the split, from which `batches` continues.
         formats: F; the first is the task's own. A text's answers are the same in all of them, and so is its part of
             the split. Texts that only measure are read in the first.
+        bare: the target's logits without a prompt, as `answers` returns them, where the losses needed them.
     """
 
     target: LanguageModel
@@ -64,6 +65,7 @@ class Problem:
     held_out_count: int
     shuffler: torch.Tensor
     formats: int = 1
+    bare: torch.Tensor | None = None
 
     @staticmethod
     def over(
@@ -162,6 +164,8 @@ class Problem:
 
     def answers(self, prompt: SoftPrompt | None) -> torch.Tensor:
         """Return the target's logits [N, V], on disk, or [N, C] on every text in the first format, no gradient."""
+        if prompt is None and self.bare is not None:
+            return self.bare
         kept = on_disk if self.words is None else torch.empty
         return self.target.answer_logits(self.lines[: len(self.order)], prompt, self.words, kept)
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from transfer.errors import UsageError
 
 Space = Literal["labels", "vocabulary"]
-Start = Literal["prompt", "text", "projected"]
+Start = Literal["prompt", "text", "projected", "public"]
 Imitated = Literal["change", "sum"]
 Agreement = Literal["agreement"]
 AGREEMENT: Agreement = "agreement"
@@ -31,7 +31,8 @@ class TransferSettings:
         batch_size: public texts per step, ≥ 1.
         learning_rate: peak of a cosine schedule, > 0.
         start: "prompt" is the proxy's prompt where widths are equal, else the task's text. "text" is the task's text.
-            "projected" is the proxy's prompt projected into the target's embeddings.
+            "projected" is the proxy's prompt projected into the target's embeddings. "public" is a prompt taught on
+            the public texts to answer as the bare target does, its prior removed (`transfer.post.starts`).
         held_out: share in (0, 1) of the public texts that only choose the step.
         check_every: steps between held-out measurements, ≥ 1.
         seed: seed of the split, of the batches and of the formats.

@@ -17,10 +17,10 @@ import torch
 from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import divergences
 from transfer.post.baselines import balanced, text_prompt
+from transfer.post.descent import descend
 from transfer.post.evaluation import class_logits
 from transfer.post.problem import Losses, Problem, check_enough
 from transfer.post.settings import TransferSettings
-from transfer.post.transfer import descend
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
@@ -29,7 +29,7 @@ from transfer.tokens.readout import within
 STEPS = 250
 """Steps of 8 texts: a quarter of a transfer, and as many as the start was measured with."""
 
-BARE, PRIOR, START = "bare", "public prior", "public start"
+BARE, PRIOR, PUBLIC_START = "bare", "public prior", "public start"
 """Answers that cost no privacy: the bare target's, the same without its prior, and behind a prompt taught these."""
 
 
@@ -64,21 +64,32 @@ def public_start(
     return descend(problem, text_prompt(model, task, length), STEPS, on_step=on_step).prompt
 
 
-def free_losses(
-    problem: Problem, start: SoftPrompt, on_step: OnStep = lambda _step, _steps: None
-) -> dict[str, float]:
-    """Return the held-out loss of each answer that costs no privacy, on a problem that compares class logits.
+def taught(problem: Problem, start: SoftPrompt, on_step: OnStep = lambda _step, _steps: None) -> SoftPrompt:
+    """Return the prompt [P, H] that a problem's trained texts teach what the bare target answers, its prior removed.
 
-    The problem's trained texts teach the public start, which begins at `start` [P, H] and has no more steps than the
-    transfer.
+    It begins at `start` [P, H] and has no more steps than the transfer. The problem must compare class logits.
     """
-    bare = problem.answers(None)  # [N, C]
-    answers, held_out = balanced(bare), problem.held_out
-    found = {BARE: bare, PRIOR: answers}
-    losses = {name: problem.losses(z[held_out], held_out).mean().item() for name, z in found.items()}
-    taught = replace(problem, losses=_imitating(answers, problem.settings.temperature))
-    prompt = descend(taught, start, min(STEPS, problem.settings.steps), on_step=on_step).prompt
-    return losses | {START: problem.held_out_loss(prompt.vectors)}
+    answers = balanced(problem.answers(None))  # [N, C]
+    free = replace(problem, losses=_imitating(answers, problem.settings.temperature))
+    return descend(free, start, min(STEPS, problem.settings.steps), on_step=on_step).prompt
+
+
+def begun(problem: Problem, start: SoftPrompt, on_step: OnStep = lambda _step, _steps: None) -> SoftPrompt:
+    """Return the prompt that a problem's descent begins with: `start`, taught first if the settings say so.
+
+    No descent ends with more loss on held-out text than it began with, so its prompt is then as good as the free one.
+    """
+    return taught(problem, start, on_step) if problem.settings.start == "public" else start
+
+
+def free_losses(problem: Problem) -> dict[str, float]:
+    """Return the held-out loss of the bare target's answers, with and without their prior.
+
+    The problem must compare class logits.
+    """
+    bare, held_out = problem.answers(None), problem.held_out  # [N, C]
+    found = {BARE: bare, PRIOR: balanced(bare)}
+    return {name: problem.losses(z[held_out], held_out).mean().item() for name, z in found.items()}
 
 
 def _imitating(answers: torch.Tensor, temperature: float) -> Losses:

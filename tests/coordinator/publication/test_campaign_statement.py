@@ -14,8 +14,8 @@ from coordinator.rounds.history import ClientCost, History, RoundHistory
 from coordinator.rounds.plan import CampaignPlan, Publication, Start
 from transfer.model_ref import ModelRef
 from transfer.panda.library import Candidate, Choice, Comparison, LibraryRecord
+from transfer.post.descent import Transferred
 from transfer.post.settings import TransferSettings
-from transfer.post.transfer import Transferred
 from transfer.privacy import Guarantee, Spend, accountant_name
 from transfer.prompt import SoftPrompt
 from transfer.protocol.prompt_statement import PromptStatement

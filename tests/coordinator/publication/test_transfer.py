@@ -40,6 +40,15 @@ def test_a_prompt_that_beats_its_start_is_published_under_the_same_rule(world):
     assert campaign.state is CampaignState.PUBLISHED, campaign.detail
 
 
+def test_a_transfer_that_begins_with_what_is_free_is_measured_against_it(world):
+    campaign = world.carry_out(transfer=replace(world.plan.transfer, start="public"))
+    assert campaign.state is CampaignState.PUBLISHED, campaign.detail
+    told = verified_predicate(world.store.prompt_version("tiny-prompt"), world.identity)["lineage"]
+    losses = told["held_out_loss"]
+    assert told["transfer"]["start"] == "public"
+    assert losses["public start"] == losses["start"] >= losses["transferred"]
+
+
 def test_the_change_on_quantised_twins_is_measured_on_held_out_text_and_signed(world):
     measured = replace(world.plan.publish, twins=("int8", "nf4"))
     campaign = world.carry_out(publish=measured)

@@ -69,6 +69,15 @@ def test_an_empty_library_is_the_plain_transfer(new):
     assert "no eligible library prompt" in choice.verdict
 
 
+def test_a_public_start_is_taught_once_for_the_transfer_and_for_the_library(new, good):
+    seen, settings = [], replace(SETTINGS, start="public")
+    choice = transfer_with_library(
+        new, new.problem(settings), [good], lambda step, steps: seen.append((step, steps))
+    )
+    assert choice.plain.prompt.to_bytes() == transfer(*args(new), settings).prompt.to_bytes()
+    assert seen == [(step + 1, len(seen)) for step in range(4 + 2 * 4 + 2 * 2 * 4)]
+
+
 def test_every_score_is_measured_where_it_can_be(new, good):
     choice = consult(
         new,

@@ -31,3 +31,13 @@ def test_labels_or_the_vocabulary_must_fit_the_task(
         check_possible(causal, causal, free, TEXTS, TransferSettings(space="labels"))
     with pytest.raises(UsageError, match="a head knows labels only"):
         check_possible(causal, causal, head_task, TEXTS, VOCABULARY)
+
+
+def test_only_label_words_can_be_answered_without_a_prompt(
+    causal: LanguageModel, tiny_task: Task, head_task: Task
+) -> None:
+    public = TransferSettings(start="public")
+    check_possible(causal, causal, tiny_task, TEXTS, public)
+    for task, settings in ((head_task, public), (tiny_task, replace(public, space="vocabulary"))):
+        with pytest.raises(UsageError, match='start "public": a bare target answers by label words only'):
+            check_possible(causal, causal, task, TEXTS, settings)

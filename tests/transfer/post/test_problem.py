@@ -7,8 +7,9 @@ from transfer.distillation.proxy import cut
 from transfer.errors import UsageError
 from transfer.models.language_model import LanguageModel
 from transfer.models.objectives import transfer_losses
+from transfer.post.descent import descend
 from transfer.post.settings import TransferSettings
-from transfer.post.transfer import descend, initial_prompt, transfer, transfer_problem
+from transfer.post.transfer import initial_prompt, transfer, transfer_problem
 from transfer.prompt import SoftPrompt
 from transfer.wording.formats import formats
 from transfer.wording.sensitivity import log_chances, posix

@@ -3,60 +3,23 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn.modules.module import register_module_forward_pre_hook
 
-from tests.transfer.post.transfers import QUICK
+from tests.transfer.post.transfers import QUICK, TEXTS, Forwards
 from transfer.errors import TaskError, UsageError
 from transfer.models.generation import answered
 from transfer.models.objectives import divergences
 from transfer.post.alpha import agreement
 from transfer.post.baselines import logit_arithmetic
 from transfer.post.evaluation import class_logits
-from transfer.post.problem import Problem
 from transfer.post.settings import TransferSettings
-from transfer.post.transfer import descend, held_out_losses, initial_prompt, transfer, transfer_problem
+from transfer.post.transfer import held_out_losses, initial_prompt, transfer, transfer_problem
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task
-
-WORDS = (
-    "film",
-    "plot",
-    "music",
-    "food",
-    "weather",
-    "noise",
-    "train",
-    "walk",
-    "team",
-    "bank",
-    "rates",
-    "market",
-)
-TEXTS = [f"We liked the {one} and the {other}." for one in WORDS for other in WORDS[:4]]
 
 
 @pytest.fixture
 def prompt(proxy):
     return SoftPrompt(torch.randn(4, proxy.width, generator=torch.Generator().manual_seed(0)), proxy.ref)
-
-
-class Forwards:
-    """While it stands: the (model, training text rows) of every forward pass of the given models."""
-
-    def __init__(self, **models):
-        self.names = {model.model: name for name, model in models.items()}
-        self.seen = []
-
-    def __enter__(self):
-        self.handle = register_module_forward_pre_hook(self._note)
-        return self
-
-    def __exit__(self, *_):
-        self.handle.remove()
-
-    def _note(self, module, _inputs):
-        if module in self.names:
-            self.seen.append((self.names[module], torch.is_grad_enabled()))
 
 
 def weights(model):
@@ -235,40 +198,6 @@ def test_the_head_behind_a_longer_prompt_stays_the_last_rows(proxy, target, head
     start = initial_prompt(both, proxy, target, head_task, TransferSettings(length=6))
     assert start.length == 6 + rows
     assert torch.equal(start.vectors[6:], both.vectors[4:])
-
-
-def test_restarts_go_on_from_the_result_until_the_loss_is_flat(prompt, proxy, target, tiny_task):
-    once = transfer(prompt, proxy, target, tiny_task, TEXTS, QUICK)
-    told = []
-    settings = replace(QUICK, restarts=2)
-    again = transfer(prompt, proxy, target, tiny_task, TEXTS, settings, lambda *step: told.append(step))
-    assert again.held_out_loss < once.held_out_loss
-    assert again.start_loss == once.start_loss
-    assert again.best_step > QUICK.steps
-    assert told == [(step, 3 * QUICK.steps) for step in range(1, len(told) + 1)]
-    flat = transfer(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, restarts=50, steps=20))
-    assert flat.best_step < 51 * 20
-
-
-def test_the_mean_of_the_last_quarter_of_the_iterates_competes(prompt, proxy, target, tiny_task, monkeypatch):
-    problem = transfer_problem(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, check_every=99))
-    passed, measured, gradients = [], [], Problem.gradients
-
-    def noted(problem, vectors, *others):
-        passed.append(vectors.detach().clone())  # the iterate of the step before
-        return gradients(problem, vectors, *others)
-
-    def loss(_problem, vectors):
-        measured.append(vectors.detach().clone())
-        return -len(measured)  # what is measured last is the best
-
-    monkeypatch.setattr(Problem, "gradients", noted)
-    monkeypatch.setattr(Problem, "held_out_loss", loss)
-    found = descend(problem, target.text_prompt(tiny_task.init_text, 4), 8)
-    _start, last, mean = measured
-    torch.testing.assert_close(mean, (passed[7] + last) / 2)
-    assert torch.equal(found.prompt.vectors, mean)
-    assert (found.best_step, found.held_out_loss) == (8, -3)
 
 
 def test_the_summed_change_is_the_divergence_from_logit_arithmetic(prompt, proxy, target, tiny_task):

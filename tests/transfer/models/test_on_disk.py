@@ -9,8 +9,8 @@ import torch
 
 from tests.transfer.distillation.lessons import proxy_of, stirred
 from transfer.errors import UsageError
+from transfer.models.on_disk import on_disk
 from transfer.post import problem, transfer
-from transfer.post.references import on_disk
 from transfer.post.settings import TransferSettings
 
 TEXTS = [
