@@ -11,7 +11,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest
 
 slow: .venv/installed
-	$(BIN)/python -m pytest -m slow --durations=25
+	$(BIN)/python -m pytest -m slow --no-loadscope-reorder --durations=25
 
 privacy: .venv/installed
 	$(BIN)/python -m pytest -m promise --promises=tests/PRIVACY.md

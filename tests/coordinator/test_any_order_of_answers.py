@@ -231,7 +231,7 @@ def test_no_later_answer_fails_a_campaign_and_no_release_is_dropped_in_silence(s
     play(stage, attempts)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=8)
 @pytest.mark.timeout(1800)
 @settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(attempts=attempts(4, 5))

@@ -23,7 +23,7 @@ RUN = {
     "python": [sys.executable, "-c"],
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow(minutes=14), pytest.mark.timeout(1800)]
 
 
 class Terminals:

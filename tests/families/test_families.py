@@ -20,7 +20,7 @@ QUICK = {
 """What the default run tries; the slow one tries all."""
 
 KINDS = [
-    pytest.param(kind, id=kind.name, marks=[] if kind.name in QUICK else [pytest.mark.slow])
+    pytest.param(kind, id=kind.name, marks=[] if kind.name in QUICK else [pytest.mark.slow(minutes=10)])
     for kind in kinds()
 ]
 
