@@ -100,6 +100,8 @@ def _stated(statement: PromptStatement) -> dict[str, str]:
         weight = "" if label.weight == 1 else f", weight {label.weight:g}"
         lines[f"  {label.name}"] = ", ".join(label.words) or f"read by a head{weight}"
     lines["campaign"] = f"{statement.campaign}, {statement.rounds} rounds"
+    if learnt := statement.lineage.start.learnt_from:
+        lines["start"] = f"learnt from {', '.join(item.prompt for item in learnt)}"
     lines["clients"] = "; ".join(
         f"{each.client}: ε {each.epsilon:.4g} at δ {each.delta:.3g}" for each in statement.privacy.clients
     )

@@ -10,12 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
+from coordinator.campaigns.start import first_start
 from coordinator.campaigns.watch import to_resume
 from coordinator.home.identity import Identity
 from coordinator.home.settings import TargetSettings, chosen
-from coordinator.publication.library import consulted
 from coordinator.publication.proxies import load_proxy
 from coordinator.publication.publish import publish, published_by
 from coordinator.publication.transfer import load_target, transfer_campaign
@@ -25,16 +24,13 @@ from coordinator.rounds.fleet import Fleet
 from coordinator.rounds.history import retrace
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.rounds.quorum import aggregate
-from coordinator.rounds.round_spec import RoundSpec, directions, roster, start_prompt
+from coordinator.rounds.round_spec import RoundSpec, directions, roster
 from coordinator.rounds.server_optimizers import ServerOptimizer
 from coordinator.store.records import Campaign, CampaignState, PromptVersion, ReplyRecord, Round, RoundState
 from coordinator.store.states import ACTIVE
 from coordinator.store.store import Store
 from transfer.errors import PromptferryError, UsageError
-from transfer.files.public_text import read_texts
 from transfer.models.language_model import LanguageModel
-from transfer.post.compatibility import check_possible
-from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
 
 logger = logging.getLogger(__name__)
@@ -125,7 +121,8 @@ class _Course:
         proxy = load_proxy(self.store.proxy(self.plan.proxy), self.runner.target.placement)
         rounds = {item.index: item for item in self.store.rounds(self.plan.name)}
         # a start that was learnt is not learnt again: on another machine it might not come out the same
-        prompt = SoftPrompt.from_bytes(rounds[1].start_prompt, proxy.ref) if rounds else self._start(proxy)
+        rounds = rounds or {1: self._begin(proxy)}
+        prompt = SoftPrompt.from_bytes(rounds[1].start_prompt, proxy.ref)
         for index in range(1, self.plan.rounds + 1):
             item = rounds.get(index)
             if item is None or item.state is RoundState.OPEN:
@@ -135,29 +132,31 @@ class _Course:
             else:
                 prompt = self._retraced(item)
 
-    def _start(self, proxy: LanguageModel) -> SoftPrompt:
-        """Return the first start, and refuse a campaign that cannot finish before any client spends privacy on it.
+    def _begin(self, proxy: LanguageModel) -> Round:
+        """Open the first round, and refuse a campaign that cannot finish before any client spends privacy on it.
 
         Raises:
             PromptferryError: public text, target, label words or library prompt are unusable.
         """
-        plan = self.plan
         self._note("checking proxy, target and public text")
-        texts, target = read_texts(Path(plan.public_text)), self._target()
-        check_possible(proxy, target, plan.task, texts, plan.transfer)
-        for model, length in ((proxy, plan.start.length), (target, plan.target_length)):
-            model.require_positions(length + plan.task.max_tokens)
-        release = Guarantee(plan.epsilon, plan.delta, plan.tuning.spend.unit)
-        consulted(plan, self.store, self.runner.identity, target.ref, release)
-        return start_prompt(plan, proxy, target, partial(self._on_step, "learning a start on public text"))
+        note = partial(self._on_step, "learning a start")
+        start = first_start(self.store, self.runner.identity, self.plan, proxy, self._target(), note)
+        return self._open(1, start.prompt, proxy, None, start.library)
 
-    def _open(self, index: int, start: SoftPrompt, proxy: LanguageModel, opened: Round | None) -> Round:
-        """Open a round; a round that is already open keeps its roster and subspace."""
+    def _open(
+        self,
+        index: int,
+        start: SoftPrompt,
+        proxy: LanguageModel,
+        opened: Round | None,
+        library: Sequence[str] = (),
+    ) -> Round:
+        """Open a round; a round that is already open keeps its roster, subspace and library."""
         packed, keys, plan = None, roster(self.store).to_bytes(), self.plan
         if plan.dimensions and not opened:
             self._note(f"round {index} of {plan.rounds}: learning directions on public text")
             packed = directions(plan, index, start, proxy).to_bytes()
-        return self.store.open_round(plan.name, index, start.to_bytes(), keys, packed)
+        return self.store.open_round(plan.name, index, start.to_bytes(), keys, packed, library)
 
     def _retraced(self, closed: Round) -> SoftPrompt:
         return retrace(self.store, self.runner.identity, self.plan, closed, self._server).prompt

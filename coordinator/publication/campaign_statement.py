@@ -2,7 +2,8 @@
 
 from dataclasses import asdict
 
-from coordinator.publication.library import Contribution, composed, inherited, library_stated
+from coordinator.publication.contributions import Contribution, composed
+from coordinator.publication.library import inherited, library_stated, start_stated
 from coordinator.publication.transfer import TransferResult
 from coordinator.rounds.history import ClientCost, History, RoundHistory
 from coordinator.rounds.plan import CampaignPlan
@@ -11,7 +12,6 @@ from transfer.protocol.prompt_lineage import (
     LineageV1,
     PublicTextV1,
     RoundV1,
-    StartV1,
     TransferV1,
     TwinV1,
     WordingV1,
@@ -58,7 +58,7 @@ def campaign_statement(
 def _lineage(plan: CampaignPlan, history: History, result: TransferResult) -> LineageV1:
     choice = result.choice
     return LineageV1(
-        start=StartV1(length=plan.start.length, init=plan.start.init),
+        start=start_stated(plan, result.starts),
         rounds=tuple(map(_round, history.rounds)),
         public_text=PublicTextV1(sha256=result.texts_digest, texts=result.texts),
         transfer=_transfer(result),
@@ -103,7 +103,8 @@ def _transfer(result: TransferResult) -> TransferV1:
 
 
 def _privacy(plan: CampaignPlan, history: History, result: TransferResult) -> PrivacyV1:
-    older = inherited(result.choice, result.entries) if result.choice else []
+    older = [item for entry in result.starts for item in entry.contributions]
+    older += inherited(result.choice, result.entries) if result.choice else []
     whole = composed([*older, Contribution.of(plan, history)])
     return PrivacyV1(
         unit=whole.unit,

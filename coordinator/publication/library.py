@@ -1,64 +1,33 @@
 """The prompt library: published prompts, read from the store and verified, for comparison with a new one.
 
 A campaign's last aggregate is the prompt of the proxy; the published version is the prompt of the target. The
-library stores nothing else. Every prompt that a release is compared with influences the release. Its lineage
-therefore names the data owners behind all compared prompts, and its guarantee composes their costs.
+library stores nothing else. Every prompt that a release is compared with, or starts from, influences the release. Its
+lineage therefore names the data owners behind all of these prompts, and its guarantee composes their costs.
 """
 
 import hashlib
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.home.identity import Identity
-from coordinator.rounds.history import History
+from coordinator.publication.contributions import Contribution
 from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan
 from coordinator.store.records import PromptVersion
 from coordinator.store.store import Store
 from transfer.errors import DataError, NotFoundError, UsageError, VerificationError
 from transfer.files.public_text import digest_of, read_texts
 from transfer.model_ref import ModelRef
+from transfer.names import parse_prompt_version
 from transfer.panda.library import Choice, LibraryRecord
+from transfer.panda.reptile import MOST_TASKS
 from transfer.panda.selection import OWN_TEXTS
 from transfer.peft_directory import WEIGHTS_FILE
 from transfer.privacy import Guarantee
 from transfer.prompt import SoftPrompt
-from transfer.protocol.prompt_lineage import CohortV1, ComparedV1, ComparisonV1, CostV1, LibraryV1
+from transfer.protocol.prompt_lineage import ComparedV1, ComparisonV1, LibraryV1, StartV1
 from transfer.protocol.prompt_statement import PromptStatement
 from transfer.protocol.signing import PROMPT_PREDICATE, Statement
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """Privacy cost of one campaign for each of its data owners."""
-
-    campaign: str
-    costs: Mapping[str, Guarantee]
-
-    @staticmethod
-    def of(plan: CampaignPlan, history: History) -> "Contribution":
-        """Return the contribution of the campaign to publish."""
-        return Contribution(plan.name, {cost.client: cost.campaign for cost in history.costs})
-
-    @staticmethod
-    def stated(statement: PromptStatement) -> "tuple[Contribution, ...]":
-        """Return the contributions behind a published prompt: its own campaign first, then the inherited ones."""
-        unit = statement.privacy.unit
-        own = {item.client: Guarantee(item.epsilon, item.delta, unit) for item in statement.privacy.clients}
-        cohorts = statement.lineage.library.cohorts if statement.lineage.library else ()
-        older = (
-            Contribution(item.campaign, {client: cost.guarantee for client, cost in item.costs.items()})
-            for item in cohorts
-        )
-        return (Contribution(statement.campaign, own), *older)
-
-    @property
-    def cohort(self) -> CohortV1:
-        """The contribution in the form of a later prompt's statement."""
-        costs = {client: CostV1.of(cost) for client, cost in self.costs.items()}
-        return CohortV1(campaign=self.campaign, costs=costs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,38 +72,48 @@ def consulted(
     return usable
 
 
-def composed(contributions: Iterable[Contribution]) -> Guarantee:
-    """Return the largest ε and the largest δ that a data owner spent over all campaigns.
+def starting(
+    plan: CampaignPlan,
+    store: Store,
+    identity: Identity,
+    models: tuple[ModelRef, ModelRef],
+    release: Guarantee,
+) -> list[LibraryEntry]:
+    """Return the entries that a plan's first start is learnt from, newest first; none unless it asks for them.
 
-    Guarantee:
-        Basic composition: ε and δ are each summed over the campaigns a client took part in, each campaign once.
-        A client counts as one data owner under one name. The maxima of ε and δ may come from two clients, so
-        the pair bounds every client.
-
-    Edge cases:
-        A campaign without noise: ε is ∞. Different units: refused if the sum is finite; if it is ∞, the result
-        has the unit of the last contribution.
+    They are prompts of the same proxy and target (`models`), of the plan's length, whose public text is still there.
 
     Raises:
-        UsageError: the sum is finite and the campaigns protect different units.
+        UsageError: the plan asks for them, and there are none that it may use.
+        VerificationError: a stored prompt differs from its signed statement.
     """
-    spent: dict[str, list[Guarantee]] = defaultdict(list)
-    units = []
-    for item in {item.campaign: item for item in contributions}.values():
-        for client, cost in item.costs.items():
-            spent[client].append(cost)
-            units.append(cost.unit)
-    whole = Guarantee(
-        max(sum(cost.epsilon for cost in costs) for costs in spent.values()),
-        max(sum(cost.delta for cost in costs) for costs in spent.values()),
-        units[-1],  # the unit of the release itself, whose contribution is the last
-    )
-    if math.isfinite(whole.epsilon) and len(set(units)) > 1:
+    if plan.start.init != "library":
+        return []
+    proxy, target = models
+
+    def usable(record: LibraryRecord) -> bool:
+        shape = record.proxy_prompt.model.digest, record.proxy_prompt.length
+        fits = shape == (proxy.digest, plan.start.length) and record.texts
+        return bool(fits) and record.obstacle(target, plan.name, release) is None
+
+    found = [entry for entry in _entries(store, identity, None) if usable(entry.record)]
+    if not found:
         raise UsageError(
-            f"the campaigns protect different units ({', '.join(sorted(set(units)))}): their costs have no sum; "
-            'choose library prompts of one unit, or library = "none"'
+            'plan prompt.init "library": no published prompt of this proxy, target and length, with its public text '
+            'and a privacy that adds up with this one, can start it; write init = "text"'
         )
-    return whole
+    return found[:MOST_TASKS]
+
+
+def named(store: Store, identity: Identity, names: Iterable[str]) -> list[LibraryEntry]:
+    """Return the entries of the versions of these resource names, whatever was published since.
+
+    Raises:
+        NotFoundError: there is no such version.
+        VerificationError: a stored prompt differs from its signed statement.
+    """
+    versions = [store.prompt_version(*parse_prompt_version(name)) for name in names]
+    return [_entry(store, version, *_signed(identity, version)) for version in versions]
 
 
 def inherited(choice: Choice, entries: Sequence[LibraryEntry]) -> list[Contribution]:
@@ -153,6 +132,17 @@ def library_stated(mode: str, choice: Choice, entries: Sequence[LibraryEntry]) -
         compared=tuple(compared.values()),
         comparison=ComparisonV1(difference=measured.difference, error=measured.error) if measured else None,
         cohorts=tuple(item.cohort for item in inherited(choice, entries)),
+    )
+
+
+def start_stated(plan: CampaignPlan, starts: Sequence[LibraryEntry]) -> StartV1:
+    """Return the part of a statement's lineage about the first round's start, and the prompts that taught it."""
+    cohorts = {item.campaign: item.cohort for entry in starts for item in entry.contributions}
+    return StartV1(
+        length=plan.start.length,
+        init=plan.start.init,
+        learnt_from=tuple(map(_stated, starts)),
+        cohorts=tuple(cohorts.values()),
     )
 
 
@@ -175,12 +165,16 @@ def _entries(store: Store, identity: Identity, prompt: str | None) -> list[Libra
     """Return the newest published version of every prompt, or of one, for each target."""
     entries: dict[tuple[str, str], LibraryEntry] = {}
     for version in store.prompt_versions(prompt, published_only=True):
-        signed = Statement.verified(version.statement, identity.publisher.public_key(), PROMPT_PREDICATE)
-        statement = PromptStatement.from_predicate(signed.predicate)
+        signed, statement = _signed(identity, version)
         key = version.prompt, statement.target.digest
         if key not in entries:  # versions come newest first
             entries[key] = _entry(store, version, signed, statement)
     return list(entries.values())
+
+
+def _signed(identity: Identity, version: PromptVersion) -> tuple[Statement, PromptStatement]:
+    signed = Statement.verified(version.statement, identity.publisher.public_key(), PROMPT_PREDICATE)
+    return signed, PromptStatement.from_predicate(signed.predicate)
 
 
 def _entry(

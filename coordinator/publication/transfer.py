@@ -11,7 +11,8 @@ import torch
 from coordinator.home.identity import Identity
 from coordinator.home.settings import TargetSettings, chosen
 from coordinator.publication.acceptance import require_improvement
-from coordinator.publication.library import Contribution, LibraryEntry, composed, consulted
+from coordinator.publication.contributions import Contribution, composed
+from coordinator.publication.library import LibraryEntry, consulted, named
 from coordinator.publication.proxies import load_proxy
 from coordinator.rounds.history import History, read_history
 from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan
@@ -56,6 +57,7 @@ class TransferResult:
         texts_digest: SHA-256 of the public text's file.
         choice: choice of a library prompt; None if the plan excludes the library.
         entries: library entries considered.
+        starts: library entries that taught the first round's start.
         numbers: what the target's weights were, see `transfer.placement.devices.numbers_of`.
         twins: change of the prompt's answers on quantised twins of the target.
         wording: answers in other formats of the question; None if nothing was measured.
@@ -76,6 +78,7 @@ class TransferResult:
     twins: Sequence[Twin] = ()
     wording: Wording | None = None
     chat_line: str | None = None
+    starts: tuple[LibraryEntry, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -195,7 +198,7 @@ def transfer_campaign(
         require_improvement(result.losses)
     held_out = [ready.texts[index] for index in ready.problem.held_out]
     wording = Wording.of(target, plan.task, held_out, result.prompt, plan.publish.formats, plan.seed)
-    result = replace(result, wording=wording)
+    result = replace(result, wording=wording, starts=tuple(named(store, identity, history.library)))
     if others := [kind for kind in plan.publish.twins if kind != result.numbers]:
         answers = Answers.of(target, plan.task, held_out, result.prompt)
         del target, ready  # the twins need the room

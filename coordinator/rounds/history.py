@@ -60,11 +60,15 @@ class ClientCost:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """A campaign's closed rounds, the resulting prompt of the last one, and the cost by client."""
+    """A campaign's closed rounds, the resulting prompt of the last one, and the cost by client.
+
+    `library` names the published versions that taught the first start.
+    """
 
     rounds: tuple[RoundHistory, ...]
     prompt: SoftPrompt
     costs: tuple[ClientCost, ...]
+    library: tuple[str, ...] = ()
 
 
 def read_history(store: Store, identity: Identity, plan: CampaignPlan) -> History:
@@ -86,7 +90,7 @@ def read_history(store: Store, identity: Identity, plan: CampaignPlan) -> Histor
         for client, release in item.releases.items():
             releases.setdefault(client, []).append(release)
     costs = tuple(_cost(client, releases[client], plan.delta) for client in sorted(releases))
-    return History(tuple(item.history for item in rounds), rounds[-1].prompt, costs)
+    return History(tuple(item.history for item in rounds), rounds[-1].prompt, costs, closed[0].library)
 
 
 def retrace(

@@ -19,15 +19,15 @@ from transfer.tasks import Task
 AUTO, NO_LIBRARY = "auto", "none"
 """Library prompts that a transfer considers: all, or none. Any other value is the name of one."""
 
-Init = Literal["text", "vocabulary", "public"]
+Init = Literal["text", "vocabulary", "public", "library"]
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """The first round's start: a prompt of `length` tokens.
 
-    It is made from the task's text, from random words, or so that the proxy answers public text as the target does
-    (`transfer.post.starts`).
+    It is made from the task's text, from random words, so that the proxy answers public text as the target does
+    (`transfer.post.starts`), or from what published prompts of the proxy have in common (`transfer.panda.reptile`).
     """
 
     length: int

@@ -1,5 +1,6 @@
 """What a round asks of every client: its start, the directions that clients tune in, and the roster of their keys."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from transfer.files.public_text import read_texts
 from transfer.model_ref import ModelRef
 from transfer.models.language_model import LanguageModel
 from transfer.models.public_directions import public_subspace
+from transfer.panda.library import LibraryRecord
+from transfer.panda.reptile import library_start
 from transfer.post.starts import public_answers, public_start
 from transfer.progress import OnStep
 from transfer.prompt import SoftPrompt
@@ -60,14 +63,20 @@ def start_prompt(
     proxy: LanguageModel,
     target: LanguageModel,
     on_step: OnStep = lambda _step, _steps: None,
+    library: Sequence[LibraryRecord] = (),
 ) -> SoftPrompt:
-    """Return the start of the first round. Only a start of public text asks the target, or takes steps."""
+    """Return the start of the first round, which only for "library" is learnt from `library`, ≥ 1 record.
+
+    Only a start of public text asks the target, and only these two take steps.
+    """
     length, init_text = plan.start.length, plan.task.init_text
     match plan.start.init:
         case "public":
             texts = read_texts(Path(plan.public_text))
             answers = public_answers(target, plan.task, texts)
             return public_start(answers, proxy, plan.task, texts, length, plan.seed, on_step)
+        case "library":
+            prompt = library_start(proxy, proxy.text_prompt(init_text, length), library, plan.seed, on_step)
         case "text":
             prompt = proxy.text_prompt(init_text, length)
         case "vocabulary":

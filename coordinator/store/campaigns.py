@@ -86,11 +86,17 @@ class CampaignStore:
             return [row.value() for row in session.scalars(select(CampaignRow).order_by(CampaignRow.id))]
 
     def open_round(
-        self, campaign: str, index: int, start_prompt: bytes, roster: bytes, subspace: bytes | None = None
+        self,
+        campaign: str,
+        index: int,
+        start_prompt: bytes,
+        roster: bytes,
+        subspace: bytes | None = None,
+        library: Sequence[str] = (),
     ) -> Round:
         """Open round `index` ≥ 1 on `start_prompt`, or return the round if it exists with the same prompt.
 
-        An existing round keeps its first roster and subspace, so that repeated requests are identical.
+        An existing round keeps its first roster, subspace and library, so that repeated requests are identical.
 
         Raises:
             AlreadyExistsError: the round was opened on another prompt.
@@ -106,6 +112,7 @@ class CampaignStore:
                     start_prompt=start_prompt,
                     roster=roster,
                     subspace=subspace,
+                    library=" ".join(library) or None,
                     open_time=utc_now(),
                 )
                 session.add(row)

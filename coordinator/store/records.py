@@ -131,6 +131,7 @@ class Round:
         state: state of the round.
         start_prompt: prompt that the round starts from, safetensors.
         subspace: directions that clients tune in; None means all.
+        library: names of the published versions that taught the start; empty but for a first round.
         roster: keys of the clients asked; empty in a round from before rosters existed.
         prompt: resulting prompt, safetensors, once closed.
         open_time: time of opening.
@@ -142,6 +143,7 @@ class Round:
     state: RoundState
     start_prompt: bytes
     subspace: bytes | None
+    library: tuple[str, ...]
     roster: bytes
     prompt: bytes | None
     open_time: datetime

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, String
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.store.columns import NAME, SEQUENCE, Base
@@ -23,6 +23,7 @@ class RoundRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     start_prompt: Mapped[bytes]
     subspace: Mapped[bytes | None]
+    library: Mapped[str | None] = mapped_column(Text)
     roster: Mapped[bytes | None]
     prompt: Mapped[bytes | None]
     open_time: Mapped[datetime]
@@ -36,6 +37,7 @@ class RoundRow(Base):
             state=RoundState(self.state),
             start_prompt=self.start_prompt,
             subspace=self.subspace,
+            library=tuple((self.library or "").split()),
             roster=self.roster or b"",
             prompt=self.prompt,
             open_time=self.open_time,

@@ -21,13 +21,6 @@ def unbeaten(losses: Mapping[str, float]) -> list[str]:
     return [name for name, loss in losses.items() if name != TRANSFERRED and not ours < loss]
 
 
-class StartV1(Part):
-    """The start of the first round: `length` prompt tokens, from the task's text, random words or public text."""
-
-    length: Count
-    init: str
-
-
 class RoundV1(Part):
     """One closed round: SHA-256 of its first and its resulting prompt, clients counted and clients dropped."""
 
@@ -68,7 +61,7 @@ class TransferV1(Part):
 
 
 class ComparedV1(Part):
-    """An earlier prompt in the comparison: resource name, SHA-256 of its vectors, campaign, largest client's cost."""
+    """An earlier prompt, compared or learnt from: resource name, SHA-256 of vectors, campaign, largest cost."""
 
     prompt: str
     sha256: Sha256
@@ -107,6 +100,19 @@ class CohortV1(Part):
 
     campaign: str
     costs: dict[str, CostV1]
+
+
+class StartV1(Part):
+    """The start of the first round: `length` prompt tokens, from the task's text, random words or public text.
+
+    Or from earlier prompts: those it was `learnt_from`, and the campaigns behind them.
+    """
+
+    LEFT_OUT = frozenset({"learnt_from", "cohorts"})
+    length: Count
+    init: str
+    learnt_from: Many[ComparedV1] = ()
+    cohorts: Many[CohortV1] = ()
 
 
 class LibraryV1(Part):

@@ -51,6 +51,21 @@ def test_show_gives_the_verified_statement(delivery, run) -> None:
     assert len(told.splitlines()) < 20
 
 
+def test_a_prompt_names_those_that_its_start_was_learnt_from(delivery, run) -> None:
+    delivery.publish("sst2", TARGET, VECTORS)
+    assert "learnt from" not in run("show", "sst2").out
+    other = {
+        "prompt": "prompts/news/versions/2",
+        "sha256": "a" * 64,
+        "campaign": "news",
+        "epsilon": 3.0,
+        "delta": 1e-6,
+    }
+    start = {"length": 4, "init": "library", "learnt_from": [other]}
+    delivery.publish("sst2", TARGET, VECTORS, forge=lambda told: told["lineage"].update(start=start))
+    assert "start        learnt from prompts/news/versions/2" in run("show", "sst2").out
+
+
 def test_a_prompt_that_does_not_beat_what_is_free_is_shown_as_one(delivery, run) -> None:
     losses = {"transferred": 0.2, "start": 0.9, "public prior": 0.2, "public start": 0.1}
     delivery.publish("sst2", TARGET, VECTORS, forge=lambda told: told["lineage"].update(held_out_loss=losses))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from coordinator.campaigns import runner
+from coordinator.campaigns import start
 from coordinator.publication.publish import verified_predicate
 from coordinator.store.records import CampaignState, ProxyRecord, RoundState
 from tests.coordinator.campaigns.campaigns import start_of, stay_inside
@@ -187,8 +187,8 @@ def test_stopping_leaves_the_campaign_running_and_a_restart_finishes_it(world):
 
 
 def test_a_start_that_was_learnt_is_not_learnt_again(world, monkeypatch):
-    starts, learn = [], runner.start_prompt
-    monkeypatch.setattr(runner, "start_prompt", lambda *given: starts.append(learn(*given)) or starts[-1])
+    starts, learn = [], start.start_prompt
+    monkeypatch.setattr(start, "start_prompt", lambda *given: starts.append(learn(*given)) or starts[-1])
 
     def stopping(owner, request):
         world.stop.set()

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from coordinator.publication.campaign_statement import campaign_statement
-from coordinator.publication.library import Contribution, LibraryEntry
+from coordinator.publication.contributions import Contribution
+from coordinator.publication.library import LibraryEntry
 from coordinator.publication.transfer import TransferResult
 from coordinator.rounds.history import ClientCost, History, RoundHistory
 from coordinator.rounds.plan import CampaignPlan, Publication, Start

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from rich.console import Console
 
 from coordinator.commands.library_table import explain
-from coordinator.publication.library import Contribution, composed, consulted
+from coordinator.publication.library import consulted
 from coordinator.publication.publish import transfer_and_publish, verified_predicate
 from coordinator.store.records import CampaignState
 from transfer.errors import NotFoundError, UsageError, VerificationError
@@ -217,18 +217,3 @@ def test_public_text_may_be_a_directory_whose_files_the_statement_and_the_librar
     assert len(entries(world)[0].record.texts) == 48
     (folder / "c.csv").write_text("no text", encoding="utf-8")
     assert entries(world)[0].record.texts == ()
-
-
-@pytest.mark.promise("statement")
-def test_a_data_owner_in_several_campaigns_pays_their_sum_and_each_campaign_counts_once():
-    one = Contribution("one", {"ada": Guarantee(1.0, 1e-6), "ben": Guarantee(4.0, 1e-6)})
-    two = Contribution("two", {"ada": Guarantee(2.0, 1e-7)})
-    assert composed([one]) == Guarantee(4.0, 1e-6)
-    assert composed([one, two, two]) == Guarantee(4.0, 1.1e-6)
-    user = Contribution("user", {"cleo": Guarantee(1.0, 1e-6, "user")})
-    assert composed([user]) == Guarantee(1.0, 1e-6, "user")
-    with pytest.raises(UsageError, match=r"different units .*: their costs have no sum"):
-        composed([one, user])
-    assert composed([one, Contribution("free", {"ada": Guarantee(math.inf, 1e-6, "user")})]).unit == "user"
-    three = Contribution("three", {"ada": Guarantee(math.inf, 1e-6)})
-    assert composed([one, three]).epsilon == math.inf

@@ -6,9 +6,9 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from peft import PeftConfig
 
-from coordinator.campaigns.runner import start_prompt
 from coordinator.publication.publish import published_by, republish, verified_predicate
 from coordinator.rounds.plan import Start
+from coordinator.rounds.round_spec import start_prompt
 from coordinator.store.records import CampaignState
 from transfer.errors import NotFoundError, VerificationError
 from transfer.model_ref import ModelRef

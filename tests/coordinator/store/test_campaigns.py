@@ -57,7 +57,9 @@ def test_a_campaign_remembers_state_and_detail(store: Store) -> None:
 
 def test_a_round_that_is_opened_or_closed_again_stays_as_it_was(store: Store) -> None:
     store.add_campaign("one", "{}")
-    opened = store.open_round("one", 1, b"start", b"roster", b"directions")
+    library = ("prompts/one/versions/1", "prompts/two/versions/3")
+    opened = store.open_round("one", 1, b"start", b"roster", b"directions", library)
+    assert opened.library == library
     assert (opened.roster, opened.subspace) == (b"roster", b"directions")
     assert store.open_round("one", 1, b"start", b"other roster", b"other directions") == opened
     with pytest.raises(AlreadyExistsError, match="opened on another prompt"):
