@@ -73,7 +73,7 @@ def report(demo: Run, inputs: Inputs, task: Task, ceiling_steps: int) -> dict[st
         tuple(answer for shard in shards for answer in shard.answers),
     )
     with demo.stage("measure"):
-        with progress("answering the test, and tuning the ceiling") as on_step:
+        with progress("answering the test, and tuning on the target") as on_step:
             reached = scores(run, everyone, on_step)
         with doing("answering the test through stock PEFT"):
             peft_accuracy, difference = in_stock_peft(run, inputs.target)

@@ -89,7 +89,7 @@ def scores(run: Measured, private: PrivateRecords, on_step: OnStep) -> dict[str,
         "zero_shot": of(target, None),
         "without_prior": classes(without_prior(target, task, test.texts, run.public)) if prior else None,
         "text_prompt": of(target, start(run)),
-        "public_start": of(target, taught(run)) if prior else None,
+        "public_start": of(target, taught(run, on_step)) if prior else None,
         "proxy_prompted": of(proxy, prompt),
         "direct": of(target, direct(prompt, target)) if same_width else None,
         "arithmetic": classes(logit_arithmetic(prompt, proxy, target, task, test.texts))
@@ -105,10 +105,11 @@ def start(run: Measured) -> SoftPrompt:
     return text_prompt(run.target, run.task, run.proxy_prompt.length - run.task.head_rows)
 
 
-def taught(run: Measured) -> SoftPrompt:
+def taught(run: Measured, on_step: OnStep) -> SoftPrompt:
     """Return a prompt that teaches the target its own answers to public text, its prior removed."""
     answers = public_answers(run.target, run.task, run.public)
-    return public_start(answers, run.target, run.task, run.public, run.proxy_prompt.length, seed=0)
+    length = run.proxy_prompt.length
+    return public_start(answers, run.target, run.task, run.public, length, seed=0, on_step=on_step)
 
 
 def delivered_prompt(run: Measured) -> SoftPrompt:
