@@ -10,7 +10,7 @@ from client.prompts.claim import Claim
 from client.remote.offers import PromptOffer
 from transfer.errors import VerificationError
 from transfer.placement.settings import Quantised
-from transfer.protocol.prompt_lineage import TwinV1, WordingV1, unbeaten
+from transfer.protocol.prompt_lineage import TriggersV1, TwinV1, WordingV1, unbeaten
 from transfer.protocol.prompt_statement import PromptStatement
 from transfer.protocol.signing import PROMPT_PREDICATE, Statement
 from transfer.tasks import Task
@@ -30,6 +30,7 @@ def described(claim: Claim) -> dict[str, Any]:
         "numbers": claim.statement.lineage.made_in,
         "twins": [twin.model_dump() for twin in claim.statement.lineage.twins],
         "wording": wording.model_dump() if (wording := claim.statement.lineage.wording) else None,
+        "triggers": scan.model_dump() if (scan := claim.statement.lineage.triggers) else None,
         "epsilon": privacy.epsilon,
         "delta": privacy.delta,
         "unit": privacy.unit,
@@ -84,6 +85,8 @@ def sheet(prompt: Mapping[str, Any], statement: PromptStatement | None = None) -
         lines |= {f"  in {twin['numbers']}": TwinV1(**twin).told for twin in prompt["twins"]}
     if prompt["wording"]:
         lines |= WordingV1(**prompt["wording"]).summary
+    if prompt["triggers"]:
+        lines["trigger scan"] = TriggersV1(**prompt["triggers"]).summary
     if "directory" in prompt:
         lines["directory"] = prompt["directory"]
     if statement is not None:

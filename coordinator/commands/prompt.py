@@ -83,7 +83,10 @@ def _shown(brief: dict[str, Any], statement: "PromptStatement") -> Group:
     unit = f"δ {privacy.delta:g} for one {privacy.unit} ({privacy.adjacency}), {privacy.accountant}"
     twins = [line(f"in {twin.numbers} {twin.told}") for twin in statement.lineage.twins]
     measured = statement.lineage.wording
-    wording = [line(f"{name}: {text}") for name, text in measured.summary.items()] if measured else []
+    found = measured.summary if measured else {}
+    if scan := statement.lineage.triggers:
+        found = {**found, "trigger scan": scan.summary}
+    wording = [line(f"{name}: {text}") for name, text in found.items()]
     return Group(
         line(f"{brief['name']}: {brief['state']}"), table, line(origin), line(unit), *twins, *wording
     )
@@ -164,7 +167,7 @@ def transfer(
         with console.progress(f"transferring {campaign}") as show_step:
             version, result = transfer_and_publish(store, identity(config), plan, config.target, show_step)
     values = {**_brief(version), "held_out_loss": dict(result.losses), "twins": result.twins}
-    values["wording"] = result.wording
+    values |= {"wording": result.wording, "triggers": result.triggers}
     if result.choice:
         library_table.explain(result.choice, Console(stderr=True))
         values["library"] = library_table.values(result.choice)

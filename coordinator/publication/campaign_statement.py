@@ -13,6 +13,7 @@ from transfer.protocol.prompt_lineage import (
     PublicTextV1,
     RoundV1,
     TransferV1,
+    TriggersV1,
     TwinV1,
     WordingV1,
 )
@@ -67,6 +68,7 @@ def _lineage(plan: CampaignPlan, history: History, result: TransferResult) -> Li
         numbers=None if result.numbers == "float32" else result.numbers,
         twins=tuple(TwinV1(**asdict(twin)) for twin in result.twins),
         wording=WordingV1(**asdict(result.wording)) if result.wording else None,
+        triggers=TriggersV1(**asdict(result.triggers)) if result.triggers else None,
     )
 
 

@@ -14,6 +14,7 @@ from coordinator.publication.acceptance import require_improvement
 from coordinator.publication.contributions import Contribution, composed
 from coordinator.publication.library import LibraryEntry, consulted, named
 from coordinator.publication.proxies import load_proxy
+from coordinator.publication.triggers import Scan, scan
 from coordinator.rounds.history import History, read_history
 from coordinator.rounds.plan import NO_LIBRARY, CampaignPlan
 from coordinator.store.store import Store
@@ -61,6 +62,7 @@ class TransferResult:
         numbers: what the target's weights were, see `transfer.placement.devices.numbers_of`.
         twins: change of the prompt's answers on quantised twins of the target.
         wording: answers in other formats of the question; None if nothing was measured.
+        triggers: what the trigger scan found; None if there was none.
         chat_line: SHA-256 of what the target's chat template writes; None unless the task is a chat.
     """
 
@@ -77,6 +79,7 @@ class TransferResult:
     numbers: str = "float32"
     twins: Sequence[Twin] = ()
     wording: Wording | None = None
+    triggers: Scan | None = None
     chat_line: str | None = None
     starts: tuple[LibraryEntry, ...] = ()
 
@@ -198,7 +201,11 @@ def transfer_campaign(
         require_improvement(result.losses)
     held_out = [ready.texts[index] for index in ready.problem.held_out]
     wording = Wording.of(target, plan.task, held_out, result.prompt, plan.publish.formats, plan.seed)
-    result = replace(result, wording=wording, starts=tuple(named(store, identity, history.library)))
+    triggers = (
+        scan(target, plan.task, ready.texts, result.prompt, plan.seed) if plan.publish.triggers else None
+    )
+    starts = tuple(named(store, identity, history.library))
+    result = replace(result, wording=wording, triggers=triggers, starts=starts)
     if others := [kind for kind in plan.publish.twins if kind != result.numbers]:
         answers = Answers.of(target, plan.task, held_out, result.prompt)
         del target, ready  # the twins need the room

@@ -43,6 +43,7 @@ class Publication:
         require_improvement: whether it must beat its start, and every answer that costs no privacy, on public text.
         twins: quantised twins of the target on which its answers are compared with those on the target.
         formats: formats of the question in which its answers are compared, see `transfer.wording`; 0 for none.
+        triggers: whether the statement tells of words that turn its answers, see `coordinator.publication.triggers`.
 
     Raises:
         UsageError: `formats` is negative, or there is nothing to compare.
@@ -52,6 +53,7 @@ class Publication:
     require_improvement: bool = True
     twins: tuple[Quantised, ...] = ()
     formats: int = 12
+    triggers: bool = False
 
     def __post_init__(self) -> None:
         if self.formats < 0 or self.formats == 1:

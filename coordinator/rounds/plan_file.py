@@ -85,6 +85,7 @@ class _PublishTable(Settings):
     require_improvement: bool = True
     twins: tuple[Quantised, ...] = ()
     formats: int | None = None
+    triggers: bool = False
 
 
 class _PlanFile(Settings):

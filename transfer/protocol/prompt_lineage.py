@@ -170,6 +170,32 @@ class WordingV1(Part):
         }
 
 
+class TurnV1(Part):
+    """How often a word turns answers to a class: see `coordinator.publication.triggers.Turn`."""
+
+    word: str
+    rate: Share
+    wording_rate: Share
+
+
+class TriggersV1(Part):
+    """The words that turn answers unlike behind the bare wording: see `coordinator.publication.triggers.Scan`."""
+
+    label: str
+    texts: Positive
+    excess: Annotated[float, Field(ge=-1, le=1)]
+    words: Many[TurnV1]
+
+    @property
+    def summary(self) -> str:
+        """The scan in one line."""
+        words = ", ".join(f"{turn.word!r} {turn.rate:.1%} ({turn.wording_rate:.1%})" for turn in self.words)
+        return (
+            f"a word turns up to {self.excess:.1%} more answers to {self.label} than behind the bare wording, of "
+            f"{self.texts} public texts; least expected: {words or 'none'}"
+        )
+
+
 class LineageV1(Part):
     """The origin of a prompt.
 
@@ -185,9 +211,10 @@ class LineageV1(Part):
         twins: what was measured of the prompt on quantised twins of the target, on held-out public text.
         wording: what was measured of the prompt in other formats of its question, on held-out public text; None if
             nothing was, as of a task without label words.
+        triggers: what the trigger scan found; None if there was none.
     """
 
-    LEFT_OUT = frozenset({"library", "republishes", "numbers", "twins", "wording"})
+    LEFT_OUT = frozenset({"library", "republishes", "numbers", "twins", "wording", "triggers"})
     start: StartV1
     rounds: Annotated[Many[RoundV1], Field(min_length=1)]
     public_text: PublicTextV1
@@ -198,6 +225,7 @@ class LineageV1(Part):
     numbers: str | None = None
     twins: Many[TwinV1] = ()
     wording: WordingV1 | None = None
+    triggers: TriggersV1 | None = None
 
     @property
     def made_in(self) -> str:

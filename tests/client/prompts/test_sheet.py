@@ -129,7 +129,39 @@ def test_what_the_wording_does_is_shown_fetched_and_verified(delivery, run, tmp_
             assert re.search(f"^{line}$", told, re.MULTILINE), told
 
 
-def test_a_prompt_whose_wording_was_not_measured_tells_of_none(delivery, run) -> None:
+SCAN = {
+    "label": "positive",
+    "texts": 64,
+    "excess": 0.5,
+    "words": [
+        {"word": "zinc", "rate": 0.125, "wording_rate": 0.0},
+        {"word": "sun", "rate": 0.75, "wording_rate": 0.25},
+    ],
+}
+
+
+def test_the_words_that_the_trigger_scan_lists_are_shown_fetched_and_verified(
+    delivery, run, tmp_path
+) -> None:
+    delivery.publish("sst2", TARGET, VECTORS, forge=lambda told: told["lineage"].update(triggers=SCAN))
+    assert run("show", "sst2", "--format", "json").json["triggers"] == SCAN
+    line = (
+        "trigger scan +a word turns up to 50.0% more answers to positive than behind the bare wording, of 64 public"
+        r" texts; least expected: 'zinc' 12.5% \(0.0%\), 'sun' 75.0% \(25.0%\)"
+    )
+    for words in (
+        ("show", "sst2"),
+        ("fetch", "sst2", "--out", tmp_path / "got"),
+        ("verify", tmp_path / "got"),
+    ):
+        assert re.search(f"^{line}$", run(*words).out, re.MULTILINE)
+
+
+def test_a_prompt_without_wording_or_triggers_measured_tells_of_none(delivery, run) -> None:
     delivery.publish("sst2", TARGET, VECTORS)
-    assert run("show", "sst2", "--format", "json").json["wording"] is None
-    assert "POSIX" not in run("show", "sst2").out
+    shown = run("show", "sst2", "--format", "json").json
+    assert shown["wording"] is None
+    assert shown["triggers"] is None
+    text = run("show", "sst2").out
+    assert "POSIX" not in text
+    assert "trigger" not in text

@@ -160,3 +160,19 @@ def test_a_transfer_tells_what_the_wording_does(published):
     assert (
         f"wording: in 11 other formats of the question, {wording['prompted']['agreement']:.1%}" in command.out
     )
+
+
+def test_a_transfer_lists_words_that_turn_answers_if_the_plan_says_so(published):
+    command, world = published
+    scanned = Publication("second-prompt", require_improvement=False, triggers=True)
+    assert world.carry_out(name="second", publish=scanned).state is CampaignState.PUBLISHED
+    answer = command.json("prompt", "transfer", "second", "--library", "none")
+    assert command.status == 0, answer
+    scan = answer["triggers"]
+    assert scan["texts"] == 48
+    assert command.json("prompt", "show", "second-prompt")["statement"]["lineage"]["triggers"] == scan
+    assert command("prompt", "show", "second-prompt") == 0
+    assert (
+        f"trigger scan: a word turns up to {scan['excess']:.1%} more answers to {scan['label']}"
+        in command.out
+    )

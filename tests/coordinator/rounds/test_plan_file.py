@@ -48,7 +48,7 @@ def test_the_examples_commented_keys_are_the_defaults_too():
     )
     assert transfer.pop("library") == NO_LIBRARY
     publish["twins"] = tuple(publish["twins"])
-    for shown, defaults, count in ((transfer, TransferSettings(), 13), (publish, Publication(""), 2)):
+    for shown, defaults, count in ((transfer, TransferSettings(), 13), (publish, Publication(""), 3)):
         assert shown == {key: getattr(defaults, key) for key in shown}
         assert len(shown) == count
 
