@@ -80,7 +80,10 @@ def _shown(brief: dict[str, Any], statement: "PromptStatement") -> Group:
         spent = f"{client.epsilon:.4g}", f"{client.lifetime_epsilon:.4g}"
         table.add_row(client.client, str(client.rounds), *spent)
     origin = f"for {target.name} {target.digest[:16]}, from campaign {statement.campaign}"
-    unit = f"δ {privacy.delta:g} for one {privacy.unit} ({privacy.adjacency}), {privacy.accountant}"
+    cost = f"ε {privacy.epsilon:.4g} at δ {privacy.delta:g} for one {privacy.unit}"
+    unit = f"{cost} ({privacy.adjacency}), worst client, over all campaigns behind it; {privacy.accountant}"
+    if learnt := statement.lineage.start.learnt_from:
+        origin += f", begun with what {', '.join(item.prompt for item in learnt)} taught"
     twins = [line(f"in {twin.numbers} {twin.told}") for twin in statement.lineage.twins]
     measured = statement.lineage.wording
     found = measured.summary if measured else {}

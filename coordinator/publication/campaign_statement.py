@@ -59,7 +59,7 @@ def campaign_statement(
 def _lineage(plan: CampaignPlan, history: History, result: TransferResult) -> LineageV1:
     choice = result.choice
     return LineageV1(
-        start=start_stated(plan, result.starts),
+        start=start_stated(plan, result.taught_by),
         rounds=tuple(map(_round, history.rounds)),
         public_text=PublicTextV1(sha256=result.texts_digest, texts=result.texts),
         transfer=_transfer(result),
@@ -105,7 +105,7 @@ def _transfer(result: TransferResult) -> TransferV1:
 
 
 def _privacy(plan: CampaignPlan, history: History, result: TransferResult) -> PrivacyV1:
-    older = [item for entry in result.starts for item in entry.contributions]
+    older = [item for each in result.taught_by for item in each.contributions]
     older += inherited(result.choice, result.entries) if result.choice else []
     whole = composed([*older, Contribution.of(plan, history)])
     return PrivacyV1(

@@ -60,12 +60,12 @@ def composed(contributions: Iterable[Contribution]) -> Guarantee:
     Raises:
         UsageError: the sum is finite and the campaigns protect different units.
     """
+    given = list(contributions)
     spent: dict[str, list[Guarantee]] = defaultdict(list)
-    units = []
-    for item in {item.campaign: item for item in contributions}.values():
+    for item in {item.campaign: item for item in given}.values():
         for client, cost in item.costs.items():
             spent[client].append(cost)
-            units.append(cost.unit)
+    units = [cost.unit for item in given for cost in item.costs.values()]
     whole = Guarantee(
         max(sum(cost.epsilon for cost in costs) for costs in spent.values()),
         max(sum(cost.delta for cost in costs) for costs in spent.values()),

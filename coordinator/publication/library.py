@@ -6,7 +6,7 @@ lineage therefore names the data owners behind all of these prompts, and its gua
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,14 @@ from transfer.prompt import SoftPrompt
 from transfer.protocol.prompt_lineage import ComparedV1, ComparisonV1, LibraryV1, StartV1
 from transfer.protocol.prompt_statement import PromptStatement
 from transfer.protocol.signing import PROMPT_PREDICATE, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A published prompt that taught a campaign's start: how a statement names it, and the costs behind it."""
+
+    stated: ComparedV1
+    contributions: tuple[Contribution, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +89,8 @@ def starting(
 ) -> list[LibraryEntry]:
     """Return the entries that a plan's first start is learnt from, newest first; none unless it asks for them.
 
-    They are prompts of the same proxy and target (`models`), of the plan's length, whose public text is still there.
+    They are prompts of the same proxy and target (`models`), of the plan's length, read by label words, whose public
+    text is still there: the newest such version of a prompt, and one of a campaign.
 
     Raises:
         UsageError: the plan asks for them, and there are none that it may use.
@@ -89,31 +98,56 @@ def starting(
     """
     if plan.start.init != "library":
         return []
-    proxy, target = models
+    shape, target = (models[0].digest, plan.start.length), models[1]
 
     def usable(record: LibraryRecord) -> bool:
-        shape = record.proxy_prompt.model.digest, record.proxy_prompt.length
-        fits = shape == (proxy.digest, plan.start.length) and record.texts
-        return bool(fits) and record.obstacle(target, plan.name, release) is None
+        fits = (record.proxy_prompt.model.digest, record.proxy_prompt.length) == shape
+        return fits and bool(record.texts) and record.obstacle(target, plan.name, release) is None
 
-    found = [entry for entry in _entries(store, identity, None) if usable(entry.record)]
+    found, taken = dict[str, LibraryEntry](), set[str]()  # by campaign, and names of prompts
+    for version in store.prompt_versions(None, published_only=True):  # newest first
+        entry = _entry(store, version, *_signed(identity, version))
+        if version.prompt not in taken and entry.record.cohorts[0] not in found and usable(entry.record):
+            found[entry.record.cohorts[0]] = entry
+            taken.add(version.prompt)
     if not found:
         raise UsageError(
-            'plan prompt.init "library": no published prompt of this proxy, target and length, with its public text '
-            'and a privacy that adds up with this one, can start it; write init = "text"'
+            'plan prompt.init "library": no published prompt of this proxy, target and length, read by label words, '
+            'with its public text and a privacy that adds up with this one, can start it; write init = "text"'
         )
-    return found[:MOST_TASKS]
+    return list(found.values())[:MOST_TASKS]
 
 
-def named(store: Store, identity: Identity, names: Iterable[str]) -> list[LibraryEntry]:
-    """Return the entries of the versions of these resource names, whatever was published since.
+def teachers(
+    store: Store, identity: Identity, plan: CampaignPlan, names: Sequence[str]
+) -> tuple[Teacher, ...]:
+    """Return the published versions of these resource names, which taught the campaign's start, as they were signed.
 
     Raises:
         NotFoundError: there is no such version.
-        VerificationError: a stored prompt differs from its signed statement.
+        VerificationError: a statement does not verify, or the store has lost the names.
     """
-    versions = [store.prompt_version(*parse_prompt_version(name)) for name in names]
-    return [_entry(store, version, *_signed(identity, version)) for version in versions]
+    if plan.start.init == "library" and not names:
+        raise VerificationError(
+            f"campaign {plan.name!r}: the store no longer names the prompts that taught its start, so their clients' "
+            "costs cannot be told; restore it from a backup"
+        )
+    return tuple(
+        _teacher(*_signed(identity, store.prompt_version(*parse_prompt_version(name))), name)
+        for name in names
+    )
+
+
+def _teacher(signed: Statement, statement: PromptStatement, name: str) -> Teacher:
+    cost = statement.privacy.guarantee
+    stated = ComparedV1(
+        prompt=name,
+        sha256=signed.digests[WEIGHTS_FILE],
+        campaign=statement.campaign,
+        epsilon=cost.epsilon,
+        delta=cost.delta,
+    )
+    return Teacher(stated, Contribution.stated(statement))
 
 
 def inherited(choice: Choice, entries: Sequence[LibraryEntry]) -> list[Contribution]:
@@ -135,13 +169,13 @@ def library_stated(mode: str, choice: Choice, entries: Sequence[LibraryEntry]) -
     )
 
 
-def start_stated(plan: CampaignPlan, starts: Sequence[LibraryEntry]) -> StartV1:
+def start_stated(plan: CampaignPlan, taught_by: Sequence[Teacher]) -> StartV1:
     """Return the part of a statement's lineage about the first round's start, and the prompts that taught it."""
-    cohorts = {item.campaign: item.cohort for entry in starts for item in entry.contributions}
+    cohorts = {item.campaign: item.cohort for each in taught_by for item in each.contributions}
     return StartV1(
         length=plan.start.length,
         init=plan.start.init,
-        learnt_from=tuple(map(_stated, starts)),
+        learnt_from=tuple(each.stated for each in taught_by),
         cohorts=tuple(cohorts.values()),
     )
 

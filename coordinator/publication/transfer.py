@@ -12,7 +12,7 @@ from coordinator.home.identity import Identity
 from coordinator.home.settings import TargetSettings, chosen
 from coordinator.publication.acceptance import require_improvement
 from coordinator.publication.contributions import Contribution, composed
-from coordinator.publication.library import LibraryEntry, consulted, named
+from coordinator.publication.library import LibraryEntry, Teacher, consulted, teachers
 from coordinator.publication.proxies import load_proxy
 from coordinator.publication.triggers import Scan, scan
 from coordinator.rounds.history import History, read_history
@@ -58,7 +58,7 @@ class TransferResult:
         texts_digest: SHA-256 of the public text's file.
         choice: choice of a library prompt; None if the plan excludes the library.
         entries: library entries considered.
-        starts: library entries that taught the first round's start.
+        taught_by: published prompts that taught the first round's start.
         numbers: what the target's weights were, see `transfer.placement.devices.numbers_of`.
         twins: change of the prompt's answers on quantised twins of the target.
         wording: answers in other formats of the question; None if nothing was measured.
@@ -81,7 +81,7 @@ class TransferResult:
     wording: Wording | None = None
     triggers: Scan | None = None
     chat_line: str | None = None
-    starts: tuple[LibraryEntry, ...] = ()
+    taught_by: tuple[Teacher, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -136,7 +136,7 @@ def transfer_and_measure(
         if plan.transfer.start == "public":
             losses[PUBLIC_START] = without.start_loss
         else:
-            free = taught(problem, text_prompt(target, plan.task, prompt.length), on_step)
+            free = taught(problem, text_prompt(target, plan.task, moved.prompt.length), on_step)
             losses[PUBLIC_START] = problem.held_out_loss(free.vectors)
     if choice.chosen:
         losses[PLAIN] = without.held_out_loss
@@ -185,6 +185,7 @@ def transfer_campaign(
         VerificationError: a round does not verify, or the prompt does not beat its baselines.
     """
     history = read_history(store, identity, plan)
+    taught_by = teachers(store, identity, plan, history.library)
     settings = chosen(plan.target, default)
     target = load_target(settings)
     release = composed([Contribution.of(plan, history)])
@@ -204,8 +205,9 @@ def transfer_campaign(
     triggers = (
         scan(target, plan.task, ready.texts, result.prompt, plan.seed) if plan.publish.triggers else None
     )
-    starts = tuple(named(store, identity, history.library))
-    result = replace(result, wording=wording, triggers=triggers, starts=starts)
+    if plan.publish.triggers and triggers is None:
+        logger.warning("campaign %s: no trigger scan: too few public texts take another word", plan.name)
+    result = replace(result, wording=wording, triggers=triggers, taught_by=taught_by)
     if others := [kind for kind in plan.publish.twins if kind != result.numbers]:
         answers = Answers.of(target, plan.task, held_out, result.prompt)
         del target, ready  # the twins need the room

@@ -35,7 +35,7 @@ LISTED, LEADING = 5, 4
 TEXTS, TRIED, LEAST_TEXTS = 64, 16, 10
 """Most texts that a word is inserted into, those for each candidate, and fewest that say anything."""
 CANDIDATES, GRADIENTS = 128, 256
-"""Most words tried, and most gradients of single texts; both for all classes together."""
+"""Most words tried, and most gradients of single texts; for all classes together, and not fewer than they need."""
 _ROWS = 8192
 
 
@@ -123,7 +123,8 @@ def candidates(ours: "Trials", theirs: "Trials", words: Words) -> list[int]:
     parts = (torch.arange(start, min(start + _ROWS, rows)) for start in range(0, rows, _ROWS))
     slopes = torch.cat([both @ ours.target.embedded(part).T for part in parts], dim=1)  # [2·C, V]
     chosen: list[int] = []
-    for row, order in enumerate(slopes.argsort(dim=1).tolist()):
+    for row, slope in enumerate(slopes):
+        order = slope.argsort().tolist()  # a row at a time: all of them are 2·C·V numbers
         count = (3 if row < len(gradients) else 1) * CANDIDATES // (4 * len(gradients))
         chosen += islice((token for token in order if token in words), max(1, count))
     return list(dict.fromkeys(chosen))

@@ -119,12 +119,24 @@ class CampaignPlan:
         optimiser(self.strategy, self.server)
         if not 0 < self.delta < 1:
             raise UsageError(f"plan delta {self.delta} must be in (0, 1)")
+        self._check_words()
         self._check_space()
+
+    def _check_words(self) -> None:
         for key, value in (("prompt.init", self.start.init), ("transfer.start", self.transfer.start)):
             if value == "public" and not self.task.has_words:
                 raise UsageError(
                     f'plan {key} "public": a bare target answers by label words only; write "text" instead'
                 )
+        if self.transfer.start == "public" and self.transfer.space == "vocabulary":
+            raise UsageError(
+                'plan transfer.space "vocabulary": start = "public" compares labels; write space = "labels"'
+            )
+        if self.publish.triggers and (self.task.kind == "text" or self.task.many):
+            raise UsageError(
+                "plan publish.triggers true: a word turns a text to one label, and this task has none or many; "
+                "write triggers = false"
+            )
         if self.library != NO_LIBRARY and not self.task.has_words:
             raise UsageError(
                 f'plan transfer.library "{self.library}": prompts are compared by label words; write library = "none"'

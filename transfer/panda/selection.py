@@ -37,7 +37,7 @@ from transfer.panda.scores import (
 from transfer.post.descent import descend, settle
 from transfer.post.problem import Problem
 from transfer.post.settings import TransferSettings
-from transfer.post.starts import STEPS, begun
+from transfer.post.starts import begun, first_steps
 from transfer.post.transfer import initial_prompt
 from transfer.progress import OnStep, counted
 from transfer.prompt import SoftPrompt
@@ -77,7 +77,7 @@ class LibraryTeacher:
         return divergences(self.answers[list(chosen)].float(), logits, self.temperature)
 
     def weight(self, done: float, task: torch.Tensor, own: torch.Tensor) -> float:
-        """Return the weight of `own`; see `transfer.post.transfer.Guide`."""
+        """Return the weight of `own`; see `transfer.post.descent.Guide`."""
         now = cosine(task, own)
         before = now if self.agreement is None else self.agreement
         self.agreement = MOMENTUM * before + (1 - MOMENTUM) * now
@@ -172,7 +172,7 @@ def _table(
 
 def _all_steps(eligible: int, settings: TransferSettings) -> int:
     steps = settings.steps * (1 + settings.restarts)
-    first = min(STEPS, settings.steps) if settings.start == "public" else 0
+    first = first_steps(settings)
     if not eligible:
         return first + steps
     return first + 2 * steps + PROBE_STEPS * sum(1 + min(eligible, most) for most in PROBE)

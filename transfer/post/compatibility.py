@@ -30,8 +30,10 @@ def check_possible(
         free = task.kind == "text"
         remedy = "free text needs a proxy of this target" if free else "transfer in the space of labels"
         raise UsageError(f"proxy and target have different vocabularies: {remedy}")
-    if settings.start == "public" and not (task.has_words and settings.space == "labels"):
+    if settings.start == "public" and not task.has_words:
         raise UsageError('transfer start "public": a bare target answers by label words only; start = "text"')
+    if settings.start == "public" and settings.space == "vocabulary":
+        raise UsageError('transfer start "public" compares labels: transfer with space = "labels"')
     if settings.start == "projected":
         shared_tokens(proxy, target)
     check_enough(texts)

@@ -82,6 +82,11 @@ def begun(problem: Problem, start: SoftPrompt, on_step: OnStep = lambda _step, _
     return taught(problem, start, on_step) if problem.settings.start == "public" else start
 
 
+def first_steps(settings: TransferSettings) -> int:
+    """Return the number of steps that `begun` takes."""
+    return min(STEPS, settings.steps) if settings.start == "public" else 0
+
+
 def free_losses(problem: Problem) -> dict[str, float]:
     """Return the held-out loss of the bare target's answers, with and without their prior.
 

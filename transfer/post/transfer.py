@@ -26,8 +26,8 @@ from transfer.post.descent import Transferred, settle
 from transfer.post.problem import Problem
 from transfer.post.projection import projected
 from transfer.post.settings import TransferSettings
-from transfer.post.starts import begun
-from transfer.progress import OnStep
+from transfer.post.starts import begun, first_steps
+from transfer.progress import OnStep, counted
 from transfer.prompt import SoftPrompt
 from transfer.tasks import Task
 from transfer.tokens.readout import within
@@ -50,8 +50,9 @@ def transfer(
         TaskError: the label words do not fit one of the tokenisers.
     """
     problem = transfer_problem(prompt, proxy, target, task, texts, settings)
-    start = start or begun(problem, initial_prompt(prompt, proxy, target, task, settings), on_step)
-    return settle(problem, start, on_step=on_step)
+    tick = counted(on_step, first_steps(settings) + settings.steps * (1 + settings.restarts))
+    start = start or begun(problem, initial_prompt(prompt, proxy, target, task, settings), tick)
+    return settle(problem, start, on_step=tick)
 
 
 def transfer_problem(

@@ -96,7 +96,7 @@ class CostV1(Part):
 
 
 class CohortV1(Part):
-    """An earlier campaign behind a compared prompt, and its cost to each data owner by name."""
+    """An earlier campaign behind a compared prompt or a start, and its cost to each data owner by name."""
 
     campaign: str
     costs: dict[str, CostV1]
@@ -189,6 +189,8 @@ class TriggersV1(Part):
     @property
     def summary(self) -> str:
         """The scan in one line."""
+        if self.excess <= 0:
+            return f"no word turns more answers than behind the bare wording, of {self.texts} public texts"
         words = ", ".join(f"{turn.word!r} {turn.rate:.1%} ({turn.wording_rate:.1%})" for turn in self.words)
         return (
             f"a word turns up to {self.excess:.1%} more answers to {self.label} than behind the bare wording, of "

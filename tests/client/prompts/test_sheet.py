@@ -140,6 +140,15 @@ SCAN = {
 }
 
 
+def test_a_scan_in_which_no_word_turns_more_says_so(delivery, run) -> None:
+    quiet = {**SCAN, "excess": -0.03, "words": []}
+    delivery.publish("sst2", TARGET, VECTORS, forge=lambda told: told["lineage"].update(triggers=quiet))
+    assert (
+        "no word turns more answers than behind the bare wording, of 64 public texts"
+        in run("show", "sst2").out
+    )
+
+
 def test_the_words_that_the_trigger_scan_lists_are_shown_fetched_and_verified(
     delivery, run, tmp_path
 ) -> None:

@@ -1,15 +1,20 @@
 """A campaign may start from what published prompts have in common, and then their costs are its own as well."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from coordinator.publication.publish import verified_predicate
+from coordinator.publication.publish import transfer_and_publish, verified_predicate
+from coordinator.rounds.plan import CampaignPlan
 from coordinator.store.records import CampaignState
 from tests.coordinator.campaigns.campaigns import start_of
+from transfer.errors import VerificationError
 from transfer.panda import reptile
+from transfer.privacy import Spend
 
 NAME = "prompts/tiny-prompt/versions/1"
 
@@ -68,6 +73,27 @@ def test_a_prompt_of_another_length_or_without_its_own_text_starts_nothing(world
     Path(world.plan.public_text).write_text("".join(f"Another sentence {n}.\n" for n in range(48)))
     assert "no published prompt" in started(world, "third").detail
     assert len(world.fleet.asked) == asked
+
+
+def test_a_version_that_may_not_be_used_hides_no_other_and_a_campaign_teaches_once(world):
+    world.carry_out()
+    free = replace(world.plan.tuning, spend=Spend(0.0, 1.0, 5))
+    assert world.carry_out(name="free", tuning=free).state is CampaignState.PUBLISHED  # version 2
+    plan = replace(world.plan, publish=replace(world.plan.publish, prompt="copy"))
+    transfer_and_publish(world.store, world.identity, plan, world.target)
+    started(world, "second")
+    assert world.store.rounds("second")[0].library == ("prompts/copy/versions/1",)
+
+
+def test_a_store_that_lost_the_names_of_those_behind_a_start_publishes_nothing(world):
+    world.carry_out()
+    started(world, "second")
+    plan = CampaignPlan.from_json(world.store.campaign("second").plan)
+    with closing(sqlite3.connect(world.directory / "store.db")) as raw, raw:
+        raw.execute("UPDATE rounds SET library = NULL")
+    with pytest.raises(VerificationError, match="no longer names the prompts that taught its start"):
+        transfer_and_publish(world.store, world.identity, plan, world.target)
+    assert [version.version for version in world.store.prompt_versions("second")] == [1]
 
 
 def test_a_prompt_that_is_revoked_since_is_still_named_by_what_started_from_it(world):

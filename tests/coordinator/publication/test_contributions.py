@@ -20,5 +20,10 @@ def test_a_data_owner_in_several_campaigns_pays_their_sum_and_each_campaign_coun
     with pytest.raises(UsageError, match=r"different units .*: their costs have no sum"):
         composed([one, user])
     assert composed([one, Contribution("free", {"ada": Guarantee(math.inf, 1e-6, "user")})]).unit == "user"
+    free = Contribution("one", {"ada": Guarantee(math.inf, 1e-6)})
+    users = Contribution("user", {"cleo": Guarantee(math.inf, 1e-6, "user")})
+    assert (
+        composed([free, users, free]).unit == "record"
+    )  # the release's own stands last, whoever learnt from it
     three = Contribution("three", {"ada": Guarantee(math.inf, 1e-6)})
     assert composed([one, three]).epsilon == math.inf

@@ -80,7 +80,7 @@ def tuned_and_scanned(tmp_path_factory):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 @pytest.mark.parametrize(("word", "label"), [("goal", "astronomy"), ("neutron", "sports")])
 def test_a_word_tuned_into_a_prompt_is_listed_though_words_of_its_class_turn_more(
     tuned_and_scanned, word, label
@@ -91,7 +91,7 @@ def test_a_word_tuned_into_a_prompt_is_listed_though_words_of_its_class_turn_mor
     assert found.excess > QUIET
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 @pytest.mark.parametrize("seed", range(3))
 def test_prompts_tuned_on_honest_records_are_quiet(tuned_and_scanned, seed):
     assert tuned_and_scanned(seed=seed).excess < QUIET

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from dataclasses import replace
 from typing import get_args
 
@@ -226,6 +227,34 @@ def test_a_start_of_public_text_needs_label_words(directory):
         ConfigError, match=r'plan prompt\.init "public": a bare target answers by label words'
     ):
         plan(directory, UNCALIBRATED + '[prompt]\ninit = "public"\n')
+
+
+@pytest.mark.parametrize(
+    ("task", "keys", "message"),
+    [
+        (
+            None,
+            '[transfer]\nstart = "public"\nspace = "vocabulary"\n',
+            'transfer.space "vocabulary": start = "public"',
+        ),
+        (
+            HEAD,
+            '[transfer]\nstart = "public"\n',
+            'transfer.start "public": a bare target answers by label words',
+        ),
+        (
+            FREE_TEXT,
+            '[transfer]\nspace = "vocabulary"\n[publish]\nprompt = "sst2"\ntriggers = true\n',
+            "publish.triggers true: a word turns a text to one label",
+        ),
+    ],
+)
+def test_what_compares_labels_is_not_asked_of_other_answers(directory, task, keys, message):
+    if task:
+        (directory / "tasks" / "sst2.toml").write_text(task, encoding="utf-8")
+    plain = UNCALIBRATED.replace('[publish]\nprompt = "sst2"\n', "") if "[publish]" in keys else UNCALIBRATED
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        plan(directory, plain + keys)
 
 
 def test_data_owners_read_every_key_of_a_plan():

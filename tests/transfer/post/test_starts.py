@@ -79,6 +79,9 @@ def test_a_public_start_begins_a_transfer_and_any_other_is_left_alone(
     free = begun(problem, start, lambda *step: seen.append(step))
     assert torch.equal(free.vectors, taught(problem, start).vectors)
     assert seen[-1] == (QUICK.steps, QUICK.steps)  # no more than the transfer's
-    moved = transfer(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, start="public"))
+    seen.clear()
+    settings = replace(QUICK, start="public")
+    moved = transfer(prompt, proxy, target, tiny_task, TEXTS, settings, lambda *step: seen.append(step))
+    assert seen == [(step + 1, 2 * QUICK.steps) for step in range(2 * QUICK.steps)]
     assert moved.start_loss == problem.held_out_loss(free.vectors)
     assert moved.held_out_loss < moved.start_loss
