@@ -67,7 +67,9 @@ LINES = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that name their minutes, longest first: no worker is left alone with one at the end."""
     items.sort(
-        key=lambda item: -max([0, *(mark.kwargs.get("minutes", 0) for mark in item.iter_markers("slow"))])
+        key=lambda item: (
+            -max((mark.kwargs.get("minutes", 0) for mark in item.iter_markers("slow")), default=0)
+        )
     )
 
 

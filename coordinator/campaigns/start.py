@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.home.identity import Identity
-from coordinator.publication.library import LibraryEntry, consulted, starting
+from coordinator.publication.library import consulted, starting
 from coordinator.rounds.plan import CampaignPlan
 from coordinator.rounds.round_spec import start_prompt
 from coordinator.store.store import Store
@@ -42,6 +42,6 @@ def first_start(
         model.require_positions(length + plan.task.max_tokens)
     release = Guarantee(plan.epsilon, plan.delta, plan.tuning.spend.unit)
     consulted(plan, store, identity, target.ref, release)
-    entries: list[LibraryEntry] = starting(plan, store, identity, (proxy.ref, target.ref), release)
+    entries = starting(plan, store, identity, (proxy.ref, target.ref), release)
     prompt = start_prompt(plan, proxy, target, on_step, [entry.record for entry in entries])
     return FirstStart(prompt, tuple(entry.record.name for entry in entries))

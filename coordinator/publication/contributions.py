@@ -45,6 +45,11 @@ class Contribution:
         return CohortV1(campaign=self.campaign, costs=costs)
 
 
+def each_once(contributions: Iterable[Contribution]) -> list[Contribution]:
+    """Return the contributions, each campaign once."""
+    return list({item.campaign: item for item in contributions}.values())
+
+
 def composed(contributions: Iterable[Contribution]) -> Guarantee:
     """Return the largest ε and the largest δ that a data owner spent over all campaigns.
 
@@ -62,7 +67,7 @@ def composed(contributions: Iterable[Contribution]) -> Guarantee:
     """
     given = list(contributions)
     spent: dict[str, list[Guarantee]] = defaultdict(list)
-    for item in {item.campaign: item for item in given}.values():
+    for item in each_once(given):
         for client, cost in item.costs.items():
             spent[client].append(cost)
     units = [cost.unit for item in given for cost in item.costs.values()]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.home.identity import Identity
-from coordinator.publication.contributions import Contribution
+from coordinator.publication.contributions import Contribution, each_once
 from coordinator.rounds.plan import AUTO, NO_LIBRARY, CampaignPlan
 from coordinator.store.records import PromptVersion
 from coordinator.store.store import Store
@@ -106,16 +106,19 @@ def starting(
 
     found, taken = dict[str, LibraryEntry](), set[str]()  # by campaign, and names of prompts
     for version in store.prompt_versions(None, published_only=True):  # newest first
-        entry = _entry(store, version, *_signed(identity, version))
-        if version.prompt not in taken and entry.record.cohorts[0] not in found and usable(entry.record):
-            found[entry.record.cohorts[0]] = entry
+        signed, statement = _signed(identity, version)
+        if len(found) == MOST_TASKS or version.prompt in taken or statement.campaign in found:
+            continue
+        entry = _entry(store, version, signed, statement)
+        if usable(entry.record):
+            found[statement.campaign] = entry
             taken.add(version.prompt)
     if not found:
         raise UsageError(
             'plan prompt.init "library": no published prompt of this proxy, target and length, read by label words, '
             'with its public text and a privacy that adds up with this one, can start it; write init = "text"'
         )
-    return list(found.values())[:MOST_TASKS]
+    return list(found.values())
 
 
 def teachers(
@@ -139,26 +142,21 @@ def teachers(
 
 
 def _teacher(signed: Statement, statement: PromptStatement, name: str) -> Teacher:
-    cost = statement.privacy.guarantee
-    stated = ComparedV1(
-        prompt=name,
-        sha256=signed.digests[WEIGHTS_FILE],
-        campaign=statement.campaign,
-        epsilon=cost.epsilon,
-        delta=cost.delta,
-    )
+    stated = _stated(name, signed.digests[WEIGHTS_FILE], statement.campaign, statement.privacy.guarantee)
     return Teacher(stated, Contribution.stated(statement))
 
 
 def inherited(choice: Choice, entries: Sequence[LibraryEntry]) -> list[Contribution]:
     """Return the contributions behind every compared prompt, each campaign once."""
-    contributions = (item for entry in _compared(choice, entries) for item in entry.contributions)
-    return list({item.campaign: item for item in contributions}.values())
+    return each_once(item for entry in _compared(choice, entries) for item in entry.contributions)
 
 
 def library_stated(mode: str, choice: Choice, entries: Sequence[LibraryEntry]) -> LibraryV1:
     """Return the part of a statement's lineage about the library."""
-    compared = {entry.record.name: _stated(entry) for entry in _compared(choice, entries)}
+    compared = {}
+    for entry in _compared(choice, entries):
+        name, campaign = entry.record.name, entry.record.cohorts[0]
+        compared[name] = _stated(name, entry.digest, campaign, entry.record.guarantee)
     measured = choice.comparison
     return LibraryV1(
         mode=mode,
@@ -171,23 +169,17 @@ def library_stated(mode: str, choice: Choice, entries: Sequence[LibraryEntry]) -
 
 def start_stated(plan: CampaignPlan, taught_by: Sequence[Teacher]) -> StartV1:
     """Return the part of a statement's lineage about the first round's start, and the prompts that taught it."""
-    cohorts = {item.campaign: item.cohort for each in taught_by for item in each.contributions}
+    behind = each_once(item for each in taught_by for item in each.contributions)
     return StartV1(
         length=plan.start.length,
         init=plan.start.init,
         learnt_from=tuple(each.stated for each in taught_by),
-        cohorts=tuple(cohorts.values()),
+        cohorts=tuple(item.cohort for item in behind),
     )
 
 
-def _stated(entry: LibraryEntry) -> ComparedV1:
-    return ComparedV1(
-        prompt=entry.record.name,
-        sha256=entry.digest,
-        campaign=entry.record.cohorts[0],
-        epsilon=entry.record.guarantee.epsilon,
-        delta=entry.record.guarantee.delta,
-    )
+def _stated(name: str, digest: str, campaign: str, cost: Guarantee) -> ComparedV1:
+    return ComparedV1(prompt=name, sha256=digest, campaign=campaign, epsilon=cost.epsilon, delta=cost.delta)
 
 
 def _compared(choice: Choice, entries: Sequence[LibraryEntry]) -> list[LibraryEntry]:

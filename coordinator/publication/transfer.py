@@ -121,6 +121,8 @@ def transfer_and_measure(
     on_step: OnStep = lambda _step, _steps: None,
 ) -> TransferResult:
     """Transfer a campaign's prompt to the target by the plan's settings, and measure it against its baselines."""
+    if free := plan.task.has_words and prepared.problem.words is not None:
+        prepared = replace(prepared, problem=prepared.problem.asked())
     prompt, problem, target = history.prompt, prepared.problem, prepared.problem.target
     choice = prepared.solve(on_step)
     moved, without = choice.transferred, choice.plain
@@ -131,13 +133,13 @@ def transfer_and_measure(
         baselines[DIRECT] = SoftPrompt(prompt.vectors, target.ref)
     losses = {TRANSFERRED: moved.held_out_loss, START: without.start_loss}
     losses |= {name: problem.held_out_loss(item.vectors) for name, item in baselines.items()}
-    if plan.task.has_words and problem.words is not None:
+    if free:
         losses |= free_losses(problem)
         if plan.transfer.start == "public":
             losses[PUBLIC_START] = without.start_loss
         else:
-            free = taught(problem, text_prompt(target, plan.task, moved.prompt.length), on_step)
-            losses[PUBLIC_START] = problem.held_out_loss(free.vectors)
+            start = taught(problem, text_prompt(target, plan.task, moved.prompt.length), on_step)
+            losses[PUBLIC_START] = problem.held_out_loss(start.vectors)
     if choice.chosen:
         losses[PLAIN] = without.held_out_loss
     return TransferResult(

@@ -15,9 +15,8 @@ import torch
 from transfer.models.language_model import LanguageModel
 from transfer.panda.library import LibraryRecord
 from transfer.post.descent import descend
-from transfer.post.problem import Problem
-from transfer.post.settings import TransferSettings
-from transfer.post.starts import imitating
+from transfer.post.evaluation import class_logits
+from transfer.post.starts import imitation
 from transfer.progress import OnStep, counted
 from transfer.prompt import SoftPrompt
 
@@ -48,8 +47,9 @@ def library_start(
     Raises:
         TaskError: a task does not fit the proxy's tokeniser.
     """
-    settings = TransferSettings(alpha=0.0, steps=STEPS, start="text", seed=seed)
-    problems = [_task(proxy, record, settings) for record in records]
+    problems = [
+        imitation(_answers(proxy, record), proxy, record.task, record.texts, seed) for record in records
+    ]
     tick, vectors = counted(on_step, MOVES * STEPS * len(problems)), start.vectors
     for move in range(MOVES):
         here = SoftPrompt(vectors, start.model)
@@ -58,9 +58,6 @@ def library_start(
     return SoftPrompt(vectors, start.model)
 
 
-def _task(proxy: LanguageModel, record: LibraryRecord, settings: TransferSettings) -> Problem:
-    """Return the problem of answering as a record's own prompt does."""
-    encoder = proxy.encoder(record.task)
-    lines = encoder.encode(record.texts)
-    answers = proxy.answer_logits(lines, record.proxy_prompt, encoder.words)  # [N, C]
-    return Problem.over(proxy, lines, encoder.words, imitating(answers, settings.temperature), settings)
+def _answers(proxy: LanguageModel, record: LibraryRecord) -> torch.Tensor:
+    """Return what the proxy answers to a record's texts behind the record's own prompt: [N, C]."""
+    return class_logits(proxy, record.task, record.texts, record.proxy_prompt)

@@ -171,11 +171,10 @@ def _table(
 
 
 def _all_steps(eligible: int, settings: TransferSettings) -> int:
-    steps = settings.steps * (1 + settings.restarts)
     first = first_steps(settings)
     if not eligible:
-        return first + steps
-    return first + 2 * steps + PROBE_STEPS * sum(1 + min(eligible, most) for most in PROBE)
+        return first + settings.most_steps
+    return first + 2 * settings.most_steps + PROBE_STEPS * sum(1 + min(eligible, most) for most in PROBE)
 
 
 def probe(

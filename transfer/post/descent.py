@@ -102,7 +102,7 @@ def settle(
 
     A `guide` guides the first descent alone. Restarts: Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983.
     """
-    steps, most = problem.settings.steps, problem.settings.steps * (1 + problem.settings.restarts)
+    steps, most = problem.settings.steps, problem.settings.most_steps
     tick = counted(on_step, most)
     best = descend(problem, start, steps, guide, tick)
     for done in range(steps, most, max(1, steps)):

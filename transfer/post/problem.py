@@ -169,6 +169,10 @@ class Problem:
         kept = on_disk if self.words is None else torch.empty
         return self.target.answer_logits(self.lines[: len(self.order)], prompt, self.words, kept)
 
+    def asked(self) -> "Problem":
+        """Return the same problem with the bare target's answers at hand, so that nobody asks for them again."""
+        return self if self.bare is not None else replace(self, bare=self.answers(None))
+
     def _texts(self, lines: Sequence[int]) -> list[int]:
         """Return the text of each line."""
         return [line % len(self.order) for line in lines]

@@ -79,6 +79,11 @@ class TransferSettings:
                 raise UsageError(f"transfer {name} {getattr(self, name)} must be ≥ {least}")
         self._check_choices()
 
+    @property
+    def most_steps(self) -> int:
+        """Most optimiser steps of a descent, restarts included."""
+        return self.steps * (1 + self.restarts)
+
     def _check_choices(self) -> None:
         for name, kind in (("imitate", Imitated), ("space", Space), ("start", Start)):
             known = get_args(kind)

@@ -58,9 +58,7 @@ def public_start(
     It minimises the mean of T²·KL(softmax(answers/T) ‖ softmax(z(p, x)/T)), from the task's text; held-out texts
     choose the step. `model` may be the proxy, and the answers the target's.
     """
-    settings = TransferSettings(alpha=0.0, steps=STEPS, start="text", seed=seed)
-    encoder, losses = model.encoder(task), imitating(answers, settings.temperature)
-    problem = Problem.over(model, encoder.encode(texts), encoder.words, losses, settings)
+    problem = imitation(answers, model, task, texts, seed)
     return descend(problem, text_prompt(model, task, length), STEPS, on_step=on_step).prompt
 
 
@@ -70,7 +68,7 @@ def taught(problem: Problem, start: SoftPrompt, on_step: OnStep = lambda _step, 
     It begins at `start` [P, H] and has no more steps than the transfer. The problem must compare class logits.
     """
     answers = balanced(problem.answers(None))  # [N, C]
-    free = replace(problem, losses=imitating(answers, problem.settings.temperature))
+    free = replace(problem, losses=_imitating(answers, problem.settings.temperature))
     return descend(free, start, min(STEPS, problem.settings.steps), on_step=on_step).prompt
 
 
@@ -97,6 +95,15 @@ def free_losses(problem: Problem) -> dict[str, float]:
     return {name: problem.losses(z[held_out], held_out).mean().item() for name, z in found.items()}
 
 
-def imitating(answers: torch.Tensor, temperature: float) -> Losses:
+def imitation(
+    answers: torch.Tensor, model: LanguageModel, task: Task, texts: Sequence[str], seed: int
+) -> Problem:
+    """Return the problem of a prompt behind which `model` gives the `answers` [N, C] to N `texts`."""
+    settings, encoder = TransferSettings(alpha=0.0, start="text", seed=seed), model.encoder(task)
+    losses = _imitating(answers, settings.temperature)
+    return Problem.over(model, encoder.encode(texts), encoder.words, losses, settings)
+
+
+def _imitating(answers: torch.Tensor, temperature: float) -> Losses:
     """Return the loss of giving `answers` [N, C] to the N texts."""
     return lambda logits, chosen: divergences(answers[chosen], within(logits, answers.dtype), temperature)

@@ -50,7 +50,7 @@ def transfer(
         TaskError: the label words do not fit one of the tokenisers.
     """
     problem = transfer_problem(prompt, proxy, target, task, texts, settings)
-    tick = counted(on_step, first_steps(settings) + settings.steps * (1 + settings.restarts))
+    tick = counted(on_step, settings.most_steps + (0 if start else first_steps(settings)))
     start = start or begun(problem, initial_prompt(prompt, proxy, target, task, settings), tick)
     return settle(problem, start, on_step=tick)
 

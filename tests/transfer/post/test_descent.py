@@ -2,19 +2,12 @@
 
 from dataclasses import replace
 
-import pytest
 import torch
 
 from tests.transfer.post.transfers import QUICK, TEXTS
 from transfer.post.descent import descend
 from transfer.post.problem import Problem
 from transfer.post.transfer import transfer, transfer_problem
-from transfer.prompt import SoftPrompt
-
-
-@pytest.fixture
-def prompt(proxy):
-    return SoftPrompt(torch.randn(4, proxy.width, generator=torch.Generator().manual_seed(0)), proxy.ref)
 
 
 def test_restarts_go_on_from_the_result_until_the_loss_is_flat(prompt, proxy, target, tiny_task):

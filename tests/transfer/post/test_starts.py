@@ -38,11 +38,6 @@ def test_behind_a_public_start_the_proxy_answers_like_the_target(proxy, target, 
 
 
 @pytest.fixture
-def prompt(proxy):
-    return SoftPrompt(torch.randn(4, proxy.width, generator=torch.Generator().manual_seed(0)), proxy.ref)
-
-
-@pytest.fixture
 def problem(prompt, proxy, target, tiny_task):
     """A problem whose losses need the bare target's answers."""
     return transfer_problem(prompt, proxy, target, tiny_task, TEXTS, replace(QUICK, start="public"))

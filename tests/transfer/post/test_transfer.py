@@ -17,11 +17,6 @@ from transfer.prompt import SoftPrompt
 from transfer.tasks import Label, Task
 
 
-@pytest.fixture
-def prompt(proxy):
-    return SoftPrompt(torch.randn(4, proxy.width, generator=torch.Generator().manual_seed(0)), proxy.ref)
-
-
 def weights(model):
     return {name: value.clone() for name, value in model.model.state_dict().items()}
 
