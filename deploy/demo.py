@@ -34,6 +34,7 @@ from transfer.errors import UsageError
 from transfer.files.public_text import read_texts
 from transfer.files.text import toml
 from transfer.models.loading import load
+from transfer.post.starts import STEPS
 from transfer.prompt import SoftPrompt
 from transfer.protocol.round_wire import reply_fields
 from transfer.tasks import Task
@@ -52,7 +53,9 @@ def final_prompt(demo: Run, proxy: Proxy) -> SoftPrompt:
     return SoftPrompt.from_bytes(last.prompt or b"", proxy.model.ref)
 
 
-def report(demo: Run, inputs: Inputs, task: Task, ceiling_steps: int) -> dict[str, Any]:
+def report(
+    demo: Run, inputs: Inputs, task: Task, ceiling_steps: int, public_steps: int, cache: Path
+) -> dict[str, Any]:
     """Measure the run and write OUT/report.json."""
     with doing("loading proxy and target"):
         proxy = Proxy.load(demo.coordinator / "proxies" / PROXY)
@@ -65,6 +68,8 @@ def report(demo: Run, inputs: Inputs, task: Task, ceiling_steps: int) -> dict[st
             read(inputs.test, task.label_names, many=task.many),
             read_texts(inputs.public)[:PUBLIC],
             ceiling_steps,
+            public_steps,
+            cache,
         )
     shards = [read(shard, task.label_names, many=task.many) for shard in inputs.private]
     everyone = PrivateRecords(
@@ -163,12 +168,17 @@ def main(
             min=0, help="Steps of tuning on the target without privacy, up to four times; 0 leaves it out."
         ),
     ] = 300,
+    public_steps: Annotated[
+        int, typer.Option(min=1, help="Steps that teach the target a prompt of public text alone.")
+    ] = STEPS,
     plan: Annotated[
         Path | None,
-        typer.Option(exists=True, help="TOML whose [prompt], [tuning], [transfer] override the plan's."),
+        typer.Option(exists=True, help="TOML whose keys override the plan's."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the run.")] = Path("demo-out"),
-    cache: Annotated[Path, typer.Option(help="Cache of worlds and distilled proxies.")] = Path("demo-cache"),
+    cache: Annotated[
+        Path, typer.Option(help="Cache of worlds, distilled proxies and prompts of public text.")
+    ] = Path("demo-cache"),
     seed: Annotated[int, typer.Option(help="Seed of everything but privacy noise.")] = 0,
 ) -> None:
     """Tune one soft prompt on private text, transfer it to the target and fetch it as a recipient."""
@@ -198,7 +208,7 @@ def main(
         with demo.stage("distil at a client"):
             own_proxy(demo, inputs)
     campaign(demo, inputs, wanted)
-    report(demo, inputs, wanted, ceiling_steps)
+    report(demo, inputs, wanted, ceiling_steps, public_steps, cache)
 
 
 def prepare(demo: Run, yours: tuple[Any, ...], corpus: Path | None, cache: Path, clients: int) -> Inputs:

@@ -4,6 +4,7 @@ Only the demo can do this. It has every client's text and the labelled test set,
 federation.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.table import Table
 from client.private.records import PrivateRecords
 from client.prompts import trial
 from deploy.ceiling import ceiling
+from transfer.files import atomic
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.peft_directory import HEAD_FILE, HEAD_KEY, WEIGHTS_FILE
@@ -40,7 +42,11 @@ SOME = 50
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """A run with everything that its measurement needs; without `ceiling_steps` the ceiling is left out."""
+    """A run with everything that its measurement needs.
+
+    Without `ceiling_steps` the ceiling is left out. The prompt of public text has `public_steps`; `cache` keeps it
+    for runs at another ε.
+    """
 
     task: Task
     target: LanguageModel
@@ -50,6 +56,8 @@ class Measured:
     test: PrivateRecords
     public: Sequence[str]
     ceiling_steps: int
+    public_steps: int
+    cache: Path
 
 
 Score = Accuracy | LabelSets
@@ -106,10 +114,20 @@ def start(run: Measured) -> SoftPrompt:
 
 
 def taught(run: Measured, on_step: OnStep) -> SoftPrompt:
-    """Return a prompt that teaches the target its own answers to public text, its prior removed."""
-    answers = public_answers(run.target, run.task, run.public)
-    length = run.proxy_prompt.length
-    return public_start(answers, run.target, run.task, run.public, length, seed=0, on_step=on_step)
+    """Return a prompt that teaches the target its own answers to public text, its prior removed.
+
+    It takes longer than all else that a run measures, and does not depend on private text: a cached one serves.
+    """
+    target, task, length = run.target, run.task, run.proxy_prompt.length
+    recipe = repr((target.ref.digest, task, tuple(run.public), length, run.public_steps))
+    cached = run.cache / "public-starts" / f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.safetensors"
+    if cached.exists():
+        return SoftPrompt.from_bytes(cached.read_bytes(), target.ref)
+    answers = public_answers(target, task, run.public)
+    prompt = public_start(answers, target, task, run.public, length, 0, on_step, run.public_steps)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    atomic.replace(cached, prompt.to_bytes())
+    return prompt
 
 
 def delivered_prompt(run: Measured) -> SoftPrompt:

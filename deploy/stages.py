@@ -68,6 +68,10 @@ class Run:
         """The coordinator's directory."""
         return self.out / "coordinator"
 
+    def published(self, task: Task) -> str:
+        """Return the name that the campaign publishes its prompt under."""
+        return str(self.plan.get("publish", {}).get("prompt", task.name))
+
     def operate(self, *words: object, json_result: bool = False) -> Any:
         """Run a coordinator command."""
         return command("promptferry-coordinator", "--dir", self.coordinator, *words, json_result=json_result)
@@ -163,8 +167,8 @@ def write_plan(demo: Run, inputs: Inputs, task: Task) -> Path:
         "min_clients": len(inputs.private),
         "deadline_s": 3600.0,
         "seed": demo.seed,
-        "publish": {"prompt": task.name},
         **demo.plan,
+        "publish": {**demo.plan.get("publish", {}), "prompt": demo.published(task)},
     }
     if task.kind == "text":
         plan["transfer"] = {"space": "vocabulary", **plan.get("transfer", {})}
@@ -192,7 +196,7 @@ def campaign(demo: Run, inputs: Inputs, task: Task) -> None:
         with demo.stage("deliver"):
             settings = tomllib.loads((demo.coordinator / "coordinator.toml").read_text(encoding="utf-8"))
             command(
-                "promptferry", "fetch", task.name, "--out", demo.out / "prompt",
+                "promptferry", "fetch", demo.published(task), "--out", demo.out / "prompt",
                 "--server", f"127.0.0.1:{settings['delivery']['port']}", "--ca", demo.coordinator / "pki/ca.pem",
                 "--key", demo.coordinator / "publisher.pub", "--state", demo.out / "versions.json",
             )  # fmt: skip

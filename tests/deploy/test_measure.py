@@ -10,6 +10,7 @@ from deploy.measure import NAMES, Measured, delivered_prompt, figures, in_stock_
 from transfer.models.generation import answers
 from transfer.models.loading import load
 from transfer.peft_directory import PeftDirectory
+from transfer.post.evaluation import accuracy
 from transfer.prompt import SoftPrompt
 
 PUBLIC = tuple(
@@ -37,20 +38,20 @@ def run(request, tmp_path, tiny_task, head_task):
     if how == "text":  # one of three is answered as the prompt would
         told = answers(target, task, TEXTS, prompt)
         test = PrivateRecords(TEXTS, answers=("a film", f" {told[1]} ", "a walk"))
-    return place, Measured(task, target, target, prompt, tmp_path, test, PUBLIC, ceiling_steps=2)
+    return place, Measured(task, target, target, prompt, tmp_path, test, PUBLIC, 2, 3, tmp_path / "cache")
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 def test_stock_peft_computes_the_logits_of_the_delivered_files(run):
     place, measured = run
     assert torch.equal(delivered_prompt(measured).vectors, measured.proxy_prompt.vectors)
-    accuracy, difference = in_stock_peft(measured, place)
+    share, difference = in_stock_peft(measured, place)
     assert difference < 1e-5
     if measured.task.kind == "text":
-        assert accuracy == pytest.approx(1 / 3)
+        assert share == pytest.approx(1 / 3)
     task, report = measured.task, figures(measured.task, scored(measured))
     reached = report["accuracy"]
-    assert reached["transferred"] == reached["proxy_prompted"] == pytest.approx(accuracy, abs=1e-4)
+    assert reached["transferred"] == reached["proxy_prompted"] == pytest.approx(share, abs=1e-4)
     assert list(reached) == list(NAMES)
     absent = {
         "causal text": {"without_prior", "public_start", "arithmetic"},
@@ -59,6 +60,14 @@ def test_stock_peft_computes_the_logits_of_the_delivered_files(run):
     }
     kind = "causal text" if measured.task.kind == "text" else "head" if measured.task.head_rows else "words"
     assert {name for name, figure in reached.items() if figure is None} == absent[kind]
+    taught = list((measured.cache / "public-starts").glob("*"))
+    assert len(taught) == (reached["public_start"] is not None)
+    for kept in taught:  # a second run reads the prompt instead of teaching it again
+        kept.write_bytes(SoftPrompt(torch.zeros(3, 32), measured.target.ref).to_bytes())
+        asked = scored(replace(measured, ceiling_steps=0))["public_start"]
+        zero = accuracy_behind(measured, SoftPrompt(torch.zeros(3, 32), measured.target.ref))
+        assert asked == zero
+        reached = reached | {"public_start": round(zero.micro, 4)}
     short = figures(task, scored(replace(measured, ceiling_steps=0)))["accuracy"]
     assert short == reached | {"ceiling": None}
     more = {"macro_f1", "exact_sets"} & set(report)
@@ -73,3 +82,7 @@ def test_stock_peft_computes_the_logits_of_the_delivered_files(run):
 
 def scored(measured):
     return scores(measured, measured.test, lambda _step, _steps: None)
+
+
+def accuracy_behind(measured, prompt):
+    return accuracy(measured.target, measured.task, measured.test.texts, measured.test.labels, prompt)

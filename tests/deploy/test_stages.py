@@ -35,8 +35,12 @@ def test_clients_get_disjoint_records_and_the_operator_a_plan_that_can_be_launch
     assert given == sorted(zip(whole.texts, whole.labels or whole.answers, strict=True))
     assert sorted(len(part.texts) for part in parts) == [2, 2, 3]
 
-    demo = Run(tmp_path, 8.0, 1, 1, 0, 0, {"tuning": {"steps": 2}, "transfer": {"steps": 3}})
+    overrides = {"tuning": {"steps": 2}, "transfer": {"steps": 3}, "publish": {"formats": 0}}
+    demo = Run(tmp_path, 8.0, 1, 1, 0, 0, overrides)
     inputs = Inputs("target", tmp_path / "task.toml", path, path, shards, path)
     plan = plan_file.read(write_plan(demo, inputs, task))
     assert plan.transfer.space == {"answer": "vocabulary"}.get(kind, "labels")
     assert (plan.transfer.steps, plan.tuning.spend.steps) == (3, 2)
+    assert (plan.publish.prompt, plan.publish.formats) == (demo.published(task), 0)
+    demo.plan["publish"]["prompt"] = "another"
+    assert plan_file.read(write_plan(demo, inputs, task)).publish.prompt == demo.published(task) == "another"

@@ -52,14 +52,15 @@ def public_start(
     length: int,
     seed: int,
     on_step: OnStep = lambda _step, _steps: None,
+    steps: int = STEPS,
 ) -> SoftPrompt:
     """Return a prompt of `model` [P, H] behind which it gives the `answers` [N, C] to public `texts`.
 
-    It minimises the mean of T²·KL(softmax(answers/T) ‖ softmax(z(p, x)/T)), from the task's text; held-out texts
-    choose the step. `model` may be the proxy, and the answers the target's.
+    In `steps` ≥ 1 it minimises the mean of T²·KL(softmax(answers/T) ‖ softmax(z(p, x)/T)), from the task's text;
+    held-out texts choose the step. `model` may be the proxy, and the answers the target's.
     """
     problem = imitation(answers, model, task, texts, seed)
-    return descend(problem, text_prompt(model, task, length), STEPS, on_step=on_step).prompt
+    return descend(problem, text_prompt(model, task, length), steps, on_step=on_step).prompt
 
 
 def taught(problem: Problem, start: SoftPrompt, on_step: OnStep = lambda _step, _steps: None) -> SoftPrompt:
