@@ -17,11 +17,21 @@ TEXT, ANSWER = "promptferry-text", "promptferry-answer"
 """Words that stand for a text and an answer while a template is run."""
 DAY = datetime(2024, 7, 26, tzinfo=UTC)
 """What a template that writes today's date is told: a line must not change overnight. Llama 3.1's own default."""
+_FORMATS = {
+    f"%{flag}{letter}": DAY.strftime(f"%{flag}{letter}")
+    for letter in "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ"
+    for flag in ("", "-")
+}
 _CLOCK = (  # in a template's own language, because transformers hands no function in
-    "{% macro strftime_now(format) %}{{ format"
-    + "".join(f" | replace('%{letter}', '{DAY.strftime('%' + letter)}')" for letter in "aAbBdHImMpSyY")
-    + " }}{% endmacro %}{{ '' }}"
+    "{% macro strftime_now(format) %}{% set told = namespace(text=format | replace('%%', '\x00')) %}{% for each in "
+    f"{list(_FORMATS.items())!r}"
+    " %}{% set told.text = told.text | replace(each[0], each[1]) %}{% endfor %}"
+    "{% if '%' in told.text %}{{ raise_exception('unknown date format ' ~ format) }}{% endif %}"
+    "{{ told.text | replace('\x00', '%') }}{% endmacro %}\n"  # a line of its own, whose end a block swallows
 )
+"""The clock of a template, which knows every format of C's."""
+_PROBE = "Probe \"a\" & 'b' <c>\n\n  {{ d }} {% e %} \\n \t%% é ß 名 👩 " + "long " * 100 + "End"
+"""What a chat template must keep: quotes, marks of other languages, white space within, and length."""
 _LONGEST_REASON = 200
 
 Messages = list[dict[str, str]]
@@ -58,9 +68,11 @@ class ChatLine:
         messages = _messages(task, said.replace("{text}", TEXT))
         line = _written(task, tokenizer, messages)
         content = messages[-1]["content"].strip()
-        if line.count(content) != 1 or line.count(TEXT) != 1:
+        probed = _written(task, tokenizer, _messages(task, said.replace("{text}", _PROBE)))
+        if line.count(content) != 1 or line.count(TEXT) != 1 or probed != line.replace(TEXT, _PROBE):
             raise _error(
-                task, "the chat template changes or repeats the user's turn; take a model with another one"
+                task,
+                "the chat template changes, cuts or repeats the user's turn; take a model with another one",
             )
         if task.system not in line:
             raise _error(

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from tests.transfer.tokens.chats import CHATML, ENDS, KINDS, TODAY, chatml, with_template
 from transfer.errors import TaskError
 from transfer.tasks import Label, Task
+from transfer.tokens.chat import DAY
 from transfer.tokens.encoder import Encoder
 
 LABELS = (Label("positive", ("great", "good")), Label("negative", ("terrible", "bad")))
@@ -176,6 +177,45 @@ def test_a_prompt_in_the_users_turn_stands_before_all_that_the_user_says(kind, t
         assert opened.replace(" ", "") == ahead.replace(" ", "")
 
 
+CHANGED = (
+    "|tojson",
+    "|e",
+    "|replace('\\n', ' ')",
+    "[:100]",
+    "|truncate(300)",
+    ".split() | join(' ')",
+    "|striptags",
+)
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        "%d %b %Y",
+        "%B %-d, %Y",
+        "%F %T",
+        "%D %e %c",
+        "%x %X %p %I",
+        "%j %U %s",
+        "%Z %z",
+        "%%Y",
+        "100%% %d",
+        "%%%d",
+    ],
+)
+def test_a_template_that_tells_the_date_tells_one_day_in_any_format(spelt):
+    tokenizer = with_template(chatml, CHATML + "{{ strftime_now('" + spelt + "') }}")
+    line = Encoder(TASK, tokenizer, causal=True).encode(["good"])[0]
+    assert tokenizer.decode(line.ids).endswith(DAY.strftime(spelt))
+
+
+@pytest.mark.parametrize("begin", ["  ", "\t", "\n", "\n  ", "  {# a note #}\n  "])
+def test_a_template_may_begin_with_spaces_before_a_block(begin):
+    tokenizer = with_template(chatml, begin + CHATML)
+    line = Encoder(TASK, tokenizer, causal=True).encode(["good"])[0]
+    assert line.ids == written(tokenizer, TASK, "good")
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "words"),
     [
@@ -189,8 +229,10 @@ def test_a_prompt_in_the_users_turn_stands_before_all_that_the_user_says(kind, t
             {"system": "Be kind."},
             "leaves the system turn out; put what system says into the template",
         ),
-        ("loud", {}, "changes or repeats the user's turn; take a model with another"),
+        ("loud", {}, "changes, cuts or repeats the user's turn; take a model"),
         ("none", {}, "refuses the task's turns .* leave chat out"),
+        ("week", {}, r"\(unknown date format %B %-Q\); leave chat out"),
+        *((kind, {"template": "{text} {answer}"}, "changes, cuts or repeats") for kind in CHANGED),
     ],
 )
 def test_a_template_that_does_not_keep_the_turns_is_refused_in_one_line(kind, changes, words):
@@ -198,7 +240,8 @@ def test_a_template_that_does_not_keep_the_turns_is_refused_in_one_line(kind, ch
         "silent": "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}<|im_start|>",
         "loud": CHATML.replace("m.content", "m.content | upper"),
         "none": None,
-    }
+        "week": CHATML + "{{ strftime_now('%B %-Q') }}",
+    } | {kind: CHATML.replace("m.content", f"(m.content | trim){kind}") for kind in CHANGED}
     tokenizer = with_template(chatml, odd[kind]) if kind in odd else tokenizer_of(kind)
     with pytest.raises(TaskError, match=words) as caught:
         Encoder(replace(TASK, **changes), tokenizer, causal=True)
