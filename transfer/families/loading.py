@@ -28,6 +28,7 @@ from transformers.utils import logging
 from transfer.errors import ModelError, PromptferryError
 from transfer.model_ref import LmHead
 from transfer.placement.devices import placed
+from transfer.placement.quantised import readable, unpacked
 from transfer.placement.settings import HERE, Placement
 
 FACTORIES = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM, "none": AutoModel}
@@ -45,10 +46,11 @@ def pretrained(
 
     Raises:
         ModelError: names `source`: a weight is missing, transformers cannot load it, it is an encoder-decoder, or its
-            attention is block-sparse.
+            attention is block-sparse, or its weights were quantised in a way that is not read at `placement`.
     """
     with one_line(f"{source}: cannot load a language model"):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        placement = readable(config, placement, source)
         kind = lm_head or promised(config)
         factory: Any = FACTORIES[kind]
         model, report = factory.from_pretrained(
@@ -79,7 +81,7 @@ def pretrained(
             'changes for good at its first short line; write "attention_type": "original_full" into config.json'
         )
     model.config.return_dict = True  # a configuration may say otherwise
-    return without_pooler(model), kind
+    return without_pooler(unpacked(model)), kind
 
 
 def tokenizer_of(directory: Path, source: str | Path) -> PreTrainedTokenizerBase:

@@ -19,7 +19,8 @@ from transfer.families.loading import FACTORIES, one_line, promised, without_poo
 from transfer.families.model_directory import directory_of
 from transfer.model_ref import LmHead
 from transfer.placement.devices import embedding_of
-from transfer.placement.settings import Quantisation
+from transfer.placement.quantised import readable
+from transfer.placement.settings import HERE, Quantisation
 
 BLOCK, SCALE_BYTES = 64, 4
 """Weights that share a scale in NF4, and the bytes of a scale; in LLM.int8 each row of a matrix has one."""
@@ -68,13 +69,15 @@ def config_of(source: str | Path) -> PretrainedConfig:
     """Return the configuration of a model, whose directory may have no weights.
 
     Raises:
-        ModelError: there is no such directory, or no configuration in it that transformers can read.
+        ModelError: there is no such directory, no configuration in it that transformers can read, or its weights were
+            quantised in a way that is not read here.
     """
     directory = directory_of(source)
     with one_line(f"{source}: cannot read config.json"):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             directory, trust_remote_code=False, local_files_only=True
         )
+    readable(config, HERE, source)
     return config
 
 

@@ -8,7 +8,8 @@ from transformers import PretrainedConfig
 
 from transfer.families.skeleton import Skeleton, skeleton, stored_in
 from transfer.placement.devices import dtype_of, name_of
-from transfer.placement.settings import Placement
+from transfer.placement.quantised import stored_as
+from transfer.placement.settings import Placement, Quantisation
 
 Purpose = Literal["distillation", "transfer", "client's round", "to each client"]
 
@@ -39,11 +40,11 @@ def totals(needs: Iterable[Need]) -> dict[Purpose, int | None]:
 
 def of_weights(purpose: Purpose, config: PretrainedConfig, placement: Placement) -> Need:
     """Return the need of a target's weights where its placement puts them."""
-    bones = skeleton(config, dtype_of(placement, stored_in(config)))
-    estimate = "" if placement.quantise == "none" else f", {placement.quantise} by estimate"
-    return Need(
-        purpose, "target's weights", bones.weights(placement.quantise), f"{described(bones)}{estimate}"
-    )
+    stored = stored_as(config)  # what is quantised already keeps its numbers, and its other weights' dtype
+    bones = skeleton(config, dtype_of(placement, stored_in(config)) if stored is None else stored_in(config))
+    quantise: Quantisation = placement.quantise if stored is None else "int8" if stored == "int8" else "nf4"
+    estimate = "" if quantise == "none" else f", {stored or quantise} by estimate"
+    return Need(purpose, "target's weights", bones.weights(quantise), f"{described(bones)}{estimate}")
 
 
 def described(bones: Skeleton) -> str:

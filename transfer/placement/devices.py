@@ -9,6 +9,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from transfer.errors import ModelError
+from transfer.placement.quantised import stored_as
 from transfer.placement.settings import Placement
 
 
@@ -18,6 +19,7 @@ def placed(placement: Placement) -> dict[str, Any]:
     Raises:
         ModelError: this machine has no such device.
     """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast of every pass
     device = _device(placement)
     arguments: dict[str, Any] = {"dtype": _dtype(placement, device)}
     if placement.spread:
@@ -28,7 +30,6 @@ def placed(placement: Placement) -> dict[str, Any]:
     elif device.type != "cpu" or placement.quantise != "none":
         arguments["device_map"] = {"": device}
     if placement.quantise == "int8":
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast of every pass
         arguments["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
     if placement.quantise == "nf4":
         arguments["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
@@ -82,11 +83,9 @@ def require_embeddings(model: PreTrainedModel) -> None:
 
 
 def numbers_of(model: PreTrainedModel) -> str:
-    """Return what the model's weights are: "int8" or "nf4" where they are quantised, else their dtype."""
-    if not getattr(model, "is_quantized", False):
-        return name_of(model.dtype)
-    settings, kinds = model.config.quantization_config, {"int8": "load_in_8bit", "nf4": "load_in_4bit"}
-    return next((name for name, key in kinds.items() if getattr(settings, key, False)), "quantised")
+    """Return what the model's weights are: "int8", "nf4" or the like where they are quantised, else their dtype."""
+    stored = stored_as(model.config) if getattr(model, "is_quantized", False) else None
+    return stored or name_of(model.dtype)
 
 
 def precision(device: torch.device, *, reduced: bool) -> AbstractContextManager[object]:
