@@ -60,7 +60,7 @@ def inputs_of(model: PreTrainedModel, batch: Batch, prompt: torch.Tensor | None)
         # no padding stands before a prompt, so its ones may as well open the row
         mask = torch.cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)  # [B, P + T]
     inputs = {"inputs_embeds": embeds, "attention_mask": mask}
-    return inputs | ({"use_cache": False} if _caches(type(model).forward) else {})
+    return inputs | ({"use_cache": False} if _passes_on(model) else {})
 
 
 def last_states(module: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
@@ -72,9 +72,20 @@ def last_states(module: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
     return states
 
 
+def _passes_on(model: PreTrainedModel) -> bool:
+    """Return whether the model takes `use_cache`, itself or, with all that it does not name, for its backbone."""
+    own, inner = type(model).forward, type(model.base_model).forward
+    return _caches(own) or (_caches(inner) and _takes_all(own))
+
+
 @cache
 def _caches(forward: Callable[..., Any]) -> bool:
     return "use_cache" in signature(forward).parameters
+
+
+@cache
+def _takes_all(forward: Callable[..., Any]) -> bool:
+    return any(each.kind is each.VAR_KEYWORD for each in signature(forward).parameters.values())
 
 
 def _joined(embeds: torch.Tensor, prompt: torch.Tensor, at: Sequence[int]) -> torch.Tensor:

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.families.subject import TASK, write
+from tests.families.tiny import kinds
+from tests.families.tokenizers import tokenizer_of
 from tests.transfer.placement.test_devices import gradient
 from transfer.errors import ModelError
 from transfer.models.generation import greedy
@@ -47,6 +50,17 @@ def test_every_family_computes_the_same_gradient_again(family, lines, prompt):
         model.logits(model.collate(lines), rows).sin().sum().backward()
         gradients.append(rows.grad)
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("name", ["granitemoe causal", "granitemoehybrid causal"])
+def test_a_model_whose_backbone_alone_names_its_cache_computes_the_same_gradient_again(
+    name: str, tmp_path: Path
+) -> None:
+    kind = next(kind for kind in kinds() if kind.name == name)
+    assert not write(kind, tokenizer_of("causal"), tmp_path / "lm")
+    plain = load(tmp_path / "lm")
+    again = load(tmp_path / "lm", placement=Placement(checkpointing=True))
+    assert torch.equal(gradient(again, TASK), gradient(plain, TASK))
 
 
 @pytest.mark.parametrize("family", ["llama"], indirect=True)
