@@ -33,6 +33,7 @@ class ModelRef:
     def of_directory(name: str, directory: Path, *, fresh: bool = False) -> "ModelRef":
         """Hash the files in `directory` that decide what a model computes: configuration, weights, tokeniser.
 
+        Directories in it are not looked into. A model with weights elsewhere is refused when it is loaded.
         With `fresh`, large files are read even if their digests were kept, see `transfer.files.digests`.
         """
         digest = hashlib.sha256()

@@ -38,6 +38,7 @@ from transfer.files.public_text import PublicText
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
 from transfer.models.self_check import require_same, require_sound
+from transfer.placement.devices import numbers_of
 from transfer.progress import OnStep, progress
 from transfer.tokens.corpus import Corpus
 
@@ -118,7 +119,13 @@ def distil(
     steps = 0
     with uncached(target.model, proxy.model):
         if settings.steps:
-            recipe = {"target": target.ref.digest, "layers": layers, "texts": public.digest}
+            numbers = numbers_of(target.model)  # on another device, in another dtype, its answers are others
+            recipe = {
+                "target": target.ref.digest,
+                "numbers": numbers,
+                "layers": layers,
+                "texts": public.digest,
+            }
             recipe |= asdict(settings)
             processes.require_same("target, text or recipe", recipe)
             checkpoints = Checkpoints(unfinished, recipe, processes.first) if unfinished else None

@@ -15,6 +15,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,6 +27,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from transfer.errors import ModelError, PromptferryError
+from transfer.families.model_directory import require_covered, require_versions_beside
 from transfer.model_ref import LmHead
 from transfer.placement.devices import placed
 from transfer.placement.quantised import readable, unpacked
@@ -45,12 +47,17 @@ def pretrained(
     are missing, the result is the backbone with the head "none".
 
     Raises:
-        ModelError: names `source`: a weight is missing, transformers cannot load it, it is an encoder-decoder, or its
-            attention is block-sparse, or its weights were quantised in a way that is not read at `placement`.
+        ModelError: names `source`: a weight is missing or not in the directory itself, transformers cannot load it,
+            it is an encoder-decoder, its attention is block-sparse, or its weights were quantised in a way that is
+            not read at `placement`.
     """
+    require_versions_beside(directory)
     with one_line(f"{source}: cannot load a language model"):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         placement = readable(config, placement, source)
+        parts = (config, *(part for part in vars(config).values() if isinstance(part, PreTrainedConfig)))
+        for part in parts:  # of a model of several kinds, the text's part may be all that is loaded
+            require_covered(directory, getattr(part, "transformers_weights", None))
         kind = lm_head or promised(config)
         factory: Any = FACTORIES[kind]
         model, report = factory.from_pretrained(

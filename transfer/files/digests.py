@@ -1,7 +1,8 @@
 """SHA-256 of large files, computed once.
 
 The digest of a file of `LEAST_BYTES` or more is kept in the user's cache directory under its path, size, inode and
-times of change. It is computed anew if one of them differs, or if you ask for it.
+times of change. It is computed anew if one of them differs, or if you ask for it: a program that has the file mapped
+into memory can change it without a new time.
 """
 
 import hashlib

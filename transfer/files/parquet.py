@@ -48,8 +48,11 @@ def _require_strings(path: Path, schema: Any) -> None:
         raise DataError(
             f"{path}: has no column {COLUMN!r}, only {', '.join(schema.names)}; rename the one with texts"
         )
+    if schema.names.count(COLUMN) > 1:
+        raise DataError(f"{path}: has several columns {COLUMN!r}; rename all but the one with texts")
     kind = schema.field(COLUMN).type
-    if str(getattr(kind, "value_type", kind)) not in {"string", "large_string", "string_view"}:
+    each = kind.value_type if str(kind).startswith("dictionary<") else kind
+    if str(each) not in {"string", "large_string", "string_view"}:
         raise DataError(f"{path}: column {COLUMN!r} holds {kind}, not strings; write it again")
 
 

@@ -161,6 +161,8 @@ def _jsonl(path: Path) -> Iterator[str]:
             raise DataError(f"{path}:{number}: field 'text' is missing or not a string")
         if not is_unicode(text):
             raise DataError(f"{path}:{number}: field 'text': half of a surrogate pair: not valid Unicode")
+        if "\0" in text:  # texts are hashed with NUL bytes between them
+            raise DataError(f"{path}:{number}: field 'text' has a NUL character; take it out")
         yield text
 
 

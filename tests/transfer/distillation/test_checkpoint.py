@@ -12,6 +12,8 @@ from tests.transfer.distillation.lessons import SHORT, TEXTS, same, stirred
 from transfer.distillation.checkpoint import FILE, Checkpoint, Checkpoints
 from transfer.distillation.distil import distil, make
 from transfer.errors import AlreadyExistsError, UsageError
+from transfer.models.loading import load
+from transfer.placement.settings import Placement
 
 EVERYTHING = replace(SHORT, steps=11, accumulate=2, prompted_share=0.5, check_every=4)
 
@@ -95,6 +97,15 @@ def test_a_checkpoint_of_another_recipe_is_refused_in_one_line(causal, tmp_path,
         distil(causal, **given | change, unfinished=tmp_path / "part")
     assert str(tmp_path / "part" / FILE) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_the_same_target_in_other_numbers_is_refused(tiny_causal, tmp_path):
+    given = {"layers": (0,), "texts": TEXTS, "settings": EVERYTHING}
+    with pytest.raises(PowerCut):
+        distil(load(tiny_causal), **given, on_progress=interrupted_at(4), unfinished=tmp_path / "part")
+    reduced = load(tiny_causal, placement=Placement(dtype="bfloat16"))
+    with pytest.raises(UsageError, match="numbers differ"):
+        distil(reduced, **given, unfinished=tmp_path / "part")
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"", lambda data: data[9:]])

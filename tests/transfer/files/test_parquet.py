@@ -32,6 +32,9 @@ def test_a_parquet_file_is_read_for_its_column_of_texts(tmp_path, kind):
         (["a", "b", "c\0"], None, "public.parquet: row 3: 'text' is missing, not UTF-8, or has a NUL byte"),
         ([b"a", b"b", b"\xff"], pa.binary(), "public.parquet: column 'text' holds binary, not strings"),
         ([1, 2], None, "public.parquet: column 'text' holds int64, not strings"),
+        ([["a"], ["b"]], pa.list_(pa.string()), "public.parquet: column 'text' holds list<"),
+        ([["a"], ["b"]], pa.large_list(pa.string()), "public.parquet: column 'text' holds large_list<"),
+        ([["a"], ["b"]], pa.list_(pa.string(), 1), "public.parquet: column 'text' holds fixed_size_list<"),
         (["", " "], None, "public.parquet: holds no text"),
     ],
 )
@@ -41,6 +44,13 @@ def test_a_parquet_file_without_texts_is_named_with_its_row(tmp_path, values, ki
         read_texts(path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_file_with_two_such_columns_is_refused(tmp_path):
+    columns = [pa.array(["a"]), pa.array(["b"])]
+    parquet.write_table(pa.Table.from_arrays(columns, names=["text", "text"]), tmp_path / "public.parquet")
+    with pytest.raises(DataError, match="has several columns 'text'; rename all but the one with texts"):
+        read_texts(tmp_path / "public.parquet")
 
 
 def test_a_row_of_a_parquet_file_that_is_no_utf_8_is_named(tmp_path):

@@ -52,6 +52,7 @@ def test_every_text_comes_back_stripped(tmp_path_factory, texts):
         ("public.jsonl", '{"text": "a"}\n\n["b"]', ":3: field 'text' is missing"),
         ("public.jsonl", '{"words": "a"}', ":1: field 'text' is missing"),
         ("public.jsonl", '{"text": 7}', ":1: field 'text' is missing or not a string"),
+        ("public.jsonl", '{"text": "a"}\n{"text": "b\\u0000c"}', ":2: field 'text' has a NUL character"),
         ("public.jsonl", '{"text": " "}', "holds no text"),
     ],
 )
