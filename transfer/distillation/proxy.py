@@ -145,7 +145,7 @@ def cut(target: LanguageModel, layers: Sequence[int]) -> PreTrainedModel:
     """
     layers_of(layers, target.layers)
     require_whole(target)
-    stack = _layer_list(target.model, target.layers)
+    stack = layer_list(target.model, target.layers)
     try:
         model = _rebuilt(target.model, layers, stack)
         _require_same(model, target, layers, stack)
@@ -204,8 +204,12 @@ def _answer(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     return answer.float()
 
 
-def _layer_list(model: PreTrainedModel, total: int) -> str:
-    """Return the name of the module that lists the layers."""
+def layer_list(model: PreTrainedModel, total: int) -> str:
+    """Return the name of the module that lists the layers.
+
+    Raises:
+        ModelError: there is not one such module, so no proxy can be cut.
+    """
     stacks = list(layer_lists(model))
     if len(stacks) != 1:
         lists = f"{len(stacks)} lists" if stacks else "no list"

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig
 
 from transfer.distillation.exercises import PASS_TOKENS
 from transfer.distillation.layers import layers_of, shorten
+from transfer.distillation.proxy import layer_list
 from transfer.distillation.settings import DistilSettings
 from transfer.families.model_directory import directory_of
 from transfer.families.skeleton import Skeleton, config_of, skeleton, stored_in
@@ -53,12 +54,13 @@ def forecast(
     """Return what a distillation of the target in `source` to `layers` makes and needs. No weights have to be there.
 
     Raises:
-        ModelError: there is no configuration of a language model in `source`, it has no such layers, or the family's
-            configurations cannot be shortened.
+        ModelError: there is no configuration of a language model in `source`, it has no such layers, no proxy can be
+            cut from it, or the family's configurations cannot be shortened.
     """
     config = config_of(source)
     total = int(config.get_text_config().num_hidden_layers)
     chosen = layers_of(layers, total)
+    layer_list(skeleton(config, stored_in(config)).model, total)
     proxy = shortened(config, chosen)
     small = skeleton(proxy, stored_in(config))
     beside = {path for pattern in BESIDE for path in directory_of(source).glob(pattern)}

@@ -77,6 +77,17 @@ def pretrained(
         raise ModelError(
             f"{source}: not a whole language model: no weight {min(missing)!r}; save the model again"
         )
+    require_lines(model, source)
+    model.config.return_dict = True  # a configuration may say otherwise
+    return without_pooler(unpacked(model)), kind
+
+
+def require_lines(model: PreTrainedModel, source: str | Path) -> None:
+    """Refuse a model that reads no single line as it is.
+
+    Raises:
+        ModelError: names `source`: the model is an encoder-decoder, or its attention is block-sparse.
+    """
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(
             f"{source}: cannot load a language model: {type(model).__name__} is an encoder-decoder, which has no "
@@ -87,8 +98,6 @@ def pretrained(
             f"{source}: cannot load a language model: with attention_type block_sparse {type(model).__name__} "
             'changes for good at its first short line; write "attention_type": "original_full" into config.json'
         )
-    model.config.return_dict = True  # a configuration may say otherwise
-    return without_pooler(unpacked(model)), kind
 
 
 def tokenizer_of(directory: Path, source: str | Path) -> PreTrainedTokenizerBase:

@@ -13,12 +13,14 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
+from transfer.errors import ModelError
 from transfer.families.layout import layers
-from transfer.families.loading import FACTORIES, one_line, promised, without_pooler
+from transfer.families.loading import FACTORIES, one_line, promised, require_lines, without_pooler
 from transfer.families.model_directory import directory_of
 from transfer.model_ref import LmHead
-from transfer.placement.devices import embedding_of
+from transfer.placement.devices import embedding_of, require_embeddings
 from transfer.placement.quantised import readable
 from transfer.placement.settings import HERE, Quantisation
 
@@ -69,8 +71,8 @@ def config_of(source: str | Path) -> PretrainedConfig:
     """Return the configuration of a model, whose directory may have no weights.
 
     Raises:
-        ModelError: there is no such directory, no configuration in it that transformers can read, or its weights were
-            quantised in a way that is not read here.
+        ModelError: there is no such directory, no configuration in it that transformers can read, it does not say how
+            many layers there are, or weights were quantised in a way that is not read here.
     """
     directory = directory_of(source)
     with one_line(f"{source}: cannot read config.json"):
@@ -78,6 +80,11 @@ def config_of(source: str | Path) -> PretrainedConfig:
             directory, trust_remote_code=False, local_files_only=True
         )
     readable(config, HERE, source)
+    total = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if not isinstance(total, int) or total < 1:
+        raise ModelError(
+            f"{source}: config.json does not say how many layers the model has (num_hidden_layers)"
+        )
     return config
 
 
@@ -99,7 +106,11 @@ def skeleton(config: PretrainedConfig, dtype: torch.dtype) -> Skeleton:
         one_line(f"{config.model_type}: cannot size a language model"),
         FakeTensorMode(allow_non_fake_inputs=True),
     ):
-        model = factory.from_config(deepcopy(config), dtype=dtype)
+        with no_init_weights():  # some draw numbers, and look at them
+            model = factory.from_config(deepcopy(config), dtype=dtype)
+        model.tie_weights()
+        require_embeddings(model)
+        require_lines(model, config.model_type)
         model.eval().requires_grad_(False)
         model.config.return_dict = True
         return Skeleton(without_pooler(model), kind)

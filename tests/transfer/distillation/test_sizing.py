@@ -71,3 +71,11 @@ def test_a_target_of_seventy_billion_weights_is_told_by_its_configuration(tmp_pa
 def test_layers_that_are_not_there_are_refused_as_a_cut_refuses_them(tiny_causal, layers):
     with pytest.raises(ModelError, match=r"cannot be cut|must be ascending"):
         forecast(str(tiny_causal), layers, CPU, DistilSettings())
+
+
+def test_a_target_that_no_proxy_can_be_cut_from_is_not_sized(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "albert", "vocab_size": 300}))
+    with pytest.raises(
+        ModelError, match="AlbertForMaskedLM has no list of 12 layers, so no proxy can be cut"
+    ):
+        forecast(str(tmp_path), 3, CPU, DistilSettings())
