@@ -99,9 +99,8 @@ def distil(
 ) -> Proxy:
     """Distil a cut of `target` on public `texts`; with `settings.steps` = 0 the cut is not trained.
 
-    `on_progress(step, held_out_kl)` is called after every step with the best held-out KL so far, in nats. If
-    `unfinished` is given, checkpoints go to that directory, and training continues from the one in it. If `processes`
-    divide the layers, the target's remain so.
+    `on_progress(step, held_out_kl)` is called after every step with the best held-out KL so far, in nats. Checkpoints
+    go to the directory `unfinished`, and training continues from the one in it. Layers that are divided remain so.
 
     Raises:
         ModelError: there is too little text, the target has no such layers, or it has too few positions.
@@ -119,14 +118,8 @@ def distil(
     steps = 0
     with uncached(target.model, proxy.model):
         if settings.steps:
-            numbers = numbers_of(target.model)  # on another device, in another dtype, its answers are others
-            recipe = {
-                "target": target.ref.digest,
-                "numbers": numbers,
-                "layers": layers,
-                "texts": public.digest,
-            }
-            recipe |= asdict(settings)
+            recipe = {"target": target.ref.digest, "numbers": numbers_of(target.model), "layers": layers}
+            recipe |= {"texts": public.digest, **asdict(settings)}
             processes.require_same("target, text or recipe", recipe)
             checkpoints = Checkpoints(unfinished, recipe, processes.first) if unfinished else None
             with divided_layers(target.model, proxy.model, processes):

@@ -87,5 +87,5 @@ def require_whole(target: LanguageModel) -> None:
     if getattr(target.model, "is_quantized", False):
         raise ModelError(
             f"model {target.ref.name!r} is loaded as {numbers_of(target.model)}, and no proxy can be cut from "
-            "quantised weights; distil with --quantise none, and with --max-memory if the target is too large"
+            "quantised weights; distil from those that are not, with --max-memory if the target is too large"
         )
