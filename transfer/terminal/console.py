@@ -7,6 +7,7 @@ def main() -> None:
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -115,6 +116,9 @@ def _silence_libraries() -> None:
     for setting in ("PROGRESS_BARS", "TELEMETRY", "UPDATE_CHECK"):
         os.environ[f"HF_HUB_DISABLE_{setting}"] = "1"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(
+        logging.ERROR
+    )  # it tells at every start which kernels it lacks
     if (loaded := sys.modules.get("transformers.utils.logging")) is not None:
         loaded.disable_progress_bar()
 
