@@ -116,9 +116,7 @@ def _silence_libraries() -> None:
     for setting in ("PROGRESS_BARS", "TELEMETRY", "UPDATE_CHECK"):
         os.environ[f"HF_HUB_DISABLE_{setting}"] = "1"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.getLogger("bitsandbytes").setLevel(
-        logging.ERROR
-    )  # it tells at every start which kernels it lacks
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every kernel that it lacks
     if (loaded := sys.modules.get("transformers.utils.logging")) is not None:
         loaded.disable_progress_bar()
 
