@@ -71,10 +71,15 @@ def require_embeddings(model: PreTrainedModel) -> None:
         ModelError: the model embeds no tokens, or the placement leaves its embeddings on disk; says how much memory
             they take.
     """
-    embeddings = model.get_input_embeddings()
+    try:
+        embeddings = model.get_input_embeddings()
+    except NotImplementedError:  # CLIP's, Wav2Vec2's: there is no one table
+        embeddings = None
     weight = getattr(embeddings, "weight", None)  # Perceiver gives a bare parameter, which embeds no token
     if not isinstance(embeddings, nn.Module) or not isinstance(weight, torch.Tensor):
-        raise ModelError(f"{type(model).__name__} has no embedding of tokens to write a prompt in")
+        raise ModelError(
+            f"{type(model).__name__} has no embedding of tokens to write a prompt in; take a language model"
+        )
     if weight.is_meta:
         least = f"{weight.nbytes / 2**20:.0f} MiB"
         raise ModelError(

@@ -1,10 +1,11 @@
 """A model is where its placement says, in the numbers that it says."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import PerceiverConfig, PerceiverForMaskedLM
+from transformers import CLIPConfig, CLIPModel, PerceiverConfig, PerceiverForMaskedLM
 
 from tests.transfer.models.lines import TEXTS
 from transfer.errors import ModelError
@@ -36,6 +37,19 @@ def test_a_model_that_embeds_no_tokens_is_refused() -> None:
     perceiver = PerceiverForMaskedLM(PerceiverConfig(**shape, **small, num_cross_attention_heads=2))
     with pytest.raises(ModelError, match="PerceiverForMaskedLM has no embedding of tokens"):
         require_embeddings(perceiver)
+
+
+def test_a_model_of_pictures_and_text_has_no_one_table_and_is_refused_as_it_loads(
+    tiny_causal: Path, tmp_path: Path
+) -> None:
+    part = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = part | {"vocab_size": 8, "eos_token_id": 7}
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=part | {"image_size": 4, "patch_size": 2}))
+    clip.save_pretrained(tmp_path)
+    for file in tiny_causal.glob("tokenizer*"):
+        shutil.copy(file, tmp_path)
+    with pytest.raises(ModelError, match="CLIPModel has no embedding of tokens to write a prompt in"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
