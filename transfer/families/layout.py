@@ -4,11 +4,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from transfer.errors import ModelError
 
 _Result = TypeVar("_Result")
+
+
+def layers_in(config: PretrainedConfig) -> int | None:
+    """Return the number of layers of the backbone that a configuration is of, None if it does not say."""
+    total = getattr(config.get_text_config(), "num_hidden_layers", None)
+    return total if isinstance(total, int) else None
 
 
 def layers(model: PreTrainedModel) -> int:
@@ -17,8 +23,7 @@ def layers(model: PreTrainedModel) -> int:
     Raises:
         ModelError: the configuration does not say.
     """
-    total = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    if not isinstance(total, int):
+    if (total := layers_in(model.config)) is None:
         raise ModelError(f"{type(model).__name__}: its configuration does not say how many layers it has")
     return total
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from transfer.errors import ModelError
-from transfer.families.layout import layers
+from transfer.families.layout import layers, layers_in
 from transfer.families.loading import FACTORIES, one_line, promised, require_lines, without_pooler
 from transfer.families.model_directory import directory_of
 from transfer.model_ref import LmHead
@@ -80,8 +80,7 @@ def config_of(source: str | Path) -> PretrainedConfig:
             directory, trust_remote_code=False, local_files_only=True
         )
     readable(config, HERE, source)
-    total = getattr(config.get_text_config(), "num_hidden_layers", None)
-    if not isinstance(total, int) or total < 1:
+    if (layers_in(config) or 0) < 1:
         raise ModelError(
             f"{source}: config.json does not say how many layers the model has (num_hidden_layers)"
         )
