@@ -53,9 +53,7 @@ def final_prompt(demo: Run, proxy: Proxy) -> SoftPrompt:
     return SoftPrompt.from_bytes(last.prompt or b"", proxy.model.ref)
 
 
-def report(
-    demo: Run, inputs: Inputs, task: Task, ceiling_steps: int, public_steps: int, cache: Path
-) -> dict[str, Any]:
+def report(demo: Run, inputs: Inputs, task: Task) -> dict[str, Any]:
     """Measure the run and write OUT/report.json."""
     with doing("loading proxy and target"):
         proxy = Proxy.load(demo.coordinator / "proxies" / PROXY)
@@ -67,9 +65,9 @@ def report(
             demo.out / "prompt",
             read(inputs.test, task.label_names, many=task.many),
             read_texts(inputs.public)[:PUBLIC],
-            ceiling_steps,
-            public_steps,
-            cache,
+            demo.ceiling_steps,
+            demo.public_steps,
+            demo.cache,
         )
     shards = [read(shard, task.label_names, many=task.many) for shard in inputs.private]
     everyone = PrivateRecords(
@@ -196,26 +194,37 @@ def main(
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
     overrides = toml(plan.read_bytes()) if plan else {}
-    demo = Run(out.resolve(), epsilon, rounds, proxy_layers, distil_steps, seed, overrides)
+    demo = Run(
+        out.resolve(),
+        epsilon,
+        rounds,
+        proxy_layers,
+        distil_steps,
+        seed,
+        overrides,
+        ceiling_steps,
+        public_steps,
+        cache,
+    )
     with demo.stage("prepare"):
-        inputs = replace(prepare(demo, yours, corpus, cache, clients), proxy=proxy)
+        inputs = replace(prepare(demo, yours, corpus, clients), proxy=proxy)
     wanted = Task.from_toml(inputs.task)
     load(inputs.target).encoder(wanted)  # refuses an unusable task before the slow distillation
     set_up(demo, inputs, wanted)
     with demo.stage("distil"):
-        make_proxy(demo, inputs, cache)
+        make_proxy(demo, inputs)
     if target is None:
         with demo.stage("distil at a client"):
             own_proxy(demo, inputs)
     campaign(demo, inputs, wanted)
-    report(demo, inputs, wanted, ceiling_steps, public_steps, cache)
+    report(demo, inputs, wanted)
 
 
-def prepare(demo: Run, yours: tuple[Any, ...], corpus: Path | None, cache: Path, clients: int) -> Inputs:
+def prepare(demo: Run, yours: tuple[Any, ...], corpus: Path | None, clients: int) -> Inputs:
     """Return your model and data, split among the clients, or the demo's own world."""
     target, task, private, public, test = yours
     if target is None:
-        world = make(cache / "world", seed=demo.seed, clients=clients)
+        world = make(demo.cache / "world", seed=demo.seed, clients=clients)
         return Inputs(str(world.target), world.task, world.corpus, world.public, world.private, world.test)
     place = str(Path(target).resolve()) if Path(target).exists() else target
     shards = split(private, Task.from_toml(task), clients, demo.out, demo.seed)

@@ -4,7 +4,6 @@ Only the demo can do this. It has every client's text and the labelled test set,
 federation.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.table import Table
 from client.private.records import PrivateRecords
 from client.prompts import trial
 from deploy.ceiling import ceiling
+from deploy.stages import place_of
 from transfer.files import atomic
 from transfer.models.language_model import LanguageModel
 from transfer.models.loading import load
@@ -120,11 +120,13 @@ def taught(run: Measured, on_step: OnStep) -> SoftPrompt:
     """
     target, task, length = run.target, run.task, run.proxy_prompt.length
     recipe = repr((target.ref.digest, task, tuple(run.public), length, run.public_steps))
-    cached = run.cache / "public-starts" / f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.safetensors"
+    cached = place_of(run.cache / "public-starts", recipe).with_suffix(".safetensors")
     if cached.exists():
         return SoftPrompt.from_bytes(cached.read_bytes(), target.ref)
     answers = public_answers(target, task, run.public)
-    prompt = public_start(answers, target, task, run.public, length, 0, on_step, run.public_steps)
+    prompt = public_start(
+        answers, target, task, run.public, length, seed=0, on_step=on_step, steps=run.public_steps
+    )
     cached.parent.mkdir(parents=True, exist_ok=True)
     atomic.replace(cached, prompt.to_bytes())
     return prompt

@@ -50,6 +50,9 @@ class Run:
     distil_steps: int
     seed: int
     plan: dict[str, Any]
+    ceiling_steps: int
+    public_steps: int
+    cache: Path
     seconds: dict[str, float] = field(default_factory=dict)
     peak_mib: dict[str, int] = field(default_factory=dict)
 
@@ -118,14 +121,19 @@ def set_up(demo: Run, inputs: Inputs, task: Task) -> None:
         )  # fmt: skip
 
 
-def make_proxy(demo: Run, inputs: Inputs, cache: Path) -> None:
+def place_of(directory: Path, recipe: str) -> Path:
+    """Return the place in a directory of the cache for what `recipe` decides."""
+    return directory / hashlib.sha256(recipe.encode()).hexdigest()[:16]
+
+
+def make_proxy(demo: Run, inputs: Inputs) -> None:
     """Distil the proxy at the coordinator, or register a finished or cached one of the same target and settings."""
     if inputs.proxy:
         demo.operate("proxy", "register", inputs.proxy, "--name", PROXY)
         return
     text = public_text.digest_of(inputs.corpus)
     recipe = f"{load(inputs.target).ref.digest} {text} {demo.proxy_layers} {demo.distil_steps}"
-    cached = cache / "proxies" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    cached = place_of(demo.cache / "proxies", recipe)
     if cached.is_dir():
         demo.operate("proxy", "register", cached, "--name", PROXY)
         return

@@ -36,7 +36,7 @@ def test_clients_get_disjoint_records_and_the_operator_a_plan_that_can_be_launch
     assert sorted(len(part.texts) for part in parts) == [2, 2, 3]
 
     overrides = {"tuning": {"steps": 2}, "transfer": {"steps": 3}, "publish": {"formats": 0}}
-    demo = Run(tmp_path, 8.0, 1, 1, 0, 0, overrides)
+    demo = Run(tmp_path, 8.0, 1, 1, 0, 0, overrides, 0, 1, tmp_path / "cache")
     inputs = Inputs("target", tmp_path / "task.toml", path, path, shards, path)
     plan = plan_file.read(write_plan(demo, inputs, task))
     assert plan.transfer.space == {"answer": "vocabulary"}.get(kind, "labels")
