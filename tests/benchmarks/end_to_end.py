@@ -20,6 +20,7 @@ import tomli_w
 import typer
 
 from tests.benchmarks.quality_tables import PUBLIC, TASKS, public_text
+from transfer.errors import UsageError
 from transfer.post.starts import STEPS
 from transfer.terminal.console import application, run
 
@@ -70,6 +71,8 @@ def main(
     ] = STEPS,
 ) -> None:
     """Cut the data to size, run deploy/demo.py, and append what it reports."""
+    if (task, chat) not in SIZES:
+        raise UsageError(f"--task {task!r} must be one of {', '.join(sorted({name for name, _ in SIZES}))}")
     sizes = SIZES[task, chat]
     name = f"{task}-{'chat' if chat else 'plain'}"
     place = work / f"{name}-{epsilon:g}"

@@ -1,4 +1,4 @@
-"""A model that is nowhere, or not in its directory, is refused in one line, before PyTorch is imported."""
+"""A model that is nowhere is refused before PyTorch is imported; one not in its directory, before its weights are."""
 
 import json
 import shutil
@@ -120,10 +120,11 @@ def test_an_index_that_nobody_reads_may_name_what_was_never_fetched(copy):
     shutil.copy(copy.parent / "1.safetensors", copy / "model.safetensors")
     split(copy, "gone.safetensors")
     split(copy, "pytorch_model-1.bin", index="pytorch_model.bin.index.json")
-    load(copy)
+    whole = load_file(copy / "model.safetensors")
+    assert torch.equal(load(copy).embedding, whole["model.embed_tokens.weight"])
     (copy / "model.safetensors").rename(copy / "mine.safetensors")
     configured(copy, {"transformers_weights": "mine.safetensors"})
-    load(copy)
+    assert torch.equal(load(copy).embedding, whole["model.embed_tokens.weight"])
 
 
 def test_a_directory_without_weights_is_left_to_transformers(copy):

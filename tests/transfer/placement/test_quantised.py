@@ -90,10 +90,8 @@ def test_a_method_that_is_not_read_is_named_with_advice(tiny_causal, tmp_path, m
         'that is not quantised, with quantise = "nf4" or "int8" if it is too large'
     )
     assert refusal(place) == told
-    with pytest.raises(
-        ModelError, match="whose weights are not read here"
-    ):  # nor is it sized as if it were whole
-        config_of(place)
+    with pytest.raises(ModelError, match="whose weights are not read here"):
+        config_of(place)  # nor is it sized as if it were whole
 
 
 def test_a_method_without_a_name_is_refused(tiny_causal, tmp_path):
